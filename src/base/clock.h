@@ -1,0 +1,34 @@
+/*
+ * The one clock. Monotonic microseconds since an arbitrary start. Each thread
+ * reads it once a turn of its loop (clock_update) and uses clock_now() within.
+ * Tests move it forward with clock_advance(), so none has to wait for a time-out.
+ */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include "base/common.h"
+
+typedef uint64_t usec_t;
+
+#define USEC_PER_MSEC 1000ull
+#define USEC_PER_SEC 1000000ull
+#define USEC_NEVER UINT64_MAX
+
+extern __thread usec_t clock_cached;
+
+/* Reads the clock and keeps it for this thread. */
+usec_t clock_update(void);
+
+/* What this thread read last; reads it when it never did. */
+static inline usec_t clock_now(void)
+{
+	return likely(clock_cached != 0) ? clock_cached : clock_update();
+}
+
+/* Wall-clock microseconds since 1970-01-01 00:00 UTC; for logs and people only. */
+uint64_t clock_wall(void);
+
+/* For tests: all threads see a clock that is this much further on. Loops must be woken. */
+void clock_advance(usec_t by);
+
+#endif

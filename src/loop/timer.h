@@ -1,0 +1,34 @@
+/*
+ * Timers of one loop. Setting a timer that is already set to a later time costs one
+ * store: the wheel finds out when it gets there. Resolution: 10 ms, never early.
+ */
+#ifndef LOOP_TIMER_H
+#define LOOP_TIMER_H
+
+#include "base/clock.h"
+#include "base/list.h"
+
+struct timer {
+	struct list node;   /* in a slot of the wheel; alone when not set */
+	usec_t deadline;    /* USEC_NEVER: not set */
+	usec_t slot_time;   /* when the wheel will look at it */
+	void (*expired)(struct timer *timer);
+};
+
+struct timer_wheel;
+
+struct timer_wheel *timer_wheel_new(usec_t now);
+void timer_wheel_free(struct timer_wheel *wheel);
+void timer_init(struct timer *timer, void (*expired)(struct timer *timer));
+void timer_set(struct timer_wheel *wheel, struct timer *timer, usec_t deadline);
+void timer_cancel(struct timer *timer); /* not set: nothing happens */
+static inline bool timer_is_set(const struct timer *t)
+{
+	return t->deadline != USEC_NEVER;
+}
+/* Runs what has expired; a callback may set and cancel any timer, its own too. */
+void timer_wheel_run(struct timer_wheel *wheel, usec_t now);
+/* Microseconds from now until the wheel must run again; USEC_NEVER when no timer is set. */
+usec_t timer_wheel_next(const struct timer_wheel *wheel, usec_t now);
+
+#endif
