@@ -13,7 +13,7 @@ usec_t clock_update(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	clock_cached = (usec_t)ts.tv_sec * USEC_PER_SEC + (usec_t)ts.tv_nsec / 1000 +
-	               atomic_load_explicit(&advanced, memory_order_relaxed);
+		       atomic_load_explicit(&advanced, memory_order_relaxed);
 	return clock_cached;
 }
 

@@ -9,11 +9,17 @@
  * its own writes out. When the ring is full, or the disk is, lines are dropped and
  * counted, and the count is logged once there is room again. Before log_start() and
  * after log_stop() lines are written at once.
+ *
+ * What others sent (a user name, a server's text) can't forge a line or a pair: control
+ * characters and bytes that aren't UTF-8 are escaped. A line has LOG_LINE_MAX bytes at most;
+ * a value that doesn't fit is cut ("..."), pairs behind it are left out.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
 #include "base/common.h"
+
+#define LOG_LINE_MAX 8192
 
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
@@ -49,13 +55,14 @@ int log_level_parse(const char *name, enum log_level *ret_level) MUST_USE;
 /* Lines dropped since the start. */
 uint64_t log_dropped(void);
 
+/* Read by all threads without a lock; changed by log_set_level() only. */
 extern enum log_level log_min_level;
 
 void log_write(enum log_level level, const char *message, const struct kv *pairs);
 
 #define log_at(level, message, ...)                                                        \
 	do {                                                                               \
-		if (unlikely((level) >= log_min_level))                                    \
+		if (unlikely((level) >= __atomic_load_n(&log_min_level, __ATOMIC_RELAXED))) \
 			log_write((level), (message), (const struct kv[]){__VA_ARGS__ __VA_OPT__(, ){.type = KV_END}}); \
 	} while (0)
 

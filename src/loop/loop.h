@@ -5,8 +5,9 @@
  *
  * A turn:  wait -> for each ready socket: receive, ops->received() -> messages ->
  *          timers -> resumed connections -> flush all that was queued -> deferred calls.
- * Flushing may lead to closed()/drained() callbacks, which may queue more: the loop
- * repeats the last two steps until nothing is left to do.
+ * Flushing may lead to callbacks, which may queue and resume more: the loop repeats the
+ * last three steps until nothing is left to do (at most 16 times, then it looks at the
+ * sockets again first). Deferred calls run only once nothing is queued any more.
  *
  * Turn memory: bytes given to received(), and what loop_turn_alloc() returns, stay valid
  * until the flush at the end of the turn is over. So a received span can be sent to
@@ -15,7 +16,8 @@
  * (When one turn uses more than LOOP_TURN_BYTES the loop flushes between two events and
  * starts over: never inside a callback.)
  *
- * Only loop_post() and loop_stop() may be called from another thread.
+ * Only loop_post() and loop_stop() may be called from another thread. loop_new() makes
+ * the process ignore SIGPIPE, unless it handles it.
  */
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
@@ -60,13 +62,16 @@ struct conn {
 	uint32_t keep_max;          /* the owner may set: when so much is kept, reading stops by itself
 	                               until conn_resume(). Default 1 MiB */
 	uint8_t state;              /* loop's own */
-	uint8_t flags;              /* loop's own */
+	uint16_t flags;             /* loop's own */
 	uint16_t iov_count, iov_cap;
 	struct iovec *iov;          /* turn memory: what is to be written at the end of this turn */
 	struct list dirty;          /* in the loop's list of those with something queued */
 	struct list resumed;
-	uint8_t *kept;              /* received, not consumed; NULL when nothing */
-	uint32_t kept_len, kept_cap;
+	union {
+		struct conn_kept *kept;     /* received, not consumed; NULL when nothing */
+		struct conn_finish *finish; /* once conn_finish() was called */
+	};
+	uint32_t kept_at, kept_len; /* which of the kept bytes those are */
 	struct conn_out *out;       /* not yet taken by the kernel, from earlier turns; NULL when nothing */
 	size_t queued;              /* bytes in iov and out */
 	struct conn_tls *tls;       /* NULL: plain */
@@ -89,11 +94,12 @@ struct loop_listener {
 	int fd; /* listening, non-blocking; the owner closes it after loop_unlisten() */
 	/* A new connection: fd is non-blocking and close-on-exec, and is the callee's now. */
 	void (*accepted)(struct loop_listener *listener, int fd, const struct sockaddr *address, socklen_t len);
+	void *owner;   /* the owner's own */
 	uint8_t state; /* loop's own */
 	struct timer retry; /* loop's own: after EMFILE and the like accepting pauses for 100 ms */
 };
 
-struct loop_counters { /* since the start; written by the loop's thread, read by any */
+struct loop_counters { /* since the start; written by the loop's thread, read by any with relaxed atomic loads */
 	uint64_t turns, waits, receives, sends, accepts, bytes_in, bytes_out, messages;
 };
 
@@ -128,8 +134,10 @@ int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *ad
 /* Closes at once; what is queued is lost; no callback. Closed already: nothing happens.
  * The memory may be freed from a loop_deferred, not before. */
 void conn_close(struct conn *conn);
-/* Stops reading, writes what is queued, then closes and calls closed(conn, 0); after
- * `linger` microseconds at the latest. For last words before good-bye. */
+/* Stops reading, writes what is queued, then closes and calls closed(conn, 0), never inside
+ * this call; after `linger` microseconds at the latest. For last words before good-bye: when
+ * the peer is still sending, its bytes are thrown away until it stops, as closing with unread
+ * bytes would make the kernel reset the connection and the last words be lost. */
 void conn_finish(struct conn *conn, usec_t linger);
 
 /* Queues bytes that stay valid until the end of this turn (turn memory, constants). */
@@ -160,7 +168,7 @@ void conn_ready_before_first_receive(struct conn *conn);
  * Begins a TLS handshake, as the accepting side or as the connecting one; ready() or closed()
  * follows. Nothing may be kept (conn->kept_len == 0 as seen after received() returned): the
  * caller refuses bytes that were sent ahead of the handshake. What was queued before (the 'S')
- * is written first, in plain. host: for SNI and verify-full (NULL: neither). alpn: wire format,
+ * is written first, in plain (-EAGAIN when the socket doesn't take it: then close). host: for SNI and verify-full (NULL: neither). alpn: wire format,
  * e.g. "\x0apostgresql", or NULL; the accepting side refuses a client that offers only others.
  * 0 or -errno.
  */
@@ -182,8 +190,9 @@ size_t conn_tls_end_point(const struct conn *conn, uint8_t *bytes, size_t size);
 size_t conn_tls_peer_cn(const struct conn *conn, char *text, size_t size);
 size_t conn_tls_peer_dn(const struct conn *conn, char *text, size_t size);
 
-/* Takes a quiet connection (nothing queued, nothing kept) out of its loop, TLS state and all, so
- * that another thread can attach it to its own. 0, or -EBUSY. */
+/* Takes a quiet connection (nothing queued, nothing kept, no handshake under way) out of its loop,
+ * TLS state and all, so that another thread can attach it to its own. Inside its own received() all
+ * bytes shown count as consumed. 0, or -EBUSY. Attached, it is not paused. */
 int conn_detach(struct conn *conn) MUST_USE;
 int conn_attach(struct conn *conn, struct loop *loop) MUST_USE; /* 0 or -errno: then close it */
 

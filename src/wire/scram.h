@@ -1,7 +1,9 @@
 /*
  * Secrets and the SASL exchange SCRAM-SHA-256 and -PLUS, both sides, as pure state machines: bytes in,
  * bytes out. RFC 5802, RFC 7677, RFC 5929; https://www.postgresql.org/docs/current/sasl-authentication.html
- * Hashes are OpenSSL's. Names are SASLprepped (RFC 4013) where possible, else taken as they are, as PostgreSQL does.
+ * Hashes are OpenSSL's. Passwords are SASLprepped (RFC 4013) where possible, else taken as they are, as in PostgreSQL.
+ *
+ * Steps that fail for want of memory (or of OpenSSL) are AUTH_FAILED with out->failed set: look at that first.
  */
 #ifndef WIRE_SCRAM_H
 #define WIRE_SCRAM_H
@@ -11,6 +13,7 @@
 #define SCRAM_KEY 32u
 #define SCRAM_SALT_MAX 64u
 #define SCRAM_ITERATIONS 4096u /* PostgreSQL's default */
+#define PASSWORD_MAX 65535u    /* bytes, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH */
 
 enum secret_kind {
 	SECRET_NONE,     /* no such user, or none is stored: every attempt fails, in the same time */
@@ -34,10 +37,17 @@ struct secret {
 	bool keys_derived;
 };
 
-/* From the text of a password file or pg_authid. NULL or "": SECRET_NONE. 0, -EINVAL (damaged SCRAM), -ENOMEM. */
+/* From the text of a password file or pg_authid. NULL or "": SECRET_NONE. 0, -EINVAL (damaged SCRAM, or longer than
+ * PASSWORD_MAX), -ENOMEM. */
 int secret_parse(const char *text, struct secret *ret) MUST_USE;
 int secret_copy(const struct secret *from, struct secret *ret) MUST_USE;
 void secret_wipe(struct secret *s); /* and frees what it owns */
+/*
+ * PLAIN: fills the keys that log in clients by SCRAM (with the salt that an unknown user of that name would see), once;
+ * other kinds: nothing to do. Call it before the first login: client_auth_new() else derives for itself, at each login,
+ * and that takes longer than an unknown user's. 0 or -errno.
+ */
+int secret_derive(struct secret *secret, const char *user, const uint8_t mock_key[32]) MUST_USE;
 bool scram_verifier_parse(const char *text, struct scram_keys *ret);
 int scram_verifier_print(const struct scram_keys *keys, char *text, size_t size) MUST_USE; /* length or -ENOSPC */
 /* PBKDF2: about 2 ms for 4096 iterations. 0 or -errno. */
@@ -63,6 +73,7 @@ struct client_auth; /* one exchange */
 
 /*
  * method: PASSWORD, MD5 or SCRAM (MD5 is upgraded to SCRAM when the secret is SECRET_SCRAM, as PostgreSQL does).
+ * With MD5 and no secret MD5 is asked for, as PgBouncer does: who keeps SCRAM secrets passes SCRAM for unknown users.
  * secret: copied; NULL or SECRET_NONE: the exchange is carried to its end and then refused; its salt is made
  * from `mock_key` (32 bytes, one per process) and the user's name so that it stays the same for a name.
  * end_point: tls-server-end-point bytes when the client is on TLS (then -PLUS is offered), else empty.

@@ -42,7 +42,7 @@ const char *startup_get(const struct startup *s, const char *name);
 /*
  * The "options" parameter ("-c name=value --name=value"), with backslash escapes as PostgreSQL splits
  * it (pg_split_opts). Calls add() for each setting, names with '-' made '_'. 0, or -EINVAL for what
- * is not a setting (*ret_bad, static storage or inside options, then names it); add()'s non-zero ends it.
+ * is not a setting (`bad` then names it, cut to bad_size); add()'s non-zero ends it and is returned.
  */
 int startup_split_options(const char *options, int (*add)(void *to, const char *name, const char *value), void *to,
                           char *bad, size_t bad_size) MUST_USE;

@@ -1,0 +1,294 @@
+/*
+ * What can only be said of a configuration as a whole: values that follow from others, keys that need each other, and
+ * the files it names (users, rules, maps), which are read here so that a reload is checked before it counts.
+ */
+#include "config/hba.h"
+#include "config/ident.h"
+#include "config/load_priv.h"
+#include "config/units.h"
+#include "config/userlist.h"
+#include "config/value.h"
+
+#define DRAIN_VARIABLE "HELIOS_DRAIN_TIMEOUT_SECS"
+
+static const struct config_origin *origin_of(const struct loader *l, const char *section, const char *name)
+{
+	usec_t unit;
+
+	return &l->origins[key_index(key_find(section, name, &unit))];
+}
+
+static bool is_given(const struct loader *l, const char *section, const char *name)
+{
+	return origin_of(l, section, name)->kind != ORIGIN_DEFAULT;
+}
+
+static uint32_t line_of(const struct loader *l, const char *section, const char *name)
+{
+	return origin_of(l, section, name)->line;
+}
+
+#define error_at(l, line, ...) report_add((l)->report, REPORT_ERROR, (l)->file, (line), 0, __VA_ARGS__)
+#define warn_at(l, line, ...)  report_add((l)->report, REPORT_WARNING, (l)->file, (line), 0, __VA_ARGS__)
+
+/* The reference's variable for service managers: a positive number of seconds. */
+static void apply_environment(struct loader *l)
+{
+	const char *text = getenv(DRAIN_VARIABLE);
+	char why[WHY_SIZE];
+	usec_t unit, value;
+	const struct config_key *key = key_find("proxy", "shutdown_drain_timeout", &unit);
+
+	if (!text)
+		return;
+	if (strspn(text, "0123456789") != strlen(text) ||
+	    value_from_text(key, text, &l->config->arena, &value, why) < 0 || value == 0) {
+		report_add(l->report, REPORT_WARNING, "", 0, 0, "%s=%s is not a number of seconds from 1 to %llu",
+			   DRAIN_VARIABLE, text, (unsigned long long)key->max);
+		return;
+	}
+	l->config->proxy.shutdown_drain_timeout = value;
+	l->origins[key_index(key)] = (struct config_origin){.kind = ORIGIN_ENVIRONMENT, .section = ""};
+}
+
+/* -------------------------------------------------------------------------------------------- nodes */
+
+static void check_nodes(struct loader *l)
+{
+	const struct config *c = l->config;
+	uint32_t enabled = 0;
+
+	for (uint32_t i = 0; i < c->node_count; i++) {
+		const struct config_node *node = &c->nodes[i];
+
+		enabled += node->enabled;
+		for (uint32_t j = 0; j < i && j < 1000;
+		     j++) { /* with more it would take too long, and hardly be a slip */
+			if (strcmp(c->nodes[j].name, node->name) == 0)
+				error_at(l, node->line, "two nodes have the name %s", node->name);
+			else if (c->nodes[j].port == node->port && strcasecmp(c->nodes[j].host, node->host) == 0)
+				error_at(l, node->line, "two nodes have the address %s:%u", node->host, node->port);
+		}
+	}
+	if (c->node_count == 0)
+		error_at(l, 0, "no node is configured: add a [[nodes]] table with host, port and role, or --primary");
+	else if (enabled == 0)
+		error_at(l, c->nodes[0].line, "no node is enabled");
+}
+
+static void check_pool(struct loader *l, const struct config_pool *pool, uint32_t line, const char *what)
+{
+	if (pool->min_connections > pool->max_connections)
+		error_at(l, line, "%s min_connections (%u) is above max_connections (%u)", what, pool->min_connections,
+			 pool->max_connections);
+}
+
+static void check_databases(struct loader *l)
+{
+	const struct config *c = l->config;
+	struct config_pool pool;
+	char what[160];
+
+	check_pool(l, &c->pool, line_of(l, "pool", "min_connections"), "[pool]");
+	for (uint32_t i = 0; i < c->database_count; i++) {
+		const struct config_database *d = &c->databases[i];
+
+		if (d->node[0] && !config_node_find(c, d->node))
+			error_at(l, d->line, "[databases.%s] node: there is no node %s", d->name, d->node);
+		if (d->password[0] && !d->user[0])
+			error_at(l, d->line, "[databases.%s] password needs user", d->name);
+		if (!d->override_count)
+			continue;
+		snprintf(what, sizeof(what), "[databases.%s]", d->name);
+		config_pool_for(c, d->name, "", &pool);
+		check_pool(l, &pool, d->line, what);
+	}
+	for (uint32_t i = 0; i < c->user_count; i++) {
+		if (!c->users[i].override_count)
+			continue;
+		snprintf(what, sizeof(what), "[users.%s]", c->users[i].name);
+		config_pool_for(c, "", c->users[i].name, &pool);
+		check_pool(l, &pool, c->users[i].line, what);
+	}
+}
+
+/* [[databases]] may name one twice; [databases.X] can't. */
+static void check_names(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (uint32_t i = 0; i < c->database_count && i < 1000; i++)
+		if (config_database_find(c, c->databases[i].name) != &c->databases[i])
+			error_at(l, c->databases[i].line, "database %s has two tables", c->databases[i].name);
+	for (uint32_t i = 0; i < c->user_count && i < 1000; i++)
+		if (config_user_find(c, c->users[i].name) != &c->users[i])
+			error_at(l, c->users[i].line, "user %s has two tables", c->users[i].name);
+}
+
+/* ---------------------------------------------------------------------------------------------- TLS */
+
+static void check_version(struct loader *l, const char *section, const char *value)
+{
+	if (strcmp(value, "TLSv1.2") != 0 && strcmp(value, "TLSv1.3") != 0)
+		error_at(l, line_of(l, section, "min_version"), "[%s] min_version must be \"TLSv1.2\" or \"TLSv1.3\"",
+			 section);
+}
+
+/* The key that asks for TLS, for messages. */
+static const char *tls_reason(const struct loader *l)
+{
+	if (is_given(l, "tls", "enabled"))
+		return "enabled";
+	return is_given(l, "tls", "mode") ? "mode" : "require_client_cert";
+}
+
+/* enabled = false rules; without it, a certificate or a mode says that TLS is wanted. */
+static void check_tls(struct loader *l)
+{
+	struct config_tls *tls = &l->config->tls;
+	bool wanted = tls->cert_path[0] || tls->mode >= TLS_REQUIRE || tls->require_client_cert;
+
+	check_version(l, "tls", tls->min_version);
+	if (!is_given(l, "tls", "enabled"))
+		tls->enabled = wanted;
+	if (tls->mode == TLS_DISABLE)
+		tls->enabled = false;
+	if (!tls->enabled)
+		return;
+	if (tls->require_client_cert)
+		tls->mode = TLS_VERIFY_FULL;
+	if (!tls->cert_path[0] || !tls->key_path[0])
+		error_at(l, line_of(l, "tls", tls->cert_path[0] ? "cert_path" : tls_reason(l)), "[tls] needs %s",
+			 tls->cert_path[0] ? "key_path" : "cert_path and key_path");
+	if (tls->mode >= TLS_VERIFY_CA && !tls->ca_path[0])
+		error_at(l, line_of(l, "tls", tls->require_client_cert ? "require_client_cert" : "mode"),
+			 "[tls] needs ca_path to verify client certificates");
+}
+
+static void check_server_tls(struct loader *l)
+{
+	const struct config_server_tls *tls = &l->config->server_tls;
+
+	check_version(l, "server_tls", tls->min_version);
+	if (tls->cert_path[0] && !tls->key_path[0])
+		error_at(l, line_of(l, "server_tls", "cert_path"), "[server_tls] cert_path needs key_path");
+	if (tls->mode >= TLS_VERIFY_CA && !tls->ca_path[0])
+		error_at(l, line_of(l, "server_tls", "mode"), "[server_tls] this mode needs ca_path (or \"system\")");
+	if (tls->direct && tls->mode < TLS_REQUIRE)
+		error_at(l, line_of(l, "server_tls", "direct"),
+			 "[server_tls] direct needs mode = \"require\" or stricter");
+}
+
+/* --------------------------------------------------------------------------------------------- auth */
+
+static void failed(struct loader *l, int r)
+{
+	if (r == -ENOMEM)
+		l->no_memory = true; /* other failures are in the report */
+}
+
+static void load_users(struct loader *l)
+{
+	struct config *c = l->config;
+	struct userlist *list = userlist_new(&c->arena);
+
+	c->userlist = list;
+	if (!list) {
+		l->no_memory = true;
+		return;
+	}
+	if (c->auth.auth_file[0])
+		failed(l, userlist_load(list, c->auth.auth_file, l->report));
+	for (uint32_t i = 0; i < c->user_count; i++) {
+		int r = c->users[i].password[0] ? userlist_add(list, c->users[i].name, c->users[i].password) : 0;
+
+		if (r == -EINVAL)
+			error_at(l, c->users[i].line, "[users.%s] password is a damaged SCRAM verifier",
+				 c->users[i].name);
+		failed(l, r);
+	}
+}
+
+static void load_admission(struct loader *l)
+{
+	struct config *c = l->config;
+	struct hba *hba = c->hba_rule_count ? hba_admission_new(&c->arena) : NULL;
+
+	for (uint32_t i = 0; i < c->hba_rule_count && hba; i++) {
+		const struct config_hba *rule = &c->hba_rules[i];
+		int r = hba_admission_add(hba, &c->arena, rule->action == HBA_ALLOW, rule->user, rule->database,
+					  rule->address, c->path, rule->line);
+
+		if (r == -EINVAL)
+			error_at(l, rule->line,
+				 "[[hba]] address must be an IP address, a CIDR block or \"all\", not \"%s\"",
+				 rule->address);
+		failed(l, r);
+	}
+	l->no_memory |= c->hba_rule_count && !hba;
+	c->admission = hba;
+}
+
+/* Rules that ask for certificates, or for maps, need somebody who has them. */
+static void check_hba(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	for (const struct hba_rule *rule = hba_rule_next(c->hba, NULL); rule; rule = hba_rule_next(c->hba, rule)) {
+		if (rule->client_cert != CLIENT_CERT_NONE && !(c->tls.enabled && c->tls.ca_path[0]))
+			report_add(l->report, REPORT_ERROR, rule->file, rule->line, 0,
+				   "client certificates need [tls] with ca_path");
+		if (rule->map[0] && !ident_has_map(c->ident, rule->map))
+			report_add(l->report, REPORT_WARNING, rule->file, rule->line, 0,
+				   "auth.ident_file has no map %s: nobody can log in by this line", rule->map);
+	}
+}
+
+static void check_auth(struct loader *l)
+{
+	struct config *c = l->config;
+	const struct config_auth *auth = &c->auth;
+	bool knows_users;
+
+	load_users(l);
+	load_admission(l);
+	if (auth->hba_file[0])
+		failed(l, hba_load(auth->hba_file, &c->arena, l->report, &c->hba));
+	if (auth->ident_file[0])
+		failed(l, ident_load(auth->ident_file, &c->arena, l->report, &c->ident));
+	if (l->no_memory)
+		return;
+	if (c->hba)
+		check_hba(l);
+	knows_users = auth->auth_file[0] || auth->auth_user[0] || userlist_count(c->userlist) > 0;
+	if (auth->mode != AUTH_MODE_PASSTHROUGH && auth->mode != AUTH_MODE_CERT && !auth->hba_file[0] && !knows_users)
+		error_at(l, line_of(l, "auth", "mode"),
+			 "[auth] this mode needs users: set auth_file, [users.NAME] password, or auth_user");
+	if (auth->mode == AUTH_MODE_CERT && !auth->hba_file[0] && !(c->tls.enabled && c->tls.ca_path[0]))
+		error_at(l, line_of(l, "auth", "mode"), "[auth] mode = \"cert\" needs [tls] with ca_path");
+	if (auth->auth_user[0] && !strstr(auth->auth_query, "$1"))
+		warn_at(l, line_of(l, "auth", "auth_query"), "[auth] auth_query has no $1, which is the user's name");
+}
+
+static void check_admin(struct loader *l)
+{
+	const struct config *c = l->config;
+
+	if (config_admin_is_exposed(c))
+		warn_at(l, line_of(l, "proxy", "admin_address"),
+			"the admin API at %s can be reached by other machines and has no token: only its health checks "
+			"answer; set admin_token, or admin_allow_insecure = true",
+			c->proxy.admin_address);
+}
+
+void config_finish(struct loader *l)
+{
+	apply_environment(l);
+	check_nodes(l);
+	check_databases(l);
+	check_names(l);
+	check_tls(l);
+	check_server_tls(l);
+	check_auth(l);
+	check_admin(l);
+}

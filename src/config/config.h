@@ -1,0 +1,180 @@
+/*
+ * The configuration: one immutable value made from proxy.toml (or from flags), checked as a whole. A reload makes a
+ * new one. The structs of the sections come from directives.def; everything a config points to lives in its arena.
+ * Strings are never NULL ("" when not given), and hold no NUL.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "config/report.h"
+#include "loop/tls.h"
+
+#include <stdio.h>
+
+enum config_io { IO_AUTO, IO_EPOLL, IO_URING };
+enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
+enum pool_reset { RESET_NEVER, RESET_WHEN_CHANGED, RESET_ALWAYS };
+enum pool_session_state { SESSION_STATE_PIN, SESSION_STATE_REFUSE, SESSION_STATE_LOG };
+enum auth_mode {
+	AUTH_MODE_PASSTHROUGH,
+	AUTH_MODE_TRUST,
+	AUTH_MODE_PASSWORD,
+	AUTH_MODE_MD5,
+	AUTH_MODE_SCRAM,
+	AUTH_MODE_CERT
+};
+enum node_role { NODE_PRIMARY, NODE_STANDBY, NODE_REPLICA };
+enum hba_action { HBA_ALLOW, HBA_REJECT };
+
+struct config_strings {
+	const char *const *items;
+	uint32_t count;
+};
+
+/* The C type of each type in directives.def. */
+typedef bool config_type_bool;
+typedef uint32_t config_type_uint;
+typedef uint64_t config_type_size; /* bytes */
+typedef usec_t config_type_duration;
+typedef const char *config_type_string;
+typedef const char *config_type_secret;
+typedef const char *config_type_address;
+typedef struct config_strings config_type_strings;
+typedef struct config_strings config_type_addresses;
+typedef enum config_io config_type_enum_io;
+typedef enum pool_mode config_type_enum_pool_mode;
+typedef enum pool_reset config_type_enum_reset;
+typedef enum pool_session_state config_type_enum_session_state;
+typedef enum tls_mode config_type_enum_tls_mode;
+typedef enum auth_mode config_type_enum_auth_mode;
+typedef enum log_level config_type_enum_log_level;
+typedef enum log_format config_type_enum_log_format;
+typedef enum node_role config_type_enum_node_role;
+typedef enum hba_action config_type_enum_hba_action;
+
+/* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */
+/* clang-format off */
+struct config_before_the_first {
+	bool unused;
+#define SECTION(name, help)                                            \
+};                                                                     \
+struct config_##name {                                                 \
+	bool given; /* the file has this table */
+#define KEY(section, key, type, ...) config_type_##type key;
+#include "config/directives.def"
+};
+/* clang-format on */
+
+/* A [pool] key that a [databases.X] or [users.Y] table sets; value points to the field's C type. */
+struct config_override {
+	const struct config_key *key;
+	const void *value;
+	uint32_t line;
+};
+
+struct config_node {
+	const char *name; /* as given, else host:port */
+	const char *host; /* name, IP address, or the directory of a unix socket (begins with '/') */
+	uint32_t port, http_port;
+	enum node_role role;
+	uint32_t weight;
+	bool enabled, sync;
+	uint32_t line;
+};
+
+struct config_database {
+	const char *name;            /* as clients ask for it; "*": all that have no table of their own */
+	const char *dbname;          /* on the node; "": the same */
+	const char *user, *password; /* forced server credentials; "": the client's */
+	const char *node;            /* name of the one node to use; "": by role */
+	const char *connect_query;   /* run on each new server connection; "": none */
+	const struct config_override *overrides;
+	uint32_t override_count, line;
+};
+
+struct config_user {
+	const char *name;
+	const char *password; /* plain, "md5..." or a SCRAM verifier; "": not given here */
+	const struct config_override *overrides;
+	uint32_t override_count, line;
+};
+
+struct config_hba { /* a [[hba]] table of the reference */
+	enum hba_action action;
+	const char *user, *database, *address;
+	uint32_t line;
+};
+
+struct hba;      /* config/hba.h */
+struct ident;    /* config/ident.h */
+struct userlist; /* config/userlist.h */
+
+struct config {
+#define SECTION(name, help) struct config_##name name;
+#include "config/directives.def"
+	const struct config_node *nodes;
+	uint32_t node_count;
+	const struct config_database *databases;
+	uint32_t database_count;
+	const struct config_user *users;
+	uint32_t user_count;
+	const struct config_hba *hba_rules;
+	uint32_t hba_rule_count;
+	const struct hba *admission; /* from [[hba]]: who may connect at all; no match admits. NULL: everybody */
+	const struct hba
+		*hba; /* from auth.hba_file: the method of each connection; no match rejects. NULL: auth.mode */
+	const struct ident *ident;       /* from auth.ident_file; NULL: none */
+	const struct userlist *userlist; /* auth.auth_file and [users]; never NULL */
+
+	const char *path;                    /* of the file; "" when made from flags */
+	const struct config_origin *origins; /* of each key, see keys.h */
+	struct arena arena;                  /* holds all of it, this struct too */
+};
+
+/* What the command line says where there is no file. Absent: NULL or 0. */
+struct config_flags {
+	const char *listen, *admin;  /* host:port */
+	const char *primary;         /* host:port */
+	const char *const *standbys; /* each host:port[,host:port...] */
+	uint32_t standby_count;
+	const char *log_level; /* these two count beside a file as well: config_apply_flags() */
+	bool json_logs;
+};
+
+/*
+ * Read, substitute ${...}, parse, check, load the files it names. All that is wrong is in the report, not only the
+ * first. 0, or -EINVAL (errors are in the report), -ENOMEM, or another -errno when the file can't be read (it is in the
+ * report, too). With report->strict what this build can't do is an error rather than a notice.
+ */
+int config_load(const char *path, struct config **ret, struct config_report *report) MUST_USE;
+/* The same from text; `name` stands for the path in messages. */
+int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
+		     struct config_report *report) MUST_USE;
+int config_from_flags(const struct config_flags *flags, struct config **ret, struct config_report *report) MUST_USE;
+/* Puts those flags on top that count beside a file (log_level, json_logs). Before the config is published. */
+int config_apply_flags(struct config *c, const struct config_flags *flags, struct config_report *report) MUST_USE;
+void config_free(struct config *c); /* NULL is fine */
+
+/* [pool] <- [databases.NAME], else [databases."*"] <- [users.NAME]. What *ret points to lives as long as the config. */
+void config_pool_for(const struct config *c, const char *database, const char *user, struct config_pool *ret);
+/* The table of a database, else that of "*", else NULL. */
+const struct config_database *config_database_find(const struct config *c, const char *name);
+const struct config_user *config_user_find(const struct config *c, const char *name);
+/* By name, or by "host:port". NULL: none. */
+const struct config_node *config_node_find(const struct config *c, const char *name);
+/* Other machines can reach the admin API, there is no token, and admin_allow_insecure is false. */
+bool config_admin_is_exposed(const struct config *c);
+
+/* Effective configuration as TOML, a comment at each value says where it is from. Secrets are "***". */
+void config_print(const struct config *c, FILE *out);
+
+/* One call for each difference. path: "pool.mode", "nodes", "databases.shop", "hba". reloads: follows SIGHUP. Values
+ * are texts for people ("" where there is none; secrets "***"). */
+typedef void config_diff_fn(void *argument, const char *path, const char *old_value, const char *new_value,
+			    bool reloads);
+void config_diff(const struct config *old, const struct config *new, config_diff_fn *tell, void *argument);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * The answers a server connection still owes, oldest first. What the proxy sends for itself is marked
+ * SWALLOW (its answer is not for the client); what the proxy answers without the server is marked LOCAL
+ * and is given out when its turn comes, so that the client sees all in the order it asked.
+ * After an error in the extended protocol the server skips up to Sync; so does expect_skip_to_sync().
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+ */
+#ifndef LINK_EXPECT_H
+#define LINK_EXPECT_H
+
+#include "base/common.h"
+
+enum expect_kind {
+	EXPECT_QUERY,     /* everything up to ReadyForQuery */
+	EXPECT_SYNC,      /* ReadyForQuery */
+	EXPECT_FUNCTION,  /* FunctionCallResponse, ReadyForQuery */
+	EXPECT_PARSE,     /* ParseComplete */
+	EXPECT_BIND,      /* BindComplete */
+	EXPECT_DESCRIBE,  /* (ParameterDescription,) RowDescription or NoData */
+	EXPECT_EXECUTE,   /* DataRow..., then CommandComplete, EmptyQueryResponse, PortalSuspended; or a COPY */
+	EXPECT_CLOSE,     /* CloseComplete */
+	EXPECT_COPY_END,  /* no answer: where CopyDone or CopyFail stands among the client's messages */
+};
+
+#define EXPECT_SWALLOW BIT(0)
+#define EXPECT_LOCAL BIT(1)   /* the server was not asked */
+#define EXPECT_NAMED BIT(3)   /* of a PARSE: object knows the client's name, too */
+#define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
+
+/* Why the proxy itself asked (with SWALLOW). */
+enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_RESET, PURPOSE_ABORT, PURPOSE_STATEMENT, PURPOSE_CHECK };
+
+struct expect {
+	uint8_t kind, flags, purpose;
+	uint16_t statements; /* of a QUERY: CommandCompletes seen, saturating */
+	void *object;       /* counted by whoever put it there; see free_object of expect_clear */
+};
+
+struct expects {
+	struct expect *ring;
+	uint32_t first, count, cap; /* cap is a power of two */
+	uint32_t answers;           /* how many of them are QUERY, SYNC or FUNCTION and not SWALLOW: ReadyForQuery that
+	                               the client waits for */
+};
+
+void expects_free(struct expects *e);
+/* 0 or -ENOMEM. */
+int expects_push(struct expects *e, struct expect x) MUST_USE;
+
+static inline struct expect *expects_at(const struct expects *e, uint32_t index)
+{
+	return &e->ring[(e->first + index) & (e->cap - 1)];
+}
+
+static inline struct expect *expects_first(const struct expects *e)
+{
+	return e->count ? &e->ring[e->first] : NULL;
+}
+
+static inline bool expect_ends_with_ready(const struct expect *x)
+{
+	return x->kind <= EXPECT_FUNCTION;
+}
+
+static inline void expects_pop(struct expects *e)
+{
+	const struct expect *x = &e->ring[e->first];
+
+	e->answers -= expect_ends_with_ready(x) && !(x->flags & EXPECT_SWALLOW);
+	e->first = (e->first + 1) & (e->cap - 1);
+	e->count--;
+}
+
+#endif

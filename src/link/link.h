@@ -1,0 +1,150 @@
+/*
+ * A link: one authenticated connection to a server. This layer connects, sets up TLS, logs in, and keeps what
+ * is known of the connection; who uses it (a client session, the pool, a job of the proxy) is its user, and
+ * sees the server's bytes. https://www.postgresql.org/docs/current/protocol-flow.html
+ *
+ *   CONNECTING -> ENCRYPTING -> LOGGING_IN -> IDLE <-> ACTIVE
+ *        \____________\_____________\__________\________\____> CLOSED
+ */
+#ifndef LINK_LINK_H
+#define LINK_LINK_H
+
+#include "base/clock.h"
+#include "link/expect.h"
+#include "link/params.h"
+#include "link/statements.h"
+#include "loop/loop.h"
+#include "wire/scram.h"
+
+#define LINK_STATES(X)                                                    \
+	X(CONNECTING, "the TCP or unix connection is being made")         \
+	X(ENCRYPTING, "asked for TLS, or its handshake goes on")          \
+	X(LOGGING_IN, "authenticating, until ReadyForQuery")              \
+	X(IDLE, "clean, in its pool or on the way to another worker")     \
+	X(ACTIVE, "lent to its user")                                     \
+	X(CLOSED, "to be freed at the end of this turn")
+
+enum link_state {
+#define X(name, meaning) LINK_##name,
+	LINK_STATES(X)
+#undef X
+};
+
+const char *link_state_name(enum link_state state);
+
+struct link;
+
+/* What it takes to log in. Strings are copied by link_open(). */
+struct link_target {
+	struct sockaddr_storage address;
+	socklen_t address_len;
+	const char *host; /* for SNI, verify-full and logs */
+	uint16_t port;
+	const char *user, *database;
+	const char *replication;      /* value of the startup parameter; NULL: none */
+	const struct secret *secret;  /* copied; NULL: none */
+	struct tls_context *tls;      /* counted; NULL: never TLS */
+	enum tls_mode tls_mode;
+	bool tls_direct;
+	usec_t deadline;              /* logged in by then, or failed */
+};
+
+/* Why a link could not be opened. `error` holds a whole ErrorResponse message, the server's own where there is one. */
+struct link_failure {
+	const uint8_t *error;
+	size_t error_len;
+	char sqlstate[6];
+	bool from_server;         /* the server said so */
+	bool wants_password;      /* it asked for a password and there was none */
+	const char *what;         /* for logs: "connect", "tls", "login" */
+};
+
+struct link_events { /* of the pool that opened it */
+	void (*logged_in)(struct link *link);
+	/* The link is closed already; freed at the end of the turn. */
+	void (*failed)(struct link *link, const struct link_failure *failure);
+	/* Lost while IDLE. Closed already. */
+	void (*lost)(struct link *link, int error);
+};
+
+struct link_user_ops { /* of who has it while ACTIVE */
+	/* As conn_ops.received. */
+	size_t (*received)(struct link *link, uint8_t *bytes, size_t len);
+	/* The server is gone; the link is CLOSED and still in its pool's accounts: pool_give_back() it. */
+	void (*lost)(struct link *link, int error);
+	void (*drained)(struct link *link);
+};
+
+/* What is believed of the session parameters, kept to undo them with a transaction. */
+struct settings_mark {
+	const struct params *client, *link;
+};
+
+struct savepoint {
+	char name[64];
+	struct settings_mark mark;
+};
+
+struct link {
+	struct conn conn;
+	enum link_state state;
+	char tx_status;            /* of the last ReadyForQuery: 'I' 'T' 'E' */
+	bool close_when_free;      /* drained, too old, or doubtful: not back into the pool */
+	bool used_password;        /* the server asked for one (or for a proof) */
+	bool held_for_cancel;      /* free, but a cancel is under way */
+	bool fresh;                /* nothing of its user's was sent since it was lent, or since settings were */
+	bool answering;            /* some of the answer that is under way was passed on */
+	bool fatal;                /* the server said FATAL: it is about to close */
+	bool cancelled;            /* a cancel was sent for the query of its user */
+	uint8_t key_len;
+	struct list cancels_under_way; /* to the server: it must not change hands meanwhile */
+	uint32_t backend_pid;
+	uint8_t key[32];
+	uint64_t id;               /* unique in the process */
+	usec_t born, used, expires;
+	const struct link_events *events;
+	const struct link_user_ops *user_ops;
+	void *user;                /* the user's own */
+	void *owner;               /* the pool shard's own */
+	struct list node;          /* in a list of its owner */
+	const struct params *settings; /* what was SET on it: name -> SQL that sets it */
+	const struct params *settings_before; /* while new ones are being put onto it */
+	const struct params *reported; /* ParameterStatus: name -> value */
+	const struct params *reported_at_login;
+	struct statement_set statements;
+	struct statement_id unnamed;
+	bool has_unnamed, unnamed_in_transaction;
+	struct expects expects;
+	struct buf error;          /* ErrorResponse to something of the proxy's own, until its ReadyForQuery */
+	uint32_t statements_epoch; /* of its pool, when its statements were last known to be good */
+	uint64_t left;             /* bytes of a server message whose beginning was passed on already */
+	bool left_swallow;
+	/* the transaction that is open, or the last one */
+	struct settings_mark mark; /* at its beginning */
+	struct savepoint *savepoints;
+	uint32_t savepoint_count;
+	bool dirty;                /* has state that only reset_query takes away */
+	bool changed;              /* its user ran something that may leave state (session mode) */
+	struct timer timer;        /* login deadline */
+	struct link_login *login;  /* only while logging in */
+	struct loop_deferred deferred;
+};
+
+/* Begins to open a link; events follow, never from inside. 0 or -errno. */
+int link_open(struct loop *loop, const struct link_target *target, const struct link_events *events, void *owner,
+              struct link **ret_link) MUST_USE;
+/* Closes (politely: Terminate is tried when the server expects one) and frees at the end of the turn. */
+void link_close(struct link *link);
+void link_lend(struct link *link, const struct link_user_ops *ops, void *user); /* IDLE -> ACTIVE */
+void link_take_back(struct link *link);                                        /* ACTIVE -> IDLE */
+
+/* A ParameterStatus of the server: believed. body: name NUL value NUL. false: malformed. */
+bool link_parameter_status(struct link *link, const uint8_t *body, size_t len);
+/* Forgets savepoints and marks. */
+void link_forget_transaction(struct link *link);
+
+/* Opens a connection of its own to the server to cancel what the link runs; done(link) when the server has closed it,
+ * or it failed: from then on no cancel of ours can hit what the link runs next. 0 or -errno. */
+int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link)) MUST_USE;
+
+#endif

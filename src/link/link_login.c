@@ -1,0 +1,344 @@
+/*
+ * Connecting and logging in to a server: TCP or unix socket, TLS as libpq's sslmode says, StartupMessage,
+ * authentication (wire/scram.h knows the methods), and everything up to the first ReadyForQuery.
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+ */
+#include "link/link_priv.h"
+
+#include "base/log.h"
+#include "wire/errors.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+#include "wire/reader.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#define LOGIN_MESSAGE_MAX (1u << 20)
+
+static const struct slice alpn_postgresql = {(const uint8_t *)"\x0apostgresql", 11};
+
+struct link_login {
+	struct link_target *target;
+	struct server_auth *auth;
+	bool authenticated;
+};
+
+/* ---- the target ---- */
+
+struct link_target *link_target_copy(const struct link_target *from)
+{
+	struct link_target *t = calloc(1, sizeof(*t));
+	struct secret *secret = from->secret ? calloc(1, sizeof(*secret)) : NULL;
+
+	if (!t)
+		goto fail;
+	*t = *from;
+	t->host = strdup(from->host ? from->host : "");
+	t->user = strdup(from->user);
+	t->database = strdup(from->database);
+	t->replication = from->replication ? strdup(from->replication) : NULL;
+	t->tls = tls_context_ref(from->tls);
+	t->secret = secret;
+	if (!t->host || !t->user || !t->database || (from->replication && !t->replication) ||
+	    (from->secret && (!secret || secret_copy(from->secret, secret) < 0))) {
+		link_target_free(t);
+		return NULL;
+	}
+	return t;
+fail:
+	free(secret);
+	return NULL;
+}
+
+void link_target_free(struct link_target *t)
+{
+	if (!t)
+		return;
+	if (t->secret) {
+		secret_wipe((struct secret *)(uintptr_t)t->secret);
+		free((struct secret *)(uintptr_t)t->secret);
+	}
+	tls_context_unref(t->tls);
+	free((char *)(uintptr_t)t->host);
+	free((char *)(uintptr_t)t->user);
+	free((char *)(uintptr_t)t->database);
+	free((char *)(uintptr_t)t->replication);
+	free(t);
+}
+
+int link_target_connect(const struct link_target *t, struct conn *conn, struct loop *loop)
+{
+	return conn_connect(conn, loop, (const struct sockaddr *)&t->address, t->address_len);
+}
+
+static bool target_wants_tls(const struct link_target *t)
+{
+	/* as libpq: never over a unix socket */
+	return t->tls && t->tls_mode >= TLS_PREFER && t->address.ss_family != AF_UNIX;
+}
+
+enum encrypt_step link_target_encrypt(const struct link_target *t, struct conn *conn)
+{
+	struct buf out = BUF_INIT(64);
+
+	if (!target_wants_tls(t))
+		return t->tls_mode > TLS_PREFER && t->address.ss_family != AF_UNIX ? ENCRYPT_FAILED : ENCRYPT_NOT_NEEDED;
+	if (t->tls_direct)
+		return conn_start_tls(conn, t->tls, /* accepting= */ false, t->host, alpn_postgresql) < 0
+		               ? ENCRYPT_FAILED
+		               : ENCRYPT_STARTED;
+	message_ssl_request(&out);
+	conn_send(conn, out.bytes, out.len);
+	buf_free(&out);
+	return ENCRYPT_ASKED;
+}
+
+enum encrypt_step link_target_encrypt_answer(const struct link_target *t, struct conn *conn, uint8_t answer)
+{
+	if (answer == 'S')
+		return conn_start_tls(conn, t->tls, /* accepting= */ false, t->host, alpn_postgresql) < 0
+		               ? ENCRYPT_FAILED
+		               : ENCRYPT_STARTED;
+	return answer == 'N' && t->tls_mode == TLS_PREFER ? ENCRYPT_NOT_NEEDED : ENCRYPT_FAILED;
+}
+
+/* ---- failing ---- */
+
+static void fail_with(struct link *link, const uint8_t *error, size_t len, const char *what, bool from_server,
+                      bool wants_password)
+{
+	struct link_failure failure = {.error = error, .error_len = len, .from_server = from_server,
+	                               .wants_password = wants_password, .what = what};
+	struct error_fields fields = {0};
+
+	if (len > FRAME_HEADER && message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) &&
+	    fields.sqlstate.len == 5)
+		memcpy(failure.sqlstate, fields.sqlstate.bytes, 5);
+	conn_close(&link->conn);
+	link->events->failed(link, &failure);
+	link_bury(link);
+}
+
+static void fail_own(struct link *link, enum proxy_error error, const char *what, const char *why, bool wants_password)
+{
+	const struct link_target *t = link->login->target;
+	struct buf out = BUF_INIT(4096);
+
+	log_debug("server login failed", kv_str("host", t->host), kv_uint("port", t->port), kv_str("why", why));
+	error_message(&out, error, why, "unexpected message");
+	fail_with(link, out.bytes, out.len, what, false, wants_password);
+	buf_free(&out);
+}
+
+static void login_timeout(struct timer *timer)
+{
+	struct link *link = container_of(timer, struct link, timer);
+
+	if (link->login)
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", "connect_timeout has passed", false);
+}
+
+/* ---- the steps ---- */
+
+static void send_startup(struct link *link)
+{
+	const struct link_target *t = link->login->target;
+	const char *names[3] = {"user", "database"}, *values[3] = {t->user, t->database};
+	size_t count = 2;
+	struct buf out = BUF_INIT(65536);
+
+	if (t->replication) {
+		names[count] = "replication";
+		values[count++] = t->replication;
+	}
+	message_startup(&out, /* minor= */ 0, names, values, count);
+	if (out.failed) {
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "login", "out of memory, or the names are too long", false);
+		return;
+	}
+	link_set_state(link, LINK_LOGGING_IN);
+	conn_send(&link->conn, out.bytes, out.len);
+	buf_free(&out);
+}
+
+static void after_encrypt_step(struct link *link, enum encrypt_step step)
+{
+	switch (step) {
+	case ENCRYPT_NOT_NEEDED:
+		send_startup(link);
+		break;
+	case ENCRYPT_ASKED:
+	case ENCRYPT_STARTED:
+		if (link->state != LINK_ENCRYPTING)
+			link_set_state(link, LINK_ENCRYPTING);
+		break;
+	case ENCRYPT_FAILED:
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "tls", "the server does not do TLS, and server_tls.mode asks for it",
+		         false);
+		break;
+	}
+}
+
+static void login_ready(struct conn *conn)
+{
+	struct link *link = container_of(conn, struct link, conn);
+
+	if (link->state == LINK_CONNECTING)
+		after_encrypt_step(link, link_target_encrypt(link->login->target, conn));
+	else
+		send_startup(link); /* the handshake is done */
+}
+
+static bool begin_auth(struct link *link)
+{
+	const struct link_target *t = link->login->target;
+	uint8_t end_point[64];
+	size_t len = conn_is_tls(&link->conn) ? conn_tls_end_point(&link->conn, end_point, sizeof(end_point)) : 0;
+
+	link->login->auth = server_auth_new(t->user, t->secret, slice_make(end_point, len), conn_is_tls(&link->conn));
+	return link->login->auth != NULL;
+}
+
+/* false: the link has failed and is gone. */
+static bool authentication(struct link *link, const struct frame *f)
+{
+	struct link_login *login = link->login;
+	struct buf out = BUF_INIT(LOGIN_MESSAGE_MAX);
+	const char *why = "out of memory";
+	enum auth_step step = AUTH_FAILED;
+
+	if (login->auth || begin_auth(link))
+		step = server_auth_message(login->auth, f->body, f->body_len, &out, &why);
+	if (out.failed)
+		step = AUTH_FAILED;
+	if (step == AUTH_CONTINUE && out.len)
+		conn_send(&link->conn, out.bytes, out.len);
+	buf_free_secret(&out);
+	if (step == AUTH_DONE)
+		login->authenticated = true;
+	if (step == AUTH_FAILED)
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "login", why,
+		         !login->target->secret || login->target->secret->kind == SECRET_NONE);
+	else if (step == AUTH_MALFORMED)
+		fail_own(link, ERROR_SERVER_PROTOCOL, "login", "malformed authentication message", false);
+	return step == AUTH_CONTINUE || step == AUTH_DONE;
+}
+
+static bool backend_key(struct link *link, const struct frame *f)
+{
+	if (f->body_len < 5 || f->body_len - 4 > sizeof(link->key))
+		return false;
+	link->backend_pid = get_be32(f->body);
+	link->key_len = (uint8_t)(f->body_len - 4);
+	memcpy(link->key, f->body + 4, link->key_len);
+	return true;
+}
+
+static void logged_in(struct link *link)
+{
+	timer_cancel(&link->timer);
+	link->conn.ops = &link_conn_ops;
+	params_assign(&link->reported_at_login, link->reported);
+	link->used_password = strcmp(server_auth_method(link->login->auth), "trust") != 0;
+	link_set_state(link, LINK_IDLE);
+	link->events->logged_in(link);
+	link_login_end(link);
+}
+
+/* One message of the server while logging in. false: the link is gone. */
+static bool login_message(struct link *link, const struct frame *f, const uint8_t *whole)
+{
+	switch (f->type) {
+	case 'R':
+		return !link->login->authenticated && authentication(link, f);
+	case 'S':
+		if (link->login->authenticated && link_parameter_status(link, f->body, f->body_len))
+			return true;
+		break;
+	case 'K':
+		if (link->login->authenticated && backend_key(link, f))
+			return true;
+		break;
+	case 'N':
+	case 'v':
+		return true;
+	case 'E':
+		fail_with(link, whole, frame_size(f), "login", /* from_server= */ true, false);
+		return false;
+	case 'Z':
+		if (link->login->authenticated && f->body_len == 1 && f->body[0] == 'I') {
+			logged_in(link);
+			return false; /* the bytes behind belong to the other ops */
+		}
+		break;
+	}
+	fail_own(link, ERROR_SERVER_PROTOCOL, "login", "unexpected or malformed message while logging in", false);
+	return false;
+}
+
+static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	struct link *link = container_of(conn, struct link, conn);
+	size_t at = 0;
+
+	if (link->state == LINK_ENCRYPTING) {
+		if (len != 1 && bytes[0] == 'S') { /* bytes sent ahead of the handshake: CVE-2021-23222 */
+			fail_own(link, ERROR_SERVER_PROTOCOL, "tls", "unencrypted bytes behind the answer to SSLRequest", false);
+			return len;
+		}
+		after_encrypt_step(link, link_target_encrypt_answer(link->login->target, conn, bytes[0]));
+		return link->state == LINK_CLOSED ? len : 1;
+	}
+	while (at < len) {
+		struct frame f = {0};
+		enum frame_result r = frame_read(bytes + at, len - at, &f);
+
+		if (r == FRAME_BAD || (r != FRAME_SHORT && f.body_len > LOGIN_MESSAGE_MAX)) {
+			fail_own(link, ERROR_SERVER_PROTOCOL, "login", "a message with an impossible length", false);
+			return len;
+		}
+		if (r != FRAME_WHOLE)
+			return at;
+		at += frame_size(&f);
+		if (!login_message(link, &f, bytes + at - frame_size(&f)))
+			return link->state == LINK_CLOSED ? len : at;
+	}
+	return at;
+}
+
+static void login_closed(struct conn *conn, int error)
+{
+	struct link *link = container_of(conn, struct link, conn);
+	const char *why = error == -EPROTO && *conn_tls_error(conn) ? conn_tls_error(conn)
+	                  : error ? strerror(-error)
+	                          : "the server closed the connection while logging in";
+
+	fail_own(link, ERROR_SERVER_CONNECT_FAILED, link->state == LINK_CONNECTING ? "connect" : "login", why, false);
+}
+
+const struct conn_ops link_login_conn_ops = {
+	.received = login_received,
+	.closed = login_closed,
+	.ready = login_ready,
+};
+
+int link_login_begin(struct link *link, const struct link_target *target)
+{
+	timer_init(&link->timer, login_timeout);
+	link->login = calloc(1, sizeof(*link->login));
+	if (!link->login)
+		return -ENOMEM;
+	link->login->target = link_target_copy(target);
+	return link->login->target ? 0 : -ENOMEM;
+}
+
+void link_login_end(struct link *link)
+{
+	if (!link->login)
+		return;
+	server_auth_free(link->login->auth);
+	link_target_free(link->login->target);
+	free(link->login);
+	link->login = NULL;
+}

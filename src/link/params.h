@@ -1,0 +1,28 @@
+/*
+ * Sets of (name, value) pairs that never change: a change makes another set. Equal sets are
+ * the same pointer in the whole process, so comparing the parameters of a client with those of
+ * a server connection is comparing two pointers. NULL is the empty set.
+ * Counted; may be used from all threads. Making a set takes a lock, which is why only SET and
+ * ParameterStatus do it, never a query.
+ */
+#ifndef LINK_PARAMS_H
+#define LINK_PARAMS_H
+
+#include "base/common.h"
+
+struct params;
+
+const struct params *params_ref(const struct params *p);
+void params_unref(const struct params *p);
+/* Another reference for *to, which loses its old one. */
+void params_assign(const struct params **to, const struct params *p);
+/* p with name = value, or without name when value is NULL; a new reference. Out of memory: p itself. */
+const struct params *params_with(const struct params *p, const char *name, const char *value);
+/* *to becomes params_with(*to, ...). */
+void params_set(const struct params **to, const char *name, const char *value);
+const char *params_get(const struct params *p, const char *name);
+uint32_t params_count(const struct params *p);
+/* In the order of names (strcmp). */
+void params_at(const struct params *p, uint32_t index, const char **ret_name, const char **ret_value);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * Listeners. Several loops may share one listening socket (EPOLLEXCLUSIVE wakes one of
+ * them). When descriptors or memory run out, accepting pauses: the waiting connections
+ * stay in the kernel's queue, and the loop doesn't spin on a socket it can't empty.
+ */
+#include "loop/loop_priv.h"
+
+#define ACCEPTS_AT_ONCE 64
+#define RETRY_AFTER     (100 * USEC_PER_MSEC)
+
+enum { NOT_LISTENING, LISTENING, WAITING_TO_RETRY };
+
+static int begin(struct loop_listener *listener)
+{
+	int r = poll_add(listener->loop, listener->fd, listener, POLL_LISTENER, EPOLLIN | EPOLLEXCLUSIVE);
+
+	if (r == 0)
+		listener->state = LISTENING;
+	return r;
+}
+
+static void wait_to_retry(struct loop_listener *listener)
+{
+	if (listener->state == LISTENING)
+		poll_remove(listener->loop, listener->fd, listener);
+	listener->state = WAITING_TO_RETRY;
+	timer_set(listener->loop->timers, &listener->retry, clock_now() + RETRY_AFTER);
+}
+
+static void retry(struct timer *timer)
+{
+	struct loop_listener *listener = container_of(timer, struct loop_listener, retry);
+
+	if (begin(listener) < 0)
+		wait_to_retry(listener);
+}
+
+int loop_listen(struct loop *loop, struct loop_listener *listener)
+{
+	listener->loop = loop;
+	listener->state = NOT_LISTENING;
+	timer_init(&listener->retry, retry);
+	return begin(listener);
+}
+
+void loop_unlisten(struct loop_listener *listener)
+{
+	if (listener->state == LISTENING)
+		poll_remove(listener->loop, listener->fd, listener);
+	if (listener->state == WAITING_TO_RETRY)
+		timer_cancel(&listener->retry);
+	listener->state = NOT_LISTENING;
+}
+
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Errors of one waiting connection (ECONNABORTED, network errors): the next may be fine. */
+void listener_event(struct loop_listener *listener)
+{
+	for (int i = 0; i < ACCEPTS_AT_ONCE && listener->state == LISTENING; i++) {
+		struct sockaddr_storage address;
+		socklen_t len = sizeof(address);
+		int fd = accept4(listener->fd, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			count(&listener->loop->counters.accepts, 1);
+			listener->accepted(listener, fd, (struct sockaddr *)&address,
+					   MIN(len, (socklen_t)sizeof(address)));
+		} else if (errno == EAGAIN) {
+			return;
+		} else if (is_shortage(errno) || errno == EBADF || errno == EINVAL || errno == ENOTSOCK) {
+			wait_to_retry(listener);
+		}
+	}
+}

@@ -1,0 +1,195 @@
+/*
+ * What the files of loop/ share. Who does what:
+ *   loop.c      the turn, messages, deferred calls
+ *   epoll.c     what is asked of the kernel; nothing else knows epoll
+ *   turn.c      turn memory and the recycled buffers
+ *   listen.c    listeners
+ *   conn.c      a connection's life: open, connect, pause, finish, close, detach
+ *   receive.c   from the socket to ops->received()
+ *   send.c      from conn_send() to the socket
+ *   tls.c       contexts;  tls_conn.c  handshake, records
+ */
+#ifndef LOOP_LOOP_PRIV_H
+#define LOOP_LOOP_PRIV_H
+
+#include "loop/loop.h"
+
+#include <stdatomic.h>
+#include <sys/epoll.h>
+
+#define EVENTS_AT_ONCE 256
+
+#define CONN_STATES(X)                                                        \
+	X(CLOSED, "no socket")                                                \
+	X(CONNECTING, "waits for EPOLLOUT; what is sent meanwhile is queued") \
+	X(HANDSHAKING, "TLS is being set up; what is sent is queued")         \
+	X(OPEN, "bytes flow")                                                 \
+	X(FINISHING, "writes what is queued; nothing is received any more")   \
+	X(LINGERING, "all written; throws away what still comes")
+
+enum conn_state {
+#define X(name, meaning) CONN_##name,
+	CONN_STATES(X)
+#undef X
+};
+
+enum conn_flag {
+	CONN_PAUSED = BIT(0),      /* the owner wants no bytes, or too many are kept */
+	CONN_HOLD = BIT(1),        /* an event came while it was paused: EPOLLIN isn't asked for */
+	CONN_IN = BIT(2),          /* EPOLLIN is asked for */
+	CONN_OUT = BIT(3),         /* EPOLLOUT is asked for, the socket was full */
+	CONN_WRITABLE = BIT(4),    /* and isn't any more */
+	CONN_OFF = BIT(5),         /* not in the epoll set: hung up, but its bytes aren't read yet */
+	CONN_ABOVE_HIGH = BIT(6),  /* drained() is owed */
+	CONN_READY_FIRST = BIT(7), /* the next readable event calls ready() */
+	CONN_NO_MEMORY = BIT(8),   /* something could not be queued */
+	CONN_TLS_BEGUN = BIT(9),   /* inside this received(): it must leave no byte over */
+};
+
+/* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
+struct conn_out {
+	struct conn_out *next;
+	uint32_t start, end, size; /* bytes[start, end) are still to be written */
+	uint8_t bytes[];
+};
+
+struct conn_kept {
+	struct conn_kept *next; /* in the loop's list of those to be freed after the flush, or to be used again */
+	uint32_t size;
+	uint8_t bytes[];
+};
+
+struct conn_finish {
+	struct timer timer;
+	struct conn *conn;
+};
+
+struct turn_chunk {
+	struct turn_chunk *next;
+	size_t size;
+	uint8_t bytes[];
+};
+
+struct turn_memory {
+	uint8_t *at, *end;           /* free part of the newest chunk of `used` */
+	struct turn_chunk *used;     /* newest first */
+	struct turn_chunk *spare;
+	uint32_t spare_count, small_kept_count, out_count;
+	size_t taken;                /* bytes since the last flush */
+	struct conn_kept *retired;   /* consumed, but what was sent may still point into them */
+	struct conn_kept *small_kept;
+	struct conn_out *out_spare;
+	struct timer trim;
+};
+
+struct loop {
+	int epoll_fd, wake_fd;
+	void *thread;
+	struct timer_wheel *timers;
+	struct turn_memory turn;
+	struct list dirty;    /* have something to be done by conn_flush() */
+	struct list resumed;  /* to be shown what they have before the flush */
+	struct list again;    /* the same, in the next turn: they had their share of this one */
+	struct list deferred;
+	struct conn *showing; /* whose received() runs; NULL once it was closed or detached in there */
+	struct loop_counters counters;
+	int event_at, event_count;
+	struct epoll_event events[EVENTS_AT_ONCE];
+
+	_Alignas(64) _Atomic(struct loop_message *) mailbox; /* newest first */
+	_Atomic bool asleep, stop;
+};
+
+static inline void count(uint64_t *counter, uint64_t by)
+{
+	__atomic_store_n(counter, *counter + by, __ATOMIC_RELAXED);
+}
+
+/* ---- epoll.c: 0 or -errno ---- */
+enum poll_target { POLL_CONN, POLL_LISTENER, POLL_WAKE }; /* in the low bits of an event's pointer */
+
+int poll_open(struct loop *loop);
+void poll_close(struct loop *loop);
+/* Waits at most so long (USEC_NEVER: for ever) and fills loop->events. */
+void poll_wait(struct loop *loop, usec_t wait);
+int poll_add(struct loop *loop, int fd, void *object, enum poll_target target, uint32_t events) MUST_USE;
+int poll_change(struct loop *loop, int fd, void *object, uint32_t events) MUST_USE; /* of a conn */
+/* Out of the set; also forgets what this wait has brought for it. */
+void poll_remove(struct loop *loop, int fd, void *object);
+/* Forgets only: closing the socket takes it out of the set. */
+void poll_forget(struct loop *loop, void *object);
+/* Puts what the conn needs (reading, writing) into force, if it is not. */
+int poll_update(struct conn *conn) MUST_USE;
+
+/* ---- turn.c ---- */
+#define TURN_RECEIVE_LEAST (16u << 10)
+void turn_init(struct loop *loop);
+void turn_destroy(struct loop *loop);
+/* The flush is over: all turn memory is free again. */
+void turn_reset(struct loop *loop);
+/* At least TURN_RECEIVE_LEAST + `more` bytes, not taken yet; NULL when out of memory. more <= SMALL_KEPT. */
+uint8_t *turn_room(struct loop *loop, size_t more, size_t *ret_len);
+void turn_take(struct loop *loop, size_t len); /* of the room */
+uint8_t *turn_copy(struct loop *loop, const void *bytes, size_t len); /* next to the last one, where possible */
+
+#define SMALL_KEPT ((4u << 10) - sizeof(struct conn_kept))
+struct conn_kept *kept_new(struct loop *loop, size_t size);
+void kept_retire(struct loop *loop, struct conn_kept *kept);
+struct conn_out *out_new(struct loop *loop, size_t size); /* may be smaller, or larger */
+void out_free(struct loop *loop, struct conn_out *out);
+
+/* ---- listen.c ---- */
+void listener_event(struct loop_listener *listener);
+
+/* ---- conn.c ---- */
+void conn_event(struct conn *conn, uint32_t events);
+/* Closes and tells the owner. */
+void conn_fail(struct conn *conn, int error);
+void conn_set_dirty(struct conn *conn);
+/* All is written, after conn_finish(). */
+void conn_finish_written(struct conn *conn);
+int conn_socket_error(const struct conn *conn); /* SO_ERROR as -errno */
+static inline bool conn_may_read(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && !(conn->flags & CONN_PAUSED);
+}
+
+/* ---- receive.c ---- */
+/* False: the conn is closed now, or another's. */
+bool conn_receive(struct conn *conn, uint32_t events);
+/* Shows what is kept, or what TLS has, without a new event. */
+void conn_show_again(struct conn *conn);
+/* The write side has failed: shows what the peer said before it left, then closes. */
+void conn_receive_last(struct conn *conn, int error);
+/* Where to receive, so that it will stand behind what is kept; NULL when out of memory. */
+uint8_t *conn_receive_room(struct conn *conn, size_t *ret_len);
+/* `len` bytes were put into that room: shows them. False: the conn is closed now, or another's. */
+bool conn_received(struct conn *conn, uint8_t *room, size_t len) MUST_USE;
+void conn_forget_kept(struct conn *conn);
+
+/* ---- send.c ---- */
+void conn_flush(struct conn *conn);
+void conn_drop_output(struct conn *conn);
+/* Writes iov and out as far as the kernel takes them; what is left is in out. 0 or -errno. */
+int conn_write_plain(struct conn *conn) MUST_USE;
+/* Moves what iov holds behind out. 0 or -ENOMEM. */
+int conn_keep_output(struct conn *conn) MUST_USE;
+/* The socket was full and is not known to be otherwise. */
+static inline bool conn_is_full(const struct conn *conn)
+{
+	return (conn->flags & (CONN_OUT | CONN_WRITABLE)) == CONN_OUT;
+}
+/* The first `len` bytes, of out and then of iov, are written. */
+void conn_output_advance(struct conn *conn, size_t len);
+
+/* ---- tls_conn.c ---- */
+void conn_tls_free(struct conn_tls *tls); /* NULL is fine */
+void conn_tls_shutdown(struct conn *conn);
+void conn_tls_handshake(struct conn *conn);
+bool conn_tls_receive(struct conn *conn); /* as conn_receive */
+int conn_tls_write(struct conn *conn) MUST_USE; /* as conn_write_plain */
+bool conn_tls_has_bytes(const struct conn *conn);
+bool conn_tls_wants_write(const struct conn *conn);
+void conn_tls_set_error(struct conn *conn, const char *text);
+
+#endif

@@ -1,0 +1,138 @@
+/*
+ * For the tests of loop/: a conn that records what happens to it, and turns of a loop
+ * until something is true (ten seconds at most, so that a broken loop fails and doesn't hang).
+ */
+#ifndef LOOP_LOOP_TEST_UTIL_H
+#define LOOP_LOOP_TEST_UTIL_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "loop/loop_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct probe {
+	struct conn conn;
+	struct buf got; /* all that was consumed */
+	size_t shown;   /* len of the last received() */
+	size_t unit;    /* consumes whole multiples of this only */
+	int calls, ready, closed, drained, error;
+	char tls_error[160];
+	struct conn *to; /* forwards to this one by reference, pauses while it is full */
+	void (*on_received)(struct probe *p);
+	void (*on_ready)(struct probe *p);
+	void (*on_closed)(struct probe *p);
+	void (*on_drained)(struct probe *p);
+	void *argument;
+};
+
+static inline struct probe *probe_of(struct conn *conn)
+{
+	return container_of(conn, struct probe, conn);
+}
+
+static size_t probe_received(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	struct probe *p = probe_of(conn);
+	size_t used = p->unit ? len - len % p->unit : len;
+
+	assert_true(len > 0);
+	p->calls++;
+	p->shown = len;
+	if (p->to) {
+		conn_send_ref(p->to, bytes, used);
+		if (conn_queued(p->to) > CONN_HIGH_WATER)
+			conn_pause(conn);
+	} else {
+		buf_add(&p->got, bytes, used);
+	}
+	if (p->on_received)
+		p->on_received(p);
+	return used;
+}
+
+static void probe_closed(struct conn *conn, int error)
+{
+	struct probe *p = probe_of(conn);
+
+	assert_false(conn_is_open(conn));
+	p->closed++;
+	p->error = error;
+	snprintf(p->tls_error, sizeof(p->tls_error), "%s", conn_tls_error(conn));
+	if (p->on_closed)
+		p->on_closed(p);
+}
+
+static void probe_drained(struct conn *conn)
+{
+	struct probe *p = probe_of(conn);
+
+	p->drained++;
+	if (p->on_drained)
+		p->on_drained(p);
+}
+
+static void probe_ready(struct conn *conn)
+{
+	struct probe *p = probe_of(conn);
+
+	p->ready++;
+	if (p->on_ready)
+		p->on_ready(p);
+}
+
+static const struct conn_ops probe_ops = {
+	.received = probe_received, .closed = probe_closed, .drained = probe_drained, .ready = probe_ready};
+
+static inline void probe_init(struct probe *p)
+{
+	*p = (struct probe){.got = BUF_INIT(1 << 30)};
+	conn_init(&p->conn, &probe_ops);
+}
+
+static inline void probe_end(struct probe *p)
+{
+	conn_close(&p->conn);
+	buf_free(&p->got);
+}
+
+static inline bool probe_got(struct probe *p, const char *text)
+{
+	return p->got.len == strlen(text) && memcmp(p->got.bytes, text, p->got.len) == 0;
+}
+
+#define run_until(loop, condition) \
+	do { \
+		for (int turns_ = 0; !(condition) && turns_ < 20000; turns_++) \
+			loop_run_turn((loop), 500); \
+		assert_true(condition); \
+	} while (0)
+
+/* So many turns that whatever was going to happen has happened. */
+static inline void settle(struct loop *loop)
+{
+	for (int i = 0; i < 8; i++)
+		loop_run_turn(loop, 0);
+}
+
+static inline struct loop *new_loop(void)
+{
+	struct loop *loop;
+
+	assert_int_equal(loop_new("epoll", NULL, &loop), 0);
+	return loop;
+}
+
+static inline void socket_pair(int fds[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * From the socket to ops->received(): one recv() for each readable event, into turn
+ * memory. What the owner leaves is kept in a buffer of the conn's own.
+ *
+ * Few kept bytes are copied in front of the place where the next ones are received.
+ * More than SMALL_KEPT stay where they are and the next are received behind them, so a
+ * message that comes in many small pieces isn't copied again for each of them.
+ * Kept bytes never move within their buffer: spans of what was consumed before may still
+ * be queued somewhere. A buffer that is done with lives until the flush is over.
+ */
+#include "loop/loop_priv.h"
+
+#define LAST_ROUNDS 16
+
+void conn_forget_kept(struct conn *conn)
+{
+	if (conn->kept)
+		kept_retire(conn->loop, conn->kept);
+	conn->kept = NULL;
+	conn->kept_at = conn->kept_len = 0;
+}
+
+static bool is_small(const struct conn *conn)
+{
+	return conn->kept_len <= SMALL_KEPT;
+}
+
+/* Makes room behind the kept bytes; doubling keeps the copying linear. */
+static bool grow_kept(struct conn *conn)
+{
+	struct conn_kept *old = conn->kept, *grown;
+
+	if (old->size - conn->kept_at - conn->kept_len >= TURN_RECEIVE_LEAST)
+		return true;
+	grown = kept_new(conn->loop, MAX((size_t)conn->kept_len * 2, conn->kept_len + (size_t)LOOP_RECEIVE_BYTES));
+	if (!grown)
+		return false;
+	memcpy(grown->bytes, old->bytes + conn->kept_at, conn->kept_len);
+	kept_retire(conn->loop, old);
+	conn->kept = grown;
+	conn->kept_at = 0;
+	return true;
+}
+
+uint8_t *conn_receive_room(struct conn *conn, size_t *ret_len)
+{
+	uint8_t *room;
+	size_t len;
+
+	if (is_small(conn)) {
+		room = turn_room(conn->loop, conn->kept_len, &len);
+		if (!room)
+			return NULL;
+		if (conn->kept_len > 0)
+			memcpy(room, conn->kept->bytes + conn->kept_at, conn->kept_len);
+		room += conn->kept_len;
+		len -= conn->kept_len;
+	} else {
+		if (!grow_kept(conn))
+			return NULL;
+		room = conn->kept->bytes + conn->kept_at + conn->kept_len;
+		len = conn->kept->size - conn->kept_at - conn->kept_len;
+	}
+	*ret_len = MIN(len, LOOP_RECEIVE_BYTES);
+	return room;
+}
+
+/* False: closed, detached or finished in the callback. */
+static bool call_received(struct conn *conn, uint8_t *bytes, size_t len, size_t *ret_used)
+{
+	struct loop *loop = conn->loop;
+
+	loop->showing = conn;
+	*ret_used = conn->ops->received(conn, bytes, len);
+	if (loop->showing != conn)
+		return false;
+	loop->showing = NULL;
+	assert(*ret_used <= len);
+	return true;
+}
+
+/* After received(): what it left is kept by now. */
+static bool check_kept(struct conn *conn)
+{
+	if (unlikely(conn->flags & CONN_TLS_BEGUN)) {
+		conn->flags &= (uint16_t)~CONN_TLS_BEGUN;
+		if (conn->kept_len > 0) {
+			/* They could be passed off as if they had come encrypted. */
+			conn_tls_set_error(conn, "bytes were sent ahead of the TLS handshake");
+			conn_fail(conn, -EPROTO);
+			return false;
+		}
+	}
+	if (unlikely(conn->kept_len >= conn->keep_max))
+		conn_pause(conn);
+	return true;
+}
+
+static bool show_kept(struct conn *conn)
+{
+	size_t used;
+
+	if (!call_received(conn, conn->kept->bytes + conn->kept_at, conn->kept_len, &used))
+		return false;
+	conn->kept_at += (uint32_t)used;
+	conn->kept_len -= (uint32_t)used;
+	if (conn->kept_len == 0)
+		conn_forget_kept(conn);
+	return check_kept(conn);
+}
+
+static bool show_turn_memory(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	size_t used;
+
+	if (!call_received(conn, bytes, len, &used))
+		return false;
+	if (used < len) {
+		conn->kept = kept_new(conn->loop, len - used);
+		if (!conn->kept) {
+			conn_fail(conn, -ENOMEM);
+			return false;
+		}
+		memcpy(conn->kept->bytes, bytes + used, len - used);
+		conn->kept_len = (uint32_t)(len - used);
+	}
+	return check_kept(conn);
+}
+
+bool conn_received(struct conn *conn, uint8_t *room, size_t len)
+{
+	count(&conn->loop->counters.bytes_in, len);
+	if (is_small(conn)) {
+		room -= conn->kept_len;
+		len += conn->kept_len;
+		turn_take(conn->loop, len);
+		conn_forget_kept(conn);
+		return show_turn_memory(conn, room, len);
+	}
+	conn->kept_len += (uint32_t)len;
+	return show_kept(conn);
+}
+
+/* > 0: bytes were shown; 0: the peer closed; -EAGAIN: nothing there; -ECANCELED: the conn is not ours any more. */
+static int receive_once(struct conn *conn)
+{
+	size_t len;
+	uint8_t *room = conn_receive_room(conn, &len);
+	ssize_t n;
+
+	if (!room)
+		return -ENOMEM;
+	count(&conn->loop->counters.receives, 1);
+	do {
+		n = recv(conn->fd, room, len, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n > 0 && !conn_received(conn, room, (size_t)n))
+		return -ECANCELED;
+	return n > 0;
+}
+
+bool conn_receive(struct conn *conn, uint32_t events)
+{
+	int r;
+
+	if (conn->tls)
+		return conn_tls_receive(conn);
+	r = receive_once(conn);
+	if (likely(r > 0))
+		return true;
+	if (r == -ECANCELED)
+		return false;
+	if (r == -EAGAIN && !(events & (EPOLLHUP | EPOLLERR)))
+		return true;
+	/* Hung up or failed, though not readable: epoll would tell so for ever. */
+	conn_fail(conn, r == -EAGAIN ? conn_socket_error(conn) : r);
+	return false;
+}
+
+/*
+ * When it was held, there are bytes in the socket too. EPOLLIN is asked for again only
+ * if the owner isn't full after those: a slow reader behind it costs no epoll_ctl().
+ */
+void conn_show_again(struct conn *conn)
+{
+	int r;
+
+	if (conn_may_read(conn) && conn->kept_len > 0 && !show_kept(conn))
+		return;
+	if (conn_may_read(conn) && ((conn->flags & CONN_HOLD) || conn_tls_has_bytes(conn)) && !conn_receive(conn, 0))
+		return;
+	if (!conn_may_read(conn))
+		return;
+	conn->flags &= (uint16_t)~CONN_HOLD;
+	r = poll_update(conn);
+	if (r < 0)
+		conn_fail(conn, r);
+}
+
+void conn_receive_last(struct conn *conn, int error)
+{
+	conn_drop_output(conn);
+	for (int i = 0; i < LAST_ROUNDS && conn_may_read(conn) && !conn->tls; i++) {
+		int r = receive_once(conn);
+
+		if (r == -ECANCELED)
+			return;
+		if (r <= 0)
+			break;
+	}
+	conn_fail(conn, error);
+}

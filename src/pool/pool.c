@@ -1,0 +1,451 @@
+/* See pool.h. The registry of pools, their limits, and what each pool has learned. */
+#include "pool/pool_priv.h"
+
+#include "base/log.h"
+
+/* ---- limits ---- */
+
+static struct budget *budget_find(struct budget **list, const char *name)
+{
+	struct budget *b;
+
+	for (b = *list; b; b = b->next)
+		if (strcmp(b->name, name) == 0)
+			return b;
+	b = calloc(1, sizeof(*b));
+	if (!b || !(b->name = strdup(name))) {
+		free(b);
+		return NULL;
+	}
+	b->next = *list;
+	*list = b;
+	return b;
+}
+
+/* limit 0: none */
+static bool take_one(_Atomic uint32_t *used, uint32_t limit)
+{
+	uint32_t n = atomic_load(used);
+
+	do {
+		if (limit && n >= limit)
+			return false;
+	} while (!atomic_compare_exchange_weak(used, &n, n + 1));
+	return true;
+}
+
+bool budget_take(struct pool *pool, bool use_reserve)
+{
+	const struct config_pool *s = pool_settings(pool);
+
+	if (!take_one(&pool->links, s->max_connections + (use_reserve ? s->reserve_connections : 0)))
+		return false;
+	if (!take_one(&pool->database_budget->used, s->max_database_connections))
+		goto no_database;
+	if (!take_one(&pool->user_budget->used, s->max_user_connections))
+		goto no_user;
+	if (!take_one(&pool->node->links, s->max_node_connections))
+		goto no_node;
+	return true;
+no_node:
+	atomic_fetch_sub(&pool->user_budget->used, 1);
+no_user:
+	atomic_fetch_sub(&pool->database_budget->used, 1);
+no_database:
+	atomic_fetch_sub(&pool->links, 1);
+	return false;
+}
+
+void budget_give(struct pool *pool)
+{
+	atomic_fetch_sub(&pool->links, 1);
+	atomic_fetch_sub(&pool->database_budget->used, 1);
+	atomic_fetch_sub(&pool->user_budget->used, 1);
+	atomic_fetch_sub(&pool->node->links, 1);
+}
+
+/* ---- the registry ---- */
+
+struct pools *pools_new(const struct config *config, struct node_list *nodes, struct tls_context *server_tls)
+{
+	struct pools *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	pthread_mutex_init(&p->lock, NULL);
+	p->config = config;
+	p->nodes = nodes;
+	p->server_tls = tls_context_ref(server_tls);
+	return p;
+}
+
+void pools_join(struct pools *pools, struct pool_thread *thread)
+{
+	pthread_mutex_lock(&pools->lock);
+	thread->pools = pools;
+	list_init(&thread->shards);
+	pools->threads[thread->index] = thread;
+	atomic_store(&pools->thread_count, MAX(atomic_load(&pools->thread_count), thread->index + 1));
+	pthread_mutex_unlock(&pools->lock);
+}
+
+
+static const char *or_else(const char *text, const char *otherwise)
+{
+	return text && *text ? text : otherwise;
+}
+
+static void pool_free(struct pool *pool)
+{
+	for (uint32_t i = 0; i < THREADS_MAX; i++) {
+		struct shard *shard = atomic_load(&pool->shards[i]);
+
+		if (!shard)
+			continue;
+		for (uint32_t j = 0; j < ARRAY_SIZE(shard->accepted); j++)
+			params_unref(shard->accepted[j]);
+		free(shard);
+	}
+	for (uint32_t i = 0; i < pool->welcome_count; i++) {
+		params_unref(pool->welcomes[i].settings);
+		params_unref(pool->welcomes[i].reported);
+	}
+	secret_wipe(&pool->secret);
+	free(atomic_load(&pool->settings));
+	free(pool->failure);
+	free(pool->database);
+	free(pool->user);
+	free(pool->server_database);
+	free(pool->server_user);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+static struct config_pool *settings_for(const struct config *config, const char *database, const char *user)
+{
+	struct config_pool *settings = calloc(1, sizeof(*settings));
+
+	if (settings)
+		config_pool_for(config, database, user, settings);
+	return settings;
+}
+
+/* The registry's lock is held. */
+static int pool_new(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
+{
+	const struct config_database *d = config_database_find(pools->config, database);
+	struct pool *p;
+	int r = -ENOMEM;
+
+	if (!d && pools->config->database_count > 0)
+		return -ENOENT;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	pthread_mutex_init(&p->lock, NULL);
+	p->pools = pools;
+	p->database = strdup(database);
+	p->user = strdup(user);
+	p->server_database = strdup(or_else(d ? d->dbname : NULL, database));
+	p->server_user = strdup(or_else(d ? d->user : NULL, user));
+	atomic_init(&p->settings, settings_for(pools->config, database, user));
+	if (!p->database || !p->user || !p->server_database || !p->server_user || !atomic_load(&p->settings))
+		goto out;
+	p->database_budget = budget_find(&pools->databases, p->server_database);
+	p->user_budget = budget_find(&pools->users, p->server_user);
+	if (!p->database_budget || !p->user_budget)
+		goto out;
+	r = -EHOSTDOWN;
+	p->node = d && *or_else(d->node, "") ? node_list_find(pools->nodes, d->node) : node_list_primary(pools->nodes);
+	if (!p->node)
+		goto out;
+	r = d && *or_else(d->password, "") ? secret_parse(d->password, &p->secret) : 0;
+	if (r < 0)
+		goto out;
+	p->secret_is_forced = p->secret.kind != SECRET_NONE;
+	p->next = pools->first;
+	pools->first = p;
+	*ret_pool = p;
+	return 0;
+out:
+	pool_free(p);
+	return r;
+}
+
+int pool_find(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
+{
+	struct pool *p;
+	int r = 0;
+
+	pthread_mutex_lock(&pools->lock);
+	for (p = pools->first; p; p = p->next)
+		if (strcmp(p->database, database) == 0 && strcmp(p->user, user) == 0)
+			break;
+	if (!p)
+		r = pool_new(pools, database, user, &p);
+	if (r == 0) {
+		atomic_fetch_add(&p->references, 1);
+		*ret_pool = p;
+	}
+	pthread_mutex_unlock(&pools->lock);
+	return r;
+}
+
+struct pool *pool_ref(struct pool *pool)
+{
+	atomic_fetch_add(&pool->references, 1);
+	return pool;
+}
+
+void pool_unref(struct pool *pool)
+{
+	if (!pool)
+		return;
+	/* Stored before the count falls: once it is 0 the sweep may free the pool. */
+	atomic_store(&pool->unused_since, clock_now());
+	atomic_fetch_sub(&pool->references, 1);
+}
+
+void pools_sweep(struct pools *pools)
+{
+	usec_t now = clock_update();
+	struct pool **at, *p;
+
+	pthread_mutex_lock(&pools->lock);
+	for (at = &pools->first; (p = *at);) {
+		usec_t timeout = pool_settings(p)->pool_idle_timeout;
+
+		/* Shards hang in their threads' lists as long as there is a link; shard_is_unused() took them out. */
+		if (timeout && atomic_load(&p->references) == 0 && now > atomic_load(&p->unused_since) + timeout) {
+			*at = p->next;
+			pool_free(p);
+		} else {
+			at = &p->next;
+		}
+	}
+	pthread_mutex_unlock(&pools->lock);
+}
+
+void pools_free(struct pools *pools)
+{
+	struct budget *lists[] = {pools->databases, pools->users};
+
+	while (pools->first) {
+		struct pool *p = pools->first;
+
+		pools->first = p->next;
+		pool_free(p);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		while (lists[i]) {
+			struct budget *b = lists[i];
+
+			lists[i] = b->next;
+			free(b->name);
+			free(b);
+		}
+	tls_context_unref(pools->server_tls);
+	pthread_mutex_destroy(&pools->lock);
+	free(pools);
+}
+
+
+void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
+                  struct config_pool ***ret_old)
+{
+	struct tls_context *old_tls = pools->server_tls;
+	struct config_pool **old;
+	size_t count = 0;
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next)
+		count++;
+	old = calloc(count + 1, sizeof(*old));
+	pools->config = config;
+	pools->server_tls = tls_context_ref(server_tls);
+	count = 0;
+	for (struct pool *p = pools->first; p && old; p = p->next) {
+		struct config_pool *fresh = settings_for(config, p->database, p->user);
+
+		if (fresh)
+			old[count++] = atomic_exchange(&p->settings, fresh);
+	}
+	pthread_mutex_unlock(&pools->lock);
+	tls_context_unref(old_tls);
+	*ret_old = old;
+}
+
+void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to)
+{
+	static const char *const modes[] = {"session", "transaction", "statement"};
+	usec_t now = clock_update();
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next) {
+		const struct config_pool *s = pool_settings(p);
+		struct pool_view v = {
+			.database = p->database, .user = p->user, .node = p->node->name, .mode = modes[s->mode],
+			.max = s->max_connections, .opened = atomic_load(&p->opened), .closed = atomic_load(&p->closed),
+		};
+		char error[sizeof(p->failure_text)];
+
+		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
+			const struct shard *shard = atomic_load(&p->shards[i]);
+			uint64_t oldest;
+
+			if (!shard)
+				continue;
+			v.active += atomic_load(&shard->active_count);
+			v.idle += atomic_load(&shard->idle_count);
+			v.waiting += atomic_load(&shard->waiting_count);
+			v.connecting += atomic_load(&shard->opening_count);
+			v.pinned += atomic_load(&shard->pinned_count);
+			oldest = atomic_load(&shard->oldest_wait);
+			if (oldest != USEC_NEVER && oldest < now)
+				v.oldest_wait_us = MAX(v.oldest_wait_us, now - oldest);
+		}
+		pthread_mutex_lock(&p->lock);
+		memcpy(error, p->failure_text, sizeof(error));
+		pthread_mutex_unlock(&p->lock);
+		v.last_error = error;
+		each(&v, to);
+	}
+	pthread_mutex_unlock(&pools->lock);
+}
+
+/* ---- what a pool knows ---- */
+
+const struct config_pool *pool_settings(const struct pool *pool)
+{
+	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->settings, memory_order_acquire);
+}
+
+const char *pool_database(const struct pool *pool)
+{
+	return pool->database;
+}
+
+const char *pool_user(const struct pool *pool)
+{
+	return pool->user;
+}
+
+const char *pool_server_database(const struct pool *pool)
+{
+	return pool->server_database;
+}
+
+struct shard *pool_shard(struct pool *pool, struct pool_thread *thread)
+{
+	struct shard *shard = atomic_load_explicit(&pool->shards[thread->index], memory_order_relaxed);
+
+	if (likely(shard))
+		return shard;
+	shard = calloc(1, sizeof(*shard));
+	if (!shard)
+		return NULL;
+	shard->pool = pool;
+	shard->thread = thread;
+	list_init(&shard->node);
+	list_init(&shard->idle);
+	list_init(&shard->busy);
+	list_init(&shard->opening);
+	list_init(&shard->waiters);
+	atomic_init(&shard->oldest_wait, USEC_NEVER);
+	atomic_store(&pool->shards[thread->index], shard);
+	return shard;
+}
+
+struct pool *shard_pool(const struct shard *shard)
+{
+	return shard->pool;
+}
+
+void pool_offer_secret(struct pool *pool, const struct secret *secret)
+{
+	struct secret copy = {0};
+
+	if (pool->secret_is_forced || secret_copy(secret, &copy) < 0)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	secret_wipe(&pool->secret);
+	pool->secret = copy;
+	pool->retry_at = 0; /* what failed before may be right now */
+	pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_copy_secret(struct pool *pool, struct secret *ret)
+{
+	bool have;
+
+	*ret = (struct secret){0};
+	pthread_mutex_lock(&pool->lock);
+	have = pool->secret.kind != SECRET_NONE && secret_copy(&pool->secret, ret) == 0;
+	pthread_mutex_unlock(&pool->lock);
+	return have;
+}
+
+enum pool_login pool_login(const struct pool *pool)
+{
+	return (enum pool_login)atomic_load(&((struct pool *)(uintptr_t)pool)->login);
+}
+
+void pool_forget_statements(struct pool *pool)
+{
+	atomic_fetch_add_explicit(&pool->statements_epoch, 1, memory_order_relaxed);
+}
+
+uint32_t pool_statements_epoch(const struct pool *pool)
+{
+	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->statements_epoch, memory_order_relaxed);
+}
+
+bool pool_welcome_get(struct pool *pool, const struct params *settings, const struct params **ret)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&pool->lock);
+	for (uint32_t i = 0; i < pool->welcome_count && !found; i++)
+		if (pool->welcomes[i].settings == settings) {
+			*ret = params_ref(pool->welcomes[i].reported);
+			found = true;
+		}
+	pthread_mutex_unlock(&pool->lock);
+	return found;
+}
+
+void pool_welcome_put(struct pool *pool, const struct params *settings, const struct params *reported)
+{
+	struct welcome *w = NULL;
+
+	pthread_mutex_lock(&pool->lock);
+	for (uint32_t i = 0; i < pool->welcome_count && !w; i++)
+		if (pool->welcomes[i].settings == settings)
+			w = &pool->welcomes[i];
+	if (!w) {
+		/* full: any old one makes room; it is asked for again if it comes again */
+		w = pool->welcome_count < WELCOMES_MAX ? &pool->welcomes[pool->welcome_count++]
+		                                       : &pool->welcomes[clock_now() % WELCOMES_MAX];
+		params_assign(&w->settings, settings);
+	}
+	params_assign(&w->reported, reported);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_settings_known(struct shard *shard, const struct params *settings)
+{
+	if (!settings)
+		return true;
+	for (uint32_t i = 0; i < ARRAY_SIZE(shard->accepted); i++)
+		if (shard->accepted[i] == settings)
+			return true;
+	return false;
+}
+
+void pool_settings_accepted(struct shard *shard, const struct params *settings)
+{
+	if (pool_settings_known(shard, settings))
+		return;
+	params_assign(&shard->accepted[shard->accepted_next], settings);
+	shard->accepted_next = (shard->accepted_next + 1) % ARRAY_SIZE(shard->accepted);
+}

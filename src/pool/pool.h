@@ -1,0 +1,134 @@
+/*
+ * Pools of links. A pool is (database, user) as clients name them, on one node. Each worker has a shard of it: its
+ * own idle links and its own line of waiters, so that taking and giving back touch no other thread's memory as long
+ * as nobody is short. Limits are counted in shared atomics, touched only when a link is opened or closed.
+ *
+ * Who must wait: a worker that frees a link gives it to the one who has waited longest. One of its own is preferred
+ * as long as a waiter of another worker is not older by POOL_FAIRNESS_SLACK. A link changes workers by message.
+ *
+ *   take: idle link of the shard (last in, first out) -> open one if every limit allows -> wait
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include "cluster/node.h"
+#include "config/config.h"
+#include "link/link.h"
+#include "metrics/metrics.h"
+
+#define POOL_FAIRNESS_SLACK (2 * USEC_PER_MSEC)
+#define THREADS_MAX 256u
+
+/* What the pools need of a worker; embedded in it. */
+struct pool_thread {
+	uint32_t index;
+	struct loop *loop;
+	struct counters counters;
+	struct list shards;   /* all shards of this thread */
+	struct timer tick;    /* once a second: idle time-outs, lifetimes, warm links */
+	struct pools *pools;
+};
+
+/* What all pools share. */
+struct pools;
+struct pool;
+struct shard; /* of a pool, in one thread */
+
+/* Somebody who waits for a link: a session, or a job of the proxy. */
+struct waiter {
+	struct list node; /* alone when not waiting */
+	struct shard *shard;
+	usec_t since;
+	const struct waiter_ops *ops;
+};
+
+struct waiter_ops {
+	/* The link is lent to nobody yet (IDLE): link_lend() it or pool_give_back() it. Called from within other
+	 * sessions' callbacks: don't work here, conn_resume(). */
+	void (*granted)(struct waiter *waiter, struct link *link);
+	/* No link can be had; error is a whole ErrorResponse. */
+	void (*failed)(struct waiter *waiter, const struct link_failure *failure);
+};
+
+/* ---- all pools ---- */
+struct pools *pools_new(const struct config *config, struct node_list *nodes, struct tls_context *server_tls);
+void pools_free(struct pools *pools); /* all links must be closed */
+/* Threads join before they run and leave never. */
+void pools_join(struct pools *pools, struct pool_thread *thread);
+/* Takes a new configuration over (control thread). The old configuration and *ret_old (an array of pointers that
+ * ends with NULL, and what they point to: the caller frees all) must live until every thread has passed a turn. */
+void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
+                  struct config_pool ***ret_old);
+/* Frees pools that nobody has used for pool_idle_timeout (control thread, now and then). */
+void pools_sweep(struct pools *pools);
+
+struct pool_view { /* a snapshot for people */
+	const char *database, *user, *node, *mode;
+	uint32_t active, idle, waiting, connecting, max, pinned;
+	uint64_t opened, closed, oldest_wait_us;
+	const char *last_error; /* text of the last failed login; "" */
+};
+/* Calls each() for every pool, under the registry's lock; strings live as long as the call. */
+void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
+
+/* ---- one pool ---- */
+/* The pool of (database, user), made when new. 0, -ENOENT: no such database is configured (and there is no
+ * wildcard); -EHOSTDOWN: no node; -ENOMEM. A reference for the caller. */
+int pool_find(struct pools *pools, const char *database, const char *user, struct pool **ret_pool) MUST_USE;
+struct pool *pool_ref(struct pool *pool);
+void pool_unref(struct pool *pool);
+const struct config_pool *pool_settings(const struct pool *pool); /* valid in this turn */
+const char *pool_database(const struct pool *pool); /* as clients call it */
+const char *pool_user(const struct pool *pool);
+const char *pool_server_database(const struct pool *pool);
+/* NULL: out of memory. */
+struct shard *pool_shard(struct pool *pool, struct pool_thread *thread);
+struct pool *shard_pool(const struct shard *shard);
+
+/* The secret to log in to the server with: what the configuration forces, else what was last given here. */
+void pool_offer_secret(struct pool *pool, const struct secret *secret);
+/* Copies it; false: none. */
+bool pool_copy_secret(struct pool *pool, struct secret *ret) MUST_USE;
+/* Was a link logged in with no password, or did the server want one? For mode passthrough. */
+enum pool_login { POOL_LOGIN_UNKNOWN, POOL_LOGIN_TRUSTED, POOL_LOGIN_NEEDS_PASSWORD };
+enum pool_login pool_login(const struct pool *pool);
+
+/* Statements that links have prepared may be out of date (the schema changed): all are prepared anew. */
+void pool_forget_statements(struct pool *pool);
+uint32_t pool_statements_epoch(const struct pool *pool);
+/* What the server reports to a client that logs in with these settings: learned by whoever did it first. A new
+ * reference in *ret. */
+bool pool_welcome_get(struct pool *pool, const struct params *settings, const struct params **ret);
+void pool_welcome_put(struct pool *pool, const struct params *settings, const struct params *reported);
+/* Have these settings been accepted by a server before? Then they may be sent ahead, unwaited for. */
+bool pool_settings_known(struct shard *shard, const struct params *settings);
+void pool_settings_accepted(struct shard *shard, const struct params *settings);
+
+/* ---- taking and giving back (the thread of the shard) ---- */
+struct link *pool_take(struct shard *shard); /* an IDLE link, or NULL: then pool_wait() */
+/* false: too many wait already (max_waiting_clients). */
+bool pool_wait(struct shard *shard, struct waiter *waiter) MUST_USE;
+void pool_wait_end(struct waiter *waiter); /* not waiting: nothing happens */
+/* An ACTIVE link that is clean, or that reset_query makes clean (link->dirty), or that is to be closed
+ * (link->close_when_free, CLOSED, not idle in transaction, answers outstanding ...): the pool finds out. */
+void pool_give_back(struct link *link);
+/* Opens a link of its own for a replication client, outside of the idle ones but within the limits. Events go to
+ * the waiter. 0, -EAGAIN: a limit; -errno. */
+int pool_open_replication(struct shard *shard, const char *replication, struct waiter *waiter) MUST_USE;
+/* Logs in with a secret that a client has just given, to see if it is right: granted with a link (and the secret is
+ * kept), or failed. 0, -EAGAIN, -errno. */
+int pool_try_secret(struct shard *shard, const struct secret *secret, struct waiter *waiter) MUST_USE;
+/* Whoever waited for one of the two above no longer does: the link is closed as soon as it is logged in. */
+void pool_forget_dedicated(struct shard *shard, struct waiter *waiter);
+/* Cancels what the link runs. 0 or -errno. */
+int pool_cancel(struct link *link) MUST_USE;
+void pool_count_pinned(struct link *link, int by);
+struct shard *link_shard(const struct link *link);
+/* The thread's tick, once a second: time-outs, lifetimes, warm links, the reserve. */
+void pool_thread_tick(struct pool_thread *thread);
+/* Closes all idle links of this thread (shutdown). */
+void pool_thread_close_idle(struct pool_thread *thread);
+/* Links of this thread, of all states. */
+uint32_t pool_thread_links(const struct pool_thread *thread);
+
+#endif

@@ -1,0 +1,466 @@
+/*
+ * Taking links and giving them back, in the thread that owns the shard.
+ *
+ * Why nobody is forgotten: a thread that begins to wait counts itself in pool->waiting before it looks for idle links of
+ * other threads; a thread that puts a link among its idle ones counts it in idle_count before it looks at pool->waiting.
+ * Both are sequentially consistent, so at least one of the two sees the other.
+ */
+#include "pool/pool_priv.h"
+
+#include "base/log.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+
+static void shard_in_use(struct shard *shard)
+{
+	if (list_is_empty(&shard->node))
+		list_push_back(&shard->thread->shards, &shard->node);
+}
+
+/* A shard with neither links nor waiters is in nobody's list, so that its pool can go. */
+static void shard_maybe_unused(struct shard *shard)
+{
+	if (list_is_empty(&shard->idle) && list_is_empty(&shard->busy) && list_is_empty(&shard->opening) &&
+	    list_is_empty(&shard->waiters))
+		list_remove(&shard->node);
+}
+
+static void publish_oldest(struct shard *shard)
+{
+	struct list *first = list_first(&shard->waiters);
+
+	atomic_store_explicit(&shard->oldest_wait, first ? list_entry(first, struct waiter, node)->since : USEC_NEVER,
+	                      memory_order_relaxed);
+}
+
+struct shard *link_shard(const struct link *link)
+{
+	return link->owner;
+}
+
+void pool_count_pinned(struct link *link, int by)
+{
+	struct shard *shard = link->owner;
+
+	atomic_fetch_add_explicit(&shard->pinned_count, (uint32_t)by, memory_order_relaxed);
+	count_add(&shard->thread->counters.links_pinned, (uint64_t)(int64_t)by);
+}
+
+/* ---- taking ---- */
+
+static struct link *pop_idle(struct shard *shard)
+{
+	struct list *first = list_first(&shard->idle);
+
+	if (!first)
+		return NULL;
+	list_remove(first);
+	atomic_fetch_sub(&shard->idle_count, 1);
+	return list_entry(first, struct link, node);
+}
+
+static void make_busy(struct shard *shard, struct link *link)
+{
+	list_push_front(&shard->busy, &link->node);
+	atomic_store_explicit(&shard->active_count, atomic_load_explicit(&shard->active_count, memory_order_relaxed) + 1,
+	                      memory_order_relaxed);
+}
+
+static void leave_busy(struct shard *shard, struct link *link)
+{
+	list_remove(&link->node);
+	atomic_store_explicit(&shard->active_count, atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
+	                      memory_order_relaxed);
+}
+
+struct link *pool_take(struct shard *shard)
+{
+	struct link *link = list_is_empty(&shard->waiters) ? pop_idle(shard) : NULL;
+
+	if (link)
+		make_busy(shard, link);
+	return link;
+}
+
+bool pool_wait(struct shard *shard, struct waiter *waiter)
+{
+	uint32_t limit = pool_settings(shard->pool)->max_waiting_clients;
+
+	if (limit && atomic_load(&shard->pool->waiting) >= limit)
+		return false;
+	shard_in_use(shard);
+	atomic_store_explicit(&shard->pool->was_used, true, memory_order_relaxed);
+	waiter->shard = shard;
+	waiter->since = clock_now();
+	list_push_back(&shard->waiters, &waiter->node);
+	atomic_fetch_add(&shard->waiting_count, 1);
+	atomic_fetch_add(&shard->pool->waiting, 1);
+	publish_oldest(shard);
+	count_add(&shard->thread->counters.link_waits_total, 1);
+	count_add(&shard->thread->counters.clients_waiting, 1);
+	shard_serve(shard);
+	return true;
+}
+
+void pool_wait_end(struct waiter *waiter)
+{
+	struct shard *shard = waiter->shard;
+
+	if (list_is_empty(&waiter->node))
+		return;
+	list_remove(&waiter->node);
+	atomic_fetch_sub(&shard->waiting_count, 1);
+	atomic_fetch_sub(&shard->pool->waiting, 1);
+	publish_oldest(shard);
+	count_sub(&shard->thread->counters.clients_waiting, 1);
+	count_add(&shard->thread->counters.link_wait_us_total, clock_now() - waiter->since);
+	shard_maybe_unused(shard);
+}
+
+void shard_fail_waiters(struct shard *shard, const struct link_failure *failure)
+{
+	struct list failed;
+	struct list *node;
+
+	list_init(&failed);
+	while ((node = list_first(&shard->waiters))) { /* first all out, then told: telling may make new ones */
+		struct waiter *w = list_entry(node, struct waiter, node);
+
+		pool_wait_end(w);
+		list_push_back(&failed, &w->node);
+	}
+	while ((node = list_first(&failed))) {
+		struct waiter *w = list_entry(node, struct waiter, node);
+
+		list_remove(&w->node);
+		w->ops->failed(w, failure);
+	}
+}
+
+/* ---- handing on ---- */
+
+static void grant(struct shard *shard, struct link *link)
+{
+	struct waiter *w = list_entry(list_first(&shard->waiters), struct waiter, node);
+
+	pool_wait_end(w);
+	shard_in_use(shard);
+	make_busy(shard, link);
+	w->ops->granted(w, link);
+}
+
+/* The thread (not this one) whose first waiter has waited longest; its `since` in *ret_since. */
+static struct shard *oldest_elsewhere(const struct shard *shard, usec_t *ret_since)
+{
+	struct pool *pool = shard->pool;
+	struct shard *oldest = NULL;
+
+	*ret_since = USEC_NEVER;
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+		usec_t since = s && s != shard ? atomic_load_explicit(&s->oldest_wait, memory_order_relaxed) : USEC_NEVER;
+
+		if (since < *ret_since) {
+			*ret_since = since;
+			oldest = s;
+		}
+	}
+	return oldest;
+}
+
+/* Moves the link to a waiter of another thread if that one is to be preferred. */
+static bool hand_elsewhere(struct shard *shard, struct link *link)
+{
+	struct list *first = list_first(&shard->waiters);
+	uint32_t here = atomic_load_explicit(&shard->waiting_count, memory_order_relaxed);
+	struct shard *to;
+	usec_t since;
+
+	if (atomic_load(&shard->pool->waiting) <= here)
+		return false;
+	to = oldest_elsewhere(shard, &since);
+	if (!to || (first && list_entry(first, struct waiter, node)->since <= since + POOL_FAIRNESS_SLACK))
+		return false;
+	return shard_move_link(shard, link, to->thread->index);
+}
+
+void shard_offer(struct shard *shard, struct link *link)
+{
+	assert(link->state == LINK_IDLE);
+	shard_in_use(shard);
+	if (unlikely(hand_elsewhere(shard, link)))
+		return;
+	if (!list_is_empty(&shard->waiters)) {
+		grant(shard, link);
+		return;
+	}
+	list_push_front(&shard->idle, &link->node);
+	atomic_fetch_add(&shard->idle_count, 1);
+	/* somebody may have begun to wait elsewhere just before the link was seen to be idle */
+	if (unlikely(atomic_load(&shard->pool->waiting) > 0)) {
+		list_remove(&link->node);
+		atomic_fetch_sub(&shard->idle_count, 1);
+		if (hand_elsewhere(shard, link))
+			return;
+		list_push_front(&shard->idle, &link->node);
+		atomic_fetch_add(&shard->idle_count, 1);
+	}
+}
+
+void shard_serve(struct shard *shard)
+{
+	while (!list_is_empty(&shard->waiters)) {
+		struct link *link = pop_idle(shard);
+
+		if (!link)
+			break;
+		grant(shard, link);
+	}
+	if (list_is_empty(&shard->waiters))
+		return;
+	shard_open_links(shard);
+	if (!list_is_empty(&shard->waiters))
+		pool_ask_for_idle(shard);
+}
+
+void shard_end_link(struct shard *shard, struct link *link)
+{
+	struct pool *pool = shard->pool;
+
+	list_remove(&link->node);
+	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
+	count_add(&shard->thread->counters.links_closed_total, 1);
+	budget_give(pool);
+	if (atomic_load(&pool->waiting) > 0) {
+		if (!list_is_empty(&shard->waiters))
+			shard_serve(shard);
+		pool_kick_waiting(pool, shard);
+	}
+	shard_maybe_unused(shard);
+	pool_unref(pool);
+}
+
+/* ---- giving back ---- */
+
+static void close_link(struct shard *shard, struct link *link)
+{
+	leave_busy(shard, link);
+	link_close(link);
+	shard_end_link(shard, link);
+}
+
+static void release_clean(struct shard *shard, struct link *link)
+{
+	link_take_back(link);
+	if (unlikely(!list_is_empty(&link->cancels_under_way))) {
+		link->held_for_cancel = true; /* stays in the busy list until cancel_done() */
+		return;
+	}
+	leave_busy(shard, link);
+	shard_offer(shard, link);
+}
+
+static void cancel_done(struct link *link)
+{
+	struct shard *shard = link->owner;
+
+	if (!link->held_for_cancel || !list_is_empty(&link->cancels_under_way))
+		return;
+	link->held_for_cancel = false;
+	leave_busy(shard, link);
+	shard_offer(shard, link);
+}
+
+/* reset_query is under way: the shard is the link's user until it is done. */
+static size_t reset_received(struct link *link, uint8_t *bytes, size_t len)
+{
+	struct shard *shard = link->owner;
+	struct frame f = {0};
+	size_t at = 0;
+	enum frame_result r;
+
+	while (at < len && (r = frame_read(bytes + at, len - at, &f)) != FRAME_SHORT && r != FRAME_HEAD) {
+		if (r == FRAME_BAD || f.type == 'E' ||
+		    (f.type == 'S' && !link_parameter_status(link, f.body, f.body_len))) {
+			log_warn("reset_query failed; closing the server connection", kv_uint("link", link->id));
+			close_link(shard, link);
+			return len;
+		}
+		at += frame_size(&f);
+		if (f.type == 'Z') {
+			if (f.body_len != 1 || f.body[0] != 'I' || at != len) {
+				close_link(shard, link);
+				return len;
+			}
+			release_clean(shard, link);
+			return len;
+		}
+	}
+	return at;
+}
+
+static void reset_lost(struct link *link, int error)
+{
+	(void)error;
+	close_link(link->owner, link);
+}
+
+static const struct link_user_ops reset_ops = {.received = reset_received, .lost = reset_lost};
+
+static bool names_discard_all(const char *query)
+{
+	return strcasecmp(query, "DISCARD ALL") == 0;
+}
+
+/* DISCARD ALL and the like: what we believe of the link is what it was born with. */
+static void begin_reset(struct shard *shard, struct link *link, const char *query)
+{
+	struct buf out = BUF_INIT(65536);
+
+	message_query(&out, slice_str(query));
+	if (out.failed) {
+		close_link(shard, link);
+		return;
+	}
+	conn_send(&link->conn, out.bytes, out.len);
+	buf_free(&out);
+	if (names_discard_all(query)) {
+		statement_set_clear(&link->statements);
+		link->has_unnamed = false;
+		params_assign(&link->settings, NULL);
+	}
+	link->dirty = false;
+	link->user_ops = &reset_ops;
+	link->user = NULL;
+	count_add(&shard->thread->counters.resets_total, 1);
+}
+
+static bool is_reusable(const struct link *link)
+{
+	return link->state == LINK_ACTIVE && !link->close_when_free && conn_is_open(&link->conn) &&
+	       link->tx_status == 'I' && link->expects.count == 0 && link->left == 0 && clock_now() < link->expires;
+}
+
+void pool_give_back(struct link *link)
+{
+	struct shard *shard = link->owner;
+	const struct config_pool *s = pool_settings(shard->pool);
+
+	link->cancelled = false;
+	if (unlikely(!is_reusable(link))) {
+		close_link(shard, link);
+		return;
+	}
+	if (likely(s->reset != RESET_ALWAYS && !link->dirty)) {
+		release_clean(shard, link);
+		return;
+	}
+	if (s->reset == RESET_NEVER)
+		release_clean(shard, link);
+	else if (*s->reset_query)
+		begin_reset(shard, link, s->reset_query);
+	else
+		close_link(shard, link);
+}
+
+/* ---- cancelling ---- */
+
+int pool_cancel(struct link *link)
+{
+	struct shard *shard = link->owner;
+	struct secret secret;
+	struct link_target target;
+	int r = pool_target(shard->pool, &target, &secret);
+
+	if (r < 0)
+		return r;
+	r = link_cancel(link, &target, cancel_done);
+	if (r == 0) {
+		link->cancelled = true;
+		count_add(&shard->thread->counters.cancels_forwarded_total, 1);
+	}
+	tls_context_unref(target.tls);
+	secret_wipe(&secret);
+	return r;
+}
+
+/* ---- once a second ---- */
+
+static bool is_too_old(const struct link *link, usec_t now, const struct config_pool *s, bool above_minimum)
+{
+	return now >= link->expires || link->close_when_free ||
+	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
+}
+
+static void close_old(struct shard *shard, usec_t now)
+{
+	const struct config_pool *s = pool_settings(shard->pool);
+
+	for (struct list *node = shard->idle.prev, *before; node != &shard->idle; node = before) {
+		struct link *link = list_entry(node, struct link, node);
+		bool above = atomic_load(&shard->pool->links) > s->min_connections;
+
+		before = node->prev;
+		if (!is_too_old(link, now, s, above))
+			continue;
+		list_remove(node);
+		atomic_fetch_sub(&shard->idle_count, 1);
+		link_close(link);
+		shard_end_link(shard, link);
+		if (list_is_empty(&shard->node))
+			return; /* unused: the pool may go */
+	}
+}
+
+static void shard_tick(struct shard *shard, usec_t now)
+{
+	struct pool *pool = pool_ref(shard->pool); /* closing its last link must not end it under our feet */
+
+	close_old(shard, now);
+	if (!list_is_empty(&shard->waiters))
+		shard_serve(shard); /* the reserve may be open now, or a retry due */
+	if (!list_is_empty(&shard->node) && atomic_load_explicit(&pool->was_used, memory_order_relaxed) &&
+	    atomic_load(&pool->links) < pool_settings(pool)->min_connections)
+		shard_open_links(shard);
+	pool_unref(pool);
+}
+
+void pool_thread_tick(struct pool_thread *thread)
+{
+	usec_t now = clock_now();
+
+	list_for_each(node, &thread->shards)
+		shard_tick(list_entry(node, struct shard, node), now);
+}
+
+void pool_thread_close_idle(struct pool_thread *thread)
+{
+	list_for_each(node, &thread->shards) {
+		struct shard *shard = list_entry(node, struct shard, node);
+		struct pool *pool = pool_ref(shard->pool);
+		struct link *link;
+
+		while ((link = pop_idle(shard))) {
+			link_close(link);
+			shard_end_link(shard, link);
+		}
+		pool_unref(pool);
+	}
+}
+
+uint32_t pool_thread_links(const struct pool_thread *thread)
+{
+	uint32_t count = 0;
+
+	for (const struct list *node = thread->shards.next; node != &thread->shards; node = node->next) {
+		const struct shard *s = list_entry(node, const struct shard, node);
+
+		for (const struct list *n = s->idle.next; n != &s->idle; n = n->next)
+			count++;
+		for (const struct list *n = s->busy.next; n != &s->busy; n = n->next)
+			count++;
+		for (const struct list *n = s->opening.next; n != &s->opening; n = n->next)
+			count++;
+	}
+	return count;
+}

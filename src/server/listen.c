@@ -1,0 +1,264 @@
+/* See listen.h. */
+#include "server/listen.h"
+
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+static bool add(struct listen_set *set, int fd, const char *address, bool shared, bool from_systemd)
+{
+	struct listen_socket *s = &set->sockets[set->count];
+
+	if (set->count == LISTEN_SOCKETS_MAX)
+		return false;
+	*s = (struct listen_socket){.fd = fd, .shared = shared, .from_systemd = from_systemd};
+	snprintf(s->address, sizeof(s->address), "%s", address);
+	set->count++;
+	return true;
+}
+
+/* "host:port", "[v6]:port", ":port", "port" */
+static bool split(const char *address, char *host, size_t host_size, char *port, size_t port_size)
+{
+	const char *colon = strrchr(address, ':');
+	size_t len;
+
+	if (*address == '[') {
+		const char *close = strchr(address, ']');
+
+		if (!close || close[1] != ':')
+			return false;
+		snprintf(host, host_size, "%.*s", (int)(close - address - 1), address + 1);
+		snprintf(port, port_size, "%s", close + 2);
+		return true;
+	}
+	len = colon ? (size_t)(colon - address) : 0;
+	if (len >= host_size)
+		return false;
+	snprintf(host, host_size, "%.*s", (int)len, address);
+	snprintf(port, port_size, "%s", colon ? colon + 1 : address);
+	return *port != 0;
+}
+
+static int open_tcp(const char *address, int backlog, char *why, size_t size)
+{
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
+	char host[256], port[16];
+	int fd = -1, on = 1, r;
+
+	if (!split(address, host, sizeof(host), port, sizeof(port))) {
+		snprintf(why, size, "%s is no address: write host:port, [v6]:port or unix:/path", address);
+		return -1;
+	}
+	r = getaddrinfo(*host && strcmp(host, "*") != 0 ? host : NULL, port, &hints, &found);
+	if (r != 0) {
+		snprintf(why, size, "cannot resolve %s: %s", address, gai_strerror(r));
+		return -1;
+	}
+	fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+	    bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, backlog) < 0) {
+		snprintf(why, size, "cannot listen on %s: %s%s", address, strerror(errno),
+		         errno == EADDRINUSE ? "; another program has the port (ss -ltnp shows which)" : "");
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(found);
+	return fd;
+}
+
+/* With SO_REUSEPORT a second proxy of the same user would silently share the port: find out, once, without it. */
+static bool port_is_free(const char *address, char *why, size_t size)
+{
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
+	char host[256], port[16];
+	int fd, on = 1;
+	bool is_free;
+
+	if (!split(address, host, sizeof(host), port, sizeof(port)) || strcmp(port, "0") == 0 ||
+	    getaddrinfo(*host && strcmp(host, "*") != 0 ? host : NULL, port, &hints, &found) != 0)
+		return true; /* open_tcp() says it better */
+	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	is_free = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) == 0 || errno != EADDRINUSE;
+	if (fd >= 0)
+		close(fd);
+	freeaddrinfo(found);
+	if (!is_free)
+		snprintf(why, size, "cannot listen on %s: another program has the port (ss -ltnp shows which)", address);
+	return is_free;
+}
+
+static int open_unix(const char *path, int backlog, char *why, size_t size)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd, probe;
+
+	if (strlen(path) >= sizeof(un.sun_path)) {
+		snprintf(why, size, "the path %s is too long for a unix socket", path);
+		return -1;
+	}
+	memcpy(un.sun_path, path, strlen(path) + 1);
+	/* a socket that nobody listens on is left over from a crash */
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (probe >= 0 && connect(probe, (struct sockaddr *)&un, sizeof(un)) < 0 && errno == ECONNREFUSED)
+		unlink(path);
+	if (probe >= 0)
+		close(probe);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || chmod(path, 0777) < 0 || listen(fd, backlog) < 0) {
+		snprintf(why, size, "cannot listen on unix:%s: %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static bool open_address(struct listen_set *set, const char *address, uint32_t workers, int backlog, char *why,
+                         size_t size)
+{
+	bool is_unix = strncmp(address, "unix:", 5) == 0;
+	int fd;
+
+	if (!is_unix && !port_is_free(address, why, size))
+		return false;
+	for (uint32_t i = 0; i < (is_unix ? 1 : workers); i++) {
+		fd = is_unix ? open_unix(address + 5, backlog, why, size) : open_tcp(address, backlog, why, size);
+		if (fd < 0)
+			return false;
+		if (!add(set, fd, address, is_unix, false)) {
+			close(fd);
+			snprintf(why, size, "more listening sockets than %u", LISTEN_SOCKETS_MAX);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- inherited ---- */
+
+static void take_handed_over(struct listen_set *set)
+{
+	char *text = getenv(LISTEN_ENVIRONMENT) ? strdup(getenv(LISTEN_ENVIRONMENT)) : NULL;
+	char *line, *rest = text;
+
+	unsetenv(LISTEN_ENVIRONMENT);
+	while (rest && (line = strsep(&rest, "\n"))) {
+		char *space = strrchr(line, ' ');
+		int fd = space ? atoi(space + 1) : -1;
+
+		if (fd < 3)
+			continue;
+		*space = 0;
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+			continue;
+		if (strcmp(line, "admin") == 0)
+			set->admin = fd;
+		else
+			add(set, fd, line, strncmp(line, "unix:", 5) == 0, false);
+	}
+	free(text);
+}
+
+static void take_from_systemd(struct listen_set *set)
+{
+#ifdef HAVE_SYSTEMD
+	int count = sd_listen_fds(/* unset_environment= */ 1);
+
+	for (int i = 0; i < count; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
+			add(set, fd, "systemd", /* shared= */ true, /* from_systemd= */ true);
+	}
+#else
+	(void)set;
+#endif
+}
+
+static bool has_address(const struct listen_set *set, const char *address)
+{
+	for (uint32_t i = 0; i < set->count; i++)
+		if (strcmp(set->sockets[i].address, address) == 0)
+			return true;
+	return false;
+}
+
+/* What was handed over and is no longer configured. */
+static void close_unconfigured(struct listen_set *set, const struct config_strings *addresses)
+{
+	for (uint32_t i = 0; i < set->count;) {
+		bool wanted = set->sockets[i].from_systemd;
+
+		for (uint32_t j = 0; j < addresses->count && !wanted; j++)
+			wanted = strcmp(addresses->items[j], set->sockets[i].address) == 0;
+		if (wanted) {
+			i++;
+			continue;
+		}
+		close(set->sockets[i].fd);
+		set->sockets[i] = set->sockets[--set->count];
+	}
+}
+
+bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size)
+{
+	const struct config_proxy *p = &config->proxy;
+
+	*set = (struct listen_set){.admin = -1};
+	take_handed_over(set);
+	close_unconfigured(set, &p->listen_address);
+	take_from_systemd(set);
+	if (!has_address(set, "systemd"))
+		for (uint32_t i = 0; i < p->listen_address.count; i++)
+			if (!has_address(set, p->listen_address.items[i]) &&
+			    !open_address(set, p->listen_address.items[i], workers, (int)p->listen_backlog, why, size))
+				return false;
+	if (!*p->admin_address || set->admin >= 0)
+		return true;
+	if (!port_is_free(p->admin_address, why, size))
+		return false;
+	set->admin = strncmp(p->admin_address, "unix:", 5) == 0
+	                     ? open_unix(p->admin_address + 5, 128, why, size)
+	                     : open_tcp(p->admin_address, 128, why, size);
+	return set->admin >= 0;
+}
+
+void listen_set_close(struct listen_set *set, bool unlink_unix)
+{
+	for (uint32_t i = 0; i < set->count; i++) {
+		close(set->sockets[i].fd);
+		if (unlink_unix && strncmp(set->sockets[i].address, "unix:", 5) == 0)
+			unlink(set->sockets[i].address + 5);
+	}
+	set->count = 0;
+}
+
+char *listen_set_describe(struct listen_set *set)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return NULL;
+	for (uint32_t i = 0; i < set->count; i++) {
+		fprintf(out, "%s %d\n", set->sockets[i].address, set->sockets[i].fd);
+	}
+	if (set->admin >= 0)
+		fprintf(out, "admin %d\n", set->admin);
+	return fclose(out) == 0 ? text : NULL;
+}

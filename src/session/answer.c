@@ -1,0 +1,528 @@
+/*
+ * From the server to the client. Runs of messages that need no look are one span, sent by reference. What a message
+ * answers is the oldest entry of link->expects: that says if it is for the client, and what it means.
+ */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+
+#define LOOK_MAX (1u << 20) /* a message of a kind that is looked into is no longer than this */
+
+enum answer {
+	ANSWER_PASS,    /* to the client */
+	ANSWER_SWALLOW, /* it answered something of the proxy's own */
+	ANSWER_BROKEN,  /* makes no sense here */
+	ANSWER_GONE,    /* the session has no link any more, or is closed */
+};
+
+/* ---- entries ---- */
+
+void expect_drop_object(struct session *s, struct expect *x)
+{
+	if (!x->object)
+		return;
+	if (x->flags & EXPECT_REPLACE) {
+		buf_free(x->object);
+		free(x->object);
+	} else if (x->kind == EXPECT_PARSE && x->flags & EXPECT_NAMED) {
+		parse_note_free(s, x->object);
+	} else if (x->kind == EXPECT_PARSE) {
+		statement_text_unref(s->worker->statements, x->object);
+	} else {
+		query_info_unref(x->object);
+	}
+	x->object = NULL;
+}
+
+static void pop(struct session *s)
+{
+	struct expects *e = &s->link->expects;
+
+	expect_drop_object(s, expects_first(e));
+	expects_pop(e);
+}
+
+/* The server did not do what this entry stands for. */
+static void undo(struct session *s, struct expect *x)
+{
+	struct statement_text *text = x->object;
+
+	if (x->kind != EXPECT_PARSE || !text)
+		return;
+	if (x->flags & EXPECT_NAMED) {
+		struct parse_note *note = x->object;
+
+		text = note->text;
+		session_forget_statement(s, slice_str(note->name));
+	}
+	if (x->flags & EXPECT_LOCAL)
+		return;
+	if (s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id))
+		s->link->has_unnamed = false;
+	statement_set_remove(&s->link->statements, text->id);
+}
+
+/* After an error the server skips everything up to Sync. */
+static void skip_to_sync(struct session *s)
+{
+	struct expects *e = &s->link->expects;
+	struct expect *x;
+
+	while ((x = expects_first(e)) && x->kind != EXPECT_SYNC) {
+		undo(s, x);
+		pop(s);
+	}
+}
+
+void answer_locals(struct session *s)
+{
+	static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
+	struct expects *e = &s->link->expects;
+	struct expect *x;
+
+	while ((x = expects_first(e)) && (x->flags & EXPECT_LOCAL || x->kind == EXPECT_COPY_END)) {
+		if (x->flags & EXPECT_LOCAL)
+			conn_send_ref(&s->conn, x->kind == EXPECT_PARSE ? parse_complete : close_complete, 5);
+		pop(s);
+	}
+}
+
+/* ---- giving the link back ---- */
+
+void session_release(struct session *s)
+{
+	struct link *link = s->link;
+
+	s->link = NULL;
+	s->copying_in = false;
+	if (s->state == SESSION_ACTIVE)
+		session_set_state(s, SESSION_IDLE);
+	if (s->paused_for_link) {
+		s->paused_for_link = false;
+		conn_resume(&s->conn);
+	}
+	pool_give_back(link);
+}
+
+void session_maybe_release(struct session *s)
+{
+	struct link *link = s->link;
+
+	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->tx_status != 'I' || s->syncing ||
+	    (s->left && !s->left_dropped))
+		return;
+	if (unlikely(s->worker->closing)) {
+		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
+		return;
+	}
+	if (s->mode == POOL_MODE_SESSION || s->pins)
+		return;
+	session_release(s);
+}
+
+/* ---- messages ---- */
+
+static enum answer ready(struct session *s, const struct frame *f)
+{
+	struct link *link = s->link;
+	struct expect *x = expects_first(&link->expects);
+	bool swallow;
+
+	if (!x || !expect_ends_with_ready(x) || f->body_len != 1 || !memchr("ITE", f->body[0], 3))
+		return ANSWER_BROKEN;
+	link->tx_status = (char)f->body[0];
+	swallow = x->flags & EXPECT_SWALLOW;
+	if (unlikely(swallow)) {
+		bool settings = x->purpose == PURPOSE_SETTINGS;
+		struct buf error = link->error;
+
+		pop(s);
+		if (!settings)
+			return ANSWER_SWALLOW;
+		link->error = BUF_INIT(LOOK_MAX);
+		settings_sync_done(s, error.len ? error.bytes : NULL, error.len);
+		buf_free(&error);
+		return s->state == SESSION_CLOSED || !s->link ? ANSWER_GONE : ANSWER_SWALLOW;
+	}
+	pop(s);
+	link->answering = false;
+	s->copying_in = false;
+	effects_ready(s, link->tx_status);
+	if (unlikely(s->mode == POOL_MODE_STATEMENT && link->tx_status != 'I')) {
+		session_fatal(s, ERROR_STATEMENT_MODE_TRANSACTION, NULL);
+		return ANSWER_GONE;
+	}
+	return ANSWER_PASS;
+}
+
+/* A plan that was made before the schema changed: statements of all links are made anew. */
+static void look_at_sqlstate(struct session *s, const struct error_fields *e)
+{
+	bool changed = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "0A000", 5) == 0 &&
+	               slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
+	bool unknown = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "26000", 5) == 0;
+
+	if (changed || unknown)
+		pool_forget_statements(session_pool(s));
+}
+
+static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
+{
+	struct link *link = s->link;
+	struct expect *x = expects_first(&link->expects);
+	struct error_fields e = {0};
+	const struct buf *ours;
+
+	if (!message_read_error(f->body, f->body_len, &e))
+		return ANSWER_BROKEN;
+	if (slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"))) {
+		link->close_when_free = true;
+		link->fatal = true;
+	}
+	if (x && x->flags & EXPECT_SWALLOW && x->purpose == PURPOSE_SETTINGS) {
+		buf_clear(&link->error);
+		link->error.max = LOOK_MAX;
+		buf_add(&link->error, whole, frame_size(f));
+		return ANSWER_SWALLOW;
+	}
+	s->error_in_batch = true;
+	s->copying_in = false;
+	count_add(&session_counters(s)->query_errors_total, 1);
+	look_at_sqlstate(s, &e);
+	if (!x || x->kind <= EXPECT_FUNCTION)
+		goto replace;
+	if (x->flags & EXPECT_REPLACE) {
+		ours = x->object;
+		conn_send(&s->conn, ours->bytes, ours->len);
+		skip_to_sync(s);
+		return ANSWER_SWALLOW;
+	}
+	skip_to_sync(s);
+	return ANSWER_PASS;
+replace:
+	if (x && x->flags & EXPECT_REPLACE) {
+		ours = x->object;
+		conn_send(&s->conn, ours->bytes, ours->len);
+		return ANSWER_SWALLOW;
+	}
+	return ANSWER_PASS;
+}
+
+static enum answer command_complete(struct session *s, const struct frame *f)
+{
+	struct expect *x = expects_first(&s->link->expects);
+	struct slice tag = {f->body, f->body_len ? f->body_len - 1 : 0};
+	bool swallow;
+
+	if (!x || (x->kind != EXPECT_QUERY && x->kind != EXPECT_EXECUTE))
+		return ANSWER_BROKEN;
+	swallow = x->flags & EXPECT_SWALLOW;
+	if (unlikely(x->object && !(x->flags & EXPECT_REPLACE)))
+		effects_completed(s, x->object, x->statements, tag);
+	if (x->kind == EXPECT_EXECUTE)
+		pop(s);
+	else if (x->statements < UINT16_MAX)
+		x->statements++;
+	return swallow ? ANSWER_SWALLOW : ANSWER_PASS;
+}
+
+/* The answer to one entry of this kind, and all of it. */
+static enum answer completes(struct session *s, enum expect_kind kind)
+{
+	struct expect *x = expects_first(&s->link->expects);
+	bool swallow;
+
+	if (!x || x->kind != kind)
+		return ANSWER_BROKEN;
+	swallow = x->flags & EXPECT_SWALLOW;
+	pop(s);
+	return swallow ? ANSWER_SWALLOW : ANSWER_PASS;
+}
+
+/* A message within the answer to a query or an Execute; `kind` is another that may have it as its whole answer. */
+static enum answer within(struct session *s, enum expect_kind kind)
+{
+	struct expect *x = expects_first(&s->link->expects);
+
+	if (!x)
+		return ANSWER_BROKEN;
+	if (x->kind == EXPECT_QUERY)
+		return x->flags & EXPECT_SWALLOW ? ANSWER_SWALLOW : ANSWER_PASS;
+	return completes(s, kind);
+}
+
+/*
+ * The server wants copy data, and will ignore Sync and Flush until CopyDone or CopyFail: the Syncs that were sent
+ * ahead (libpq sends one with each Execute) get no ReadyForQuery.
+ */
+static enum answer copy_in(struct session *s)
+{
+	struct expects *e = &s->link->expects;
+	struct expects kept = *e;
+	bool in_copy = true;
+
+	if (!expects_first(e) || (expects_first(e)->kind != EXPECT_QUERY && expects_first(e)->kind != EXPECT_EXECUTE))
+		return ANSWER_BROKEN;
+	kept.count = 0;
+	kept.answers = 0;
+	for (uint32_t i = 0; i < e->count; i++) {
+		struct expect x = *expects_at(e, i);
+
+		if (in_copy && i > 0 && x.kind == EXPECT_SYNC)
+			continue;
+		in_copy = in_copy && x.kind != EXPECT_COPY_END;
+		*expects_at(&kept, kept.count++) = x;
+		kept.answers += expect_ends_with_ready(&x) && !(x.flags & EXPECT_SWALLOW);
+	}
+	*e = kept;
+	s->copying_in = in_copy;
+	return ANSWER_PASS;
+}
+
+static enum answer parameter_status(struct session *s, const struct frame *f)
+{
+	struct link *link = s->link;
+	const struct expect *x = expects_first(&link->expects);
+
+	if (!link_parameter_status(link, f->body, f->body_len))
+		return ANSWER_BROKEN;
+	if (x && x->flags & EXPECT_SWALLOW)
+		return ANSWER_SWALLOW;
+	params_assign(&s->reported, link->reported);
+	return ANSWER_PASS;
+}
+
+static enum answer notice(const struct session *s)
+{
+	const struct expect *x = expects_first(&s->link->expects);
+
+	return x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY ? ANSWER_SWALLOW : ANSWER_PASS;
+}
+
+/* Kinds that must be whole before they are looked at. */
+static bool needs_whole(uint8_t type)
+{
+	return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
+}
+
+static enum answer answer_message(struct session *s, const struct frame *f, const uint8_t *whole)
+{
+	const struct expect *x;
+
+	switch (f->type) {
+	case 'D':
+	case 'd':
+		x = expects_first(&s->link->expects);
+		return !x ? ANSWER_BROKEN : x->flags & EXPECT_SWALLOW ? ANSWER_SWALLOW : ANSWER_PASS;
+	case 'Z':
+		return ready(s, f);
+	case 'C':
+		return command_complete(s, f);
+	case 'T':
+		x = expects_first(&s->link->expects);
+		return x && x->kind == EXPECT_EXECUTE ? ANSWER_PASS : within(s, EXPECT_DESCRIBE);
+	case 'n':
+		return completes(s, EXPECT_DESCRIBE);
+	case 't':
+		x = expects_first(&s->link->expects);
+		return x && x->kind == EXPECT_DESCRIBE ? ANSWER_PASS : ANSWER_BROKEN;
+	case '1':
+		return completes(s, EXPECT_PARSE);
+	case '2':
+		return completes(s, EXPECT_BIND);
+	case '3':
+		return completes(s, EXPECT_CLOSE);
+	case 'I':
+		return within(s, EXPECT_EXECUTE);
+	case 's':
+		return completes(s, EXPECT_EXECUTE);
+	case 'E':
+		return error(s, f, whole);
+	case 'S':
+		return parameter_status(s, f);
+	case 'N':
+		return notice(s);
+	case 'A':
+		return ANSWER_PASS;
+	case 'G':
+		return copy_in(s);
+	case 'H':
+	case 'W':
+	case 'c':
+	case 'V':
+		return expects_first(&s->link->expects) ? ANSWER_PASS : ANSWER_BROKEN;
+	default:
+		return ANSWER_BROKEN;
+	}
+}
+
+/* ---- the stream ---- */
+
+static void pass_span(struct session *s, const uint8_t *from, const uint8_t *to)
+{
+	if (from == to)
+		return;
+	conn_send_ref(&s->conn, from, (size_t)(to - from));
+	s->link->answering = true;
+	count_add(&session_counters(s)->bytes_sent_total, (uint64_t)(to - from));
+	if (unlikely(conn_queued(&s->conn) > CONN_HIGH_WATER))
+		conn_pause(&s->link->conn);
+}
+
+static void broken(struct session *s, const struct frame *f)
+{
+	char type[40];
+
+	snprintf(type, sizeof(type), "message type 0x%02x, %u bytes", f->type, f->body_len);
+	session_log(LOG_WARN, s, "the server sent what the protocol does not allow; closing the connection to it", type);
+	s->link->close_when_free = true;
+	session_fatal(s, ERROR_SERVER_PROTOCOL, NULL, "unexpected message");
+}
+
+/* All that was sent so far is answered, or half of a deep pipeline is. */
+static void after_messages(struct session *s)
+{
+	struct link *link = s->link;
+	const struct config_pool *p;
+
+	if (unlikely(s->paused_for_link && conn_queued(&link->conn) < CONN_LOW_WATER &&
+	             link->expects.count <= s->worker->settings.config->limits.max_pipeline / 2)) {
+		s->paused_for_link = false;
+		conn_resume(&s->conn);
+	}
+	if (link->expects.answers || s->state != SESSION_ACTIVE)
+		return;
+	p = session_settings(s);
+	if (link->tx_status != 'I') {
+		if (unlikely(p->idle_transaction_timeout || timer_is_set(&s->timer)))
+			session_set_timer(s, TIMER_IDLE_TRANSACTION, p->idle_transaction_timeout);
+		return;
+	}
+	if (unlikely(p->client_idle_timeout || timer_is_set(&s->timer)))
+		session_set_timer(s, TIMER_IDLE, p->client_idle_timeout);
+	session_maybe_release(s);
+}
+
+static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
+{
+	struct session *s = link->user;
+	size_t at = 0, from = 0;
+	struct frame f = {0};
+
+	if (unlikely(s->state == SESSION_REPLICATION)) {
+		pass_span(s, bytes, bytes + len);
+		return len;
+	}
+	if (link->left) {
+		at = MIN(link->left, len);
+		link->left -= at;
+		if (link->left_swallow)
+			from = at;
+	}
+	while (at < len) {
+		enum frame_result r = frame_read(bytes + at, len - at, &f);
+		enum answer answer;
+		size_t size, have;
+
+		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(f.type) && f.body_len <= LOOK_MAX))
+			break;
+		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(f.type))) {
+			pass_span(s, bytes + from, bytes + at);
+			broken(s, &f);
+			return len;
+		}
+		size = frame_size(&f);
+		have = MIN(size, len - at);
+		if (f.type == 'E' || f.type == 'Z') { /* these may send more than themselves: keep the order */
+			pass_span(s, bytes + from, bytes + at);
+			from = at;
+		}
+		answer = answer_message(s, &f, bytes + at);
+		if (unlikely(answer == ANSWER_GONE))
+			return at + have;
+		if (unlikely(answer == ANSWER_BROKEN)) {
+			pass_span(s, bytes + from, bytes + at);
+			broken(s, &f);
+			return len;
+		}
+		if (answer == ANSWER_SWALLOW) {
+			pass_span(s, bytes + from, bytes + at);
+			from = at + have;
+		}
+		at += have;
+		link->left = size - have;
+		link->left_swallow = answer == ANSWER_SWALLOW;
+		if (link->expects.count && (expects_first(&link->expects)->flags & EXPECT_LOCAL ||
+		                            expects_first(&link->expects)->kind == EXPECT_COPY_END)) {
+			pass_span(s, bytes + from, bytes + at);
+			from = at;
+			answer_locals(s);
+		}
+	}
+	pass_span(s, bytes + from, bytes + at);
+	if (link->expects.count == 0)
+		link->answering = false;
+	if (at == len)
+		after_messages(s);
+	return at;
+}
+
+/* ---- the server is gone ---- */
+
+/* Exactly one answer is owed, none of it was given, nothing else is lost with the link. */
+static bool can_survive(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return s->state == SESSION_ACTIVE && s->mode != POOL_MODE_SESSION && !s->pins && link->tx_status == 'I' &&
+	       link->expects.answers <= 1 && !link->answering && !link->fatal && s->left == 0 && link->left == 0 &&
+	       !s->copying_in &&
+	       (link->expects.count == 0 || expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
+}
+
+static void answer_lost(struct link *link, int error)
+{
+	struct session *s = link->user;
+	const char *why = error ? strerror(-error) : "the server closed the connection";
+	bool owed = link->expects.answers > 0;
+	struct buf out = BUF_INIT(4096);
+
+	count_add(&session_counters(s)->links_lost_total, 1);
+	session_log(LOG_WARN, s, "server connection lost", why);
+	link->close_when_free = true;
+	if (link->fatal && s->state != SESSION_WELCOMING) {
+		session_close(s, "the server ended its connection"); /* it told the client why */
+		return;
+	}
+	if (s->state == SESSION_WELCOMING || !can_survive(s)) {
+		session_fatal(s, link->tx_status == 'I' ? ERROR_SERVER_LOST : ERROR_SERVER_LOST_IN_TRANSACTION, why);
+		return;
+	}
+	while (link->expects.count)
+		pop(s);
+	s->syncing = false;
+	if (owed) {
+		error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);
+		message_ready(&out, 'I');
+		session_send_buf(s, &out);
+		count_add(&session_counters(s)->query_errors_total, 1);
+	}
+	session_release(s);
+	conn_resume(&s->conn);
+}
+
+static void answer_drained(struct link *link)
+{
+	struct session *s = link->user;
+
+	if (s->paused_for_link) {
+		s->paused_for_link = false;
+		conn_resume(&s->conn);
+	}
+}
+
+const struct link_user_ops session_link_ops = {
+	.received = answer_received,
+	.lost = answer_lost,
+	.drained = answer_drained,
+};

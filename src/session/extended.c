@@ -1,0 +1,537 @@
+/*
+ * The extended protocol's Parse, Bind, Describe, Execute and Close. In the shared modes a client's statement names lead
+ * to identities, by which servers know the statements; what a link lacks is prepared in front of what needs it. In
+ * session mode everything passes as it is.
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
+ */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+#include "base/map.h"
+
+/* Behind the names nothing of a message is looked at, so this much of it must have come. */
+#define NAMES_MAX 8192u
+
+static bool out_of_memory(struct session *s)
+{
+	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	return false;
+}
+
+static bool push(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object)
+{
+	return session_expect(s, kind, flags, purpose, object) == 0 || out_of_memory(s);
+}
+
+static size_t pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available, size_t from)
+{
+	size_t now = MIN(frame_size(f), available);
+
+	conn_send_ref(&s->link->conn, whole + from, now - from);
+	if (unlikely(conn_queued(&s->link->conn) > CONN_HIGH_WATER && !s->paused_for_link)) {
+		s->paused_for_link = true;
+		conn_pause(&s->conn);
+	}
+	s->left = frame_size(f) - now;
+	s->left_dropped = false;
+	return now;
+}
+
+static size_t malformed(struct session *s, const char *what, size_t available)
+{
+	session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, what);
+	return available;
+}
+
+/* ---- the client's statements ---- */
+
+static struct statement_text *client_statement(const struct session *s, struct slice name)
+{
+	if (name.len == 0)
+		return s->unnamed;
+	return s->statements ? map_get(s->statements, name) : NULL;
+}
+
+bool session_forget_statement(struct session *s, struct slice name)
+{
+	struct statement_text *text = s->statements ? map_remove(s->statements, name) : NULL;
+
+	statement_text_unref(s->worker->statements, text);
+	return text != NULL;
+}
+
+void session_forget_unnamed(struct session *s)
+{
+	statement_text_unref(s->worker->statements, s->unnamed);
+	s->unnamed = NULL;
+}
+
+static void forget_portals(struct session *s)
+{
+	struct slice name;
+	void *info;
+
+	if (!s->portals)
+		return;
+	for (uint32_t at = 0; map_next(s->portals, &at, &name, &info);)
+		query_info_unref(info);
+	map_free(s->portals);
+	free(s->portals);
+	s->portals = NULL;
+}
+
+void session_forget_statements(struct session *s)
+{
+	struct slice name;
+	void *text;
+
+	session_forget_unnamed(s);
+	forget_portals(s);
+	if (!s->statements)
+		return;
+	for (uint32_t at = 0; map_next(s->statements, &at, &name, &text);)
+		statement_text_unref(s->worker->statements, text);
+	map_free(s->statements);
+	free(s->statements);
+	s->statements = NULL;
+}
+
+static bool remember(struct session *s, struct slice name, struct statement_text *text)
+{
+	if (!s->statements) {
+		s->statements = calloc(1, sizeof(*s->statements));
+		if (!s->statements)
+			return false;
+	}
+	return map_put(s->statements, name, text, NULL) == 0;
+}
+
+/* ---- what a link has ---- */
+
+static void send_close(struct session *s, struct statement_id id)
+{
+	char name[STATEMENT_NAME_SIZE];
+	struct buf out = BUF_INIT(256);
+
+	statement_id_name(id, name);
+	message_close(&out, 'S', name);
+	if (!out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL))
+		conn_send(&s->link->conn, out.bytes, out.len);
+	buf_free(&out);
+	count_add(&session_counters(s)->statements_evicted_total, 1);
+}
+
+/* Room for one more on the link. */
+static bool make_room(struct session *s)
+{
+	struct statement_set *set = &s->link->statements;
+	uint32_t max = MAX(1u, session_settings(s)->max_prepared_statements);
+	struct statement_id old;
+
+	while (set->count >= max && statement_set_evict(set, &old)) {
+		send_close(s, old);
+		if (s->state == SESSION_CLOSED)
+			return false;
+	}
+	return true;
+}
+
+static bool send_parse(struct session *s, const struct statement_text *text, const char *name)
+{
+	size_t name_size = strlen(name) + 1, size = FRAME_HEADER + name_size + text->len;
+	uint8_t *message = loop_turn_alloc(s->conn.loop, size);
+
+	if (!message)
+		return out_of_memory(s);
+	message[0] = 'P';
+	put_be32(message + 1, (uint32_t)(size - 1));
+	memcpy(message + FRAME_HEADER, name, name_size);
+	memcpy(message + FRAME_HEADER + name_size, text->parse, text->len);
+	conn_send_ref(&s->link->conn, message, size);
+	count_add(&session_counters(s)->statements_prepared_total, 1);
+	return true;
+}
+
+/* Has the link this named statement? If not it is prepared, and the answer swallowed. */
+static bool ensure_named(struct session *s, struct statement_text *text, char name[STATEMENT_NAME_SIZE])
+{
+	struct statement_set *set = &s->link->statements;
+
+	statement_id_name(text->id, name);
+	if (likely(statement_set_use(set, text->id)))
+		return true;
+	if (!make_room(s) || !push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)))
+		return false;
+	if (statement_set_add(set, text->id) < 0)
+		return out_of_memory(s);
+	return send_parse(s, text, name);
+}
+
+static bool link_has_unnamed(const struct session *s, const struct statement_text *text)
+{
+	return s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id);
+}
+
+static void link_got_unnamed(struct session *s, const struct statement_text *text)
+{
+	s->link->has_unnamed = true;
+	s->link->unnamed_in_transaction = true;
+	s->link->unnamed = text->id;
+}
+
+static bool ensure_unnamed(struct session *s, struct statement_text *text)
+{
+	if (likely(link_has_unnamed(s, text)))
+		return true;
+	if (!push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)) ||
+	    !send_parse(s, text, ""))
+		return false;
+	link_got_unnamed(s, text);
+	return true;
+}
+
+/* ---- Parse ---- */
+
+/* The server shall raise the error, for its transaction must end with it; the client gets our words. */
+static bool send_poison(struct session *s, enum proxy_error error, const char *what, const char *mode)
+{
+	static const uint8_t bind[] = {'B', 0, 0, 0, 22, 0, 'h', 'p', ' ', 'n', 'o', ' ', 's', 'u', 'c', 'h', 0,
+	                               0, 0, 0, 0, 0, 0};
+	struct buf *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return out_of_memory(s);
+	*copy = BUF_INIT(65536);
+	error_message(copy, error, NULL, what, mode);
+	conn_send_ref(&s->link->conn, bind, sizeof(bind));
+	return push(s, EXPECT_BIND, EXPECT_REPLACE, PURPOSE_CLIENT, copy);
+}
+
+/* What of the session changes the meaning of a statement's text beyond what the server itself re-checks. */
+static uint64_t identity_salt(const struct session *s)
+{
+	const char *path = params_get(s->settings, "search_path");
+
+	return path ? hash_bytes(path, strlen(path)) : 0;
+}
+
+void parse_note_free(struct session *s, struct parse_note *note)
+{
+	statement_text_unref(s->worker->statements, note->text);
+	free(note);
+}
+
+/* A named Parse is under way, to the server or (LOCAL) no further than here. */
+static bool push_named(struct session *s, struct slice name, struct statement_text *text, uint8_t flags)
+{
+	struct parse_note *note = malloc(sizeof(*note) + name.len + 1);
+
+	if (!note)
+		return out_of_memory(s);
+	note->text = statement_text_ref(text);
+	memcpy(note->name, name.bytes, name.len);
+	note->name[name.len] = 0;
+	if (session_expect(s, EXPECT_PARSE, flags | EXPECT_NAMED, PURPOSE_CLIENT, note) == 0)
+		return true;
+	parse_note_free(s, note);
+	return out_of_memory(s);
+}
+
+static bool parse_named(struct session *s, struct slice name, struct statement_text *text)
+{
+	char server_name[STATEMENT_NAME_SIZE];
+	struct statement_set *set = &s->link->statements;
+
+	if ((s->statements ? s->statements->count : 0) >= session_settings(s)->max_client_prepared_statements) {
+		statement_text_unref(s->worker->statements, text);
+		session_fatal(s, ERROR_TOO_MANY_STATEMENTS, NULL, session_settings(s)->max_client_prepared_statements);
+		return false;
+	}
+	if (statement_set_use(set, text->id)) {
+		if (!remember(s, name, text))
+			return out_of_memory(s);
+		count_add(&session_counters(s)->statements_shared_total, 1);
+		if (!push_named(s, name, text, EXPECT_LOCAL))
+			return false;
+		answer_locals(s);
+		return true;
+	}
+	statement_id_name(text->id, server_name);
+	if (!make_room(s))
+		return false;
+	if (!remember(s, name, text))
+		return out_of_memory(s);
+	if (statement_set_add(set, text->id) < 0)
+		return out_of_memory(s);
+	return push_named(s, name, text, 0) && send_parse(s, text, server_name);
+}
+
+static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
+{
+	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse && link_has_unnamed(s, text) &&
+	                (s->link->tx_status == 'I' || s->link->unnamed_in_transaction);
+
+	session_forget_unnamed(s);
+	s->unnamed = text;
+	if (may_skip) {
+		count_add(&session_counters(s)->statements_shared_total, 1);
+		if (!push(s, EXPECT_PARSE, EXPECT_LOCAL, PURPOSE_CLIENT, NULL))
+			return false;
+		answer_locals(s);
+		return true;
+	}
+	if (!push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, statement_text_ref(text)))
+		return false;
+	link_got_unnamed(s, text);
+	conn_send_ref(&s->link->conn, whole, frame_size(f));
+	count_add(&session_counters(s)->statements_prepared_total, 1);
+	return true;
+}
+
+/* Too long to be kept: it can't be prepared elsewhere, so the session stays where it is. */
+static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	session_pin(s, PIN_STATEMENT);
+	s->link->has_unnamed = false;
+	session_forget_unnamed(s);
+	if (!push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
+		return available;
+	return pass_on(s, f, whole, available, 0);
+}
+
+static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	static const char *const modes[] = {"session", "transaction", "statement"};
+	bool complete = available >= frame_size(f);
+	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+	struct slice name = read_cstring(&r);
+	struct statement_text *text;
+	enum proxy_error error;
+	const char *what;
+	bool fine;
+
+	if (!complete)
+		return parse_huge(s, f, whole, available);
+	if (r.failed || !memchr(r.at, 0, reader_left(&r)))
+		return malformed(s, "malformed Parse", available);
+	if (name.len && client_statement(s, name)) {
+		send_poison(s, ERROR_DUPLICATE_STATEMENT, (const char *)name.bytes, "");
+		return frame_size(f);
+	}
+	text = statement_table_get(s->worker->statements, &s->worker->queries, read_rest(&r), identity_salt(s));
+	if (!text) {
+		out_of_memory(s);
+		return available;
+	}
+	if (text->info && effects_before(s, text->info, &error, &what) == POLICY_REFUSED) {
+		send_poison(s, error, what ? what : "this", modes[s->mode]);
+		statement_text_unref(s->worker->statements, text);
+		return frame_size(f);
+	}
+	fine = name.len ? parse_named(s, name, text) : parse_unnamed(s, text, f, whole);
+	return fine ? frame_size(f) : available;
+}
+
+/* ---- Bind, Describe, Execute, Close ---- */
+
+/* The message with another statement name: a new head, the rest by reference. */
+static bool send_renamed(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
+                         struct slice before, const char *name, size_t rest_from)
+{
+	size_t name_size = strlen(name) + 1, head = FRAME_HEADER + before.len + name_size;
+	size_t rest = frame_size(f) - rest_from, now = MIN(frame_size(f), available) - rest_from;
+	uint8_t *message = loop_turn_alloc(s->conn.loop, head);
+
+	if (!message)
+		return out_of_memory(s);
+	message[0] = f->type;
+	put_be32(message + 1, (uint32_t)(head - 1 + rest));
+	memcpy(message + FRAME_HEADER, before.bytes, before.len);
+	memcpy(message + FRAME_HEADER + before.len, name, name_size);
+	conn_send_ref(&s->link->conn, message, head);
+	conn_send_ref(&s->link->conn, whole + rest_from, now);
+	s->left = rest - now;
+	s->left_dropped = false;
+	return true;
+}
+
+static bool remember_portal(struct session *s, struct slice portal, struct query_info *info)
+{
+	void *old = NULL;
+
+	if (portal.len == 0) {
+		query_info_unref(s->bound);
+		s->bound = query_info_ref(info);
+		return true;
+	}
+	if (!info && !s->portals)
+		return true;
+	if (!info) {
+		query_info_unref(map_remove(s->portals, portal));
+		return true;
+	}
+	if (!s->portals && !(s->portals = calloc(1, sizeof(*s->portals))))
+		return out_of_memory(s);
+	if (map_put(s->portals, portal, query_info_ref(info), &old) < 0)
+		return out_of_memory(s);
+	query_info_unref(old);
+	return true;
+}
+
+static size_t bind_message(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+	struct slice portal = read_cstring(&r), name = read_cstring(&r);
+	size_t names_end = (size_t)(r.at - whole);
+	struct statement_text *text;
+	char server_name[STATEMENT_NAME_SIZE];
+
+	if (r.failed) {
+		if (available < frame_size(f) && available < NAMES_MAX)
+			return 0;
+		return malformed(s, "malformed Bind", available);
+	}
+	text = client_statement(s, name);
+	if (!remember_portal(s, portal, text ? text->info : NULL))
+		return available;
+	if (!text || name.len == 0) {
+		/* an unknown name is the server's to refuse, unless SQL PREPARE made it known there */
+		if ((text && !ensure_unnamed(s, text)) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
+			return available;
+		return pass_on(s, f, whole, available, 0);
+	}
+	if (!ensure_named(s, text, server_name) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
+		return available;
+	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), server_name, names_end))
+		return available;
+	return MIN(frame_size(f), available);
+}
+
+static size_t describe(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	uint8_t what = read_u8(&r);
+	struct slice name = read_cstring(&r);
+	struct statement_text *text;
+	char server_name[STATEMENT_NAME_SIZE];
+
+	if (!reader_done(&r))
+		return malformed(s, "malformed Describe", available);
+	text = what == 'S' ? client_statement(s, name) : NULL;
+	if (text && name.len == 0 && !ensure_unnamed(s, text))
+		return available;
+	if (text && name.len) {
+		if (!ensure_named(s, text, server_name) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
+			return available;
+		return send_renamed(s, f, whole, available, slice_make("S", 1), server_name, frame_size(f)) ? frame_size(f)
+		                                                                                            : available;
+	}
+	if (!push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
+		return available;
+	return pass_on(s, f, whole, available, 0);
+}
+
+static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	struct slice portal = read_cstring(&r);
+	struct query_info *info;
+
+	read_u32(&r);
+	if (!reader_done(&r))
+		return malformed(s, "malformed Execute", available);
+	info = portal.len == 0 ? s->bound : s->portals ? map_get(s->portals, portal) : NULL;
+	if (unlikely(info && info->scan.marks & SCAN_SESSION_ADVISORY_LOCK))
+		session_pin(s, PIN_ADVISORY);
+	if (!push(s, EXPECT_EXECUTE, 0, PURPOSE_CLIENT, query_info_ref(info)))
+		return available;
+	count_add(&session_counters(s)->queries_total, 1);
+	return pass_on(s, f, whole, available, 0);
+}
+
+/* The proxy's own: the link keeps the statement for whoever prepares the same. */
+static bool close_is_ours(struct session *s, uint8_t what, struct slice name)
+{
+	if (what != 'S')
+		return !s->link;
+	if (name.len == 0) {
+		session_forget_unnamed(s);
+		return !s->link;
+	}
+	return session_forget_statement(s, name) || !s->link;
+}
+
+static size_t close_message(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+	struct reader r = reader_make(f->body, f->body_len);
+	uint8_t what = read_u8(&r);
+	struct slice name = read_cstring(&r);
+
+	if (!reader_done(&r))
+		return malformed(s, "malformed Close", available);
+	if (!close_is_ours(s, what, name)) {
+		if (what == 'S' && name.len == 0)
+			s->link->has_unnamed = false;
+		if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
+			return available;
+		return pass_on(s, f, whole, available, 0);
+	}
+	if (!s->link) {
+		conn_send_ref(&s->conn, close_complete, sizeof(close_complete));
+	} else if (push(s, EXPECT_CLOSE, EXPECT_LOCAL, PURPOSE_CLIENT, NULL)) {
+		answer_locals(s);
+	}
+	return frame_size(f);
+}
+
+/* ---- session mode ---- */
+
+static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	static const uint8_t kinds[] = {['P'] = EXPECT_PARSE, ['B'] = EXPECT_BIND, ['D'] = EXPECT_DESCRIBE,
+	                                ['E'] = EXPECT_EXECUTE, ['C'] = EXPECT_CLOSE};
+
+	if (!session_need_link(s))
+		return 0;
+	if (f->type == 'P')
+		s->link->changed = true;
+	if (f->type == 'E')
+		count_add(&session_counters(s)->queries_total, 1);
+	if (!push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
+		return available;
+	return pass_on(s, f, whole, available, 0);
+}
+
+size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	uint64_t keep = s->worker->settings.config->limits.max_message_kept;
+
+	if (available < frame_size(f)) {
+		if (f->type == 'D' || f->type == 'E' || f->type == 'C') {
+			if (f->body_len > NAMES_MAX)
+				return malformed(s, "a name is too long", available);
+			return 0;
+		}
+		if (f->body_len <= keep)
+			return 0;
+	}
+	if (session_settings(s)->mode == POOL_MODE_SESSION)
+		return as_it_is(s, f, whole, available);
+	if (f->type == 'C' && !s->link)
+		return close_message(s, f, whole, available);
+	if (!session_need_link(s))
+		return 0;
+	switch (f->type) {
+	case 'P':
+		return parse(s, f, whole, available);
+	case 'B':
+		return bind_message(s, f, whole, available);
+	case 'D':
+		return describe(s, f, whole, available);
+	case 'E':
+		return execute(s, f, whole, available);
+	default:
+		return close_message(s, f, whole, available);
+	}
+}

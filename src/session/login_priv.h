@@ -1,0 +1,44 @@
+/* What login.c and passthrough.c share: what only a login needs. */
+#ifndef SESSION_LOGIN_PRIV_H
+#define SESSION_LOGIN_PRIV_H
+
+#include "config/hba.h"
+#include "session/session_priv.h"
+
+enum login_phase {
+	LOGIN_AUTH_QUERY,   /* auth_query is under way */
+	LOGIN_EXCHANGE,     /* client_auth is at work */
+	LOGIN_LEARNING,     /* passthrough: does the server want a password at all? */
+	LOGIN_PASSWORD,     /* passthrough: the client's password is awaited */
+	LOGIN_TRYING,       /* passthrough: the password is tried at the server */
+	LOGIN_WELCOME,      /* a link is awaited, or the client's settings are being put onto it */
+};
+
+struct session_login {
+	enum login_phase phase;
+	char *user, *database, *replication; /* replication: NULL, or the parameter's value */
+	enum auth_method method;
+	const struct hba_rule *rule;     /* NULL: no HBA file. Lives with the configuration ... */
+	const struct config *config;     /* ... of this login */
+	struct client_auth *auth;
+	struct auth_query *query;
+	struct secret secret;            /* what the proxy knows of the user */
+	const struct params *welcome_key; /* settings without application_name */
+};
+
+void login_failed(struct session *s);
+void login_authenticated(struct session *s);
+void login_welcome(struct session *s);
+void login_find_secret(struct session *s);
+/* s->shard; false: refused. */
+bool login_find_pool(struct session *s);
+/* True: the client was refused, for a password in clear is too risky on its connection. */
+bool login_refuses_clear_text(struct session *s);
+
+/* passthrough.c */
+void passthrough_begin(struct session *s);
+size_t passthrough_password(struct session *s, const struct frame *f);
+void passthrough_failed(struct session *s, const struct link_failure *failure);
+void passthrough_granted(struct session *s, struct link *link);
+
+#endif

@@ -1,0 +1,160 @@
+/* See query_info.h. */
+#include "session/query_info.h"
+
+#include "base/map.h"
+
+static struct query_info out_of_memory = {.references = UINT32_MAX / 2, .opaque = true};
+
+int query_infos_init(struct query_infos *q)
+{
+	q->slots = calloc(QUERY_INFO_SLOTS, sizeof(*q->slots));
+	return q->slots ? 0 : -ENOMEM;
+}
+
+void query_infos_free(struct query_infos *q)
+{
+	for (uint32_t i = 0; q->slots && i < QUERY_INFO_SLOTS; i++)
+		query_info_unref(q->slots[i].info);
+	free(q->slots);
+	q->slots = NULL;
+}
+
+struct query_info *query_info_ref(struct query_info *info)
+{
+	if (info)
+		info->references++;
+	return info;
+}
+
+void query_info_unref(struct query_info *info)
+{
+	if (!info || --info->references > 0 || info == &out_of_memory)
+		return;
+	scan_free(&info->scan);
+	free(info);
+}
+
+static bool is_plain(const struct scan *scan)
+{
+	const uint32_t marks = SCAN_SESSION_ADVISORY_LOCK | SCAN_ADVISORY_UNLOCK | SCAN_SET_CONFIG | SCAN_PG_TEMP;
+
+	if (scan->marks & marks)
+		return false;
+	if (scan->count > SCAN_STATEMENTS_MAX)
+		return false;
+	for (uint32_t i = 0; i < scan->count; i++)
+		if (scan->statements[i].verb != VERB_OTHER && scan->statements[i].verb != VERB_SET_LOCAL)
+			return false;
+	return true;
+}
+
+static struct query_info *make(struct slice text, bool complete)
+{
+	size_t len = MIN(text.len, SCAN_BYTES_MAX);
+	struct query_info *info = malloc(sizeof(*info) + len + 1);
+
+	if (!info)
+		return query_info_ref(&out_of_memory);
+	memcpy(info->text, text.bytes, len);
+	info->text[len] = 0;
+	info->references = 1;
+	info->opaque = !complete || len < text.len;
+	if (scan_text(info->text, len, 0, /* standard_conforming_strings= */ true, &info->scan) < 0) {
+		free(info);
+		return query_info_ref(&out_of_memory);
+	}
+	if (!info->opaque && is_plain(&info->scan)) {
+		query_info_unref(info);
+		return NULL;
+	}
+	return info;
+}
+
+struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
+{
+	uint64_t hash;
+	struct query_info_slot *slot;
+
+	if (unlikely(!complete || text.len > SCAN_BYTES_MAX))
+		return make(text, complete);
+	hash = hash_bytes(text.bytes, text.len);
+	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
+	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
+		return query_info_ref(slot->info);
+	query_info_unref(slot->info);
+	*slot = (struct query_info_slot){.hash = hash, .len = (uint32_t)text.len, .known = true,
+	                                 .info = make(text, complete)};
+	return query_info_ref(slot->info);
+}
+
+/* ---- prepared statements ---- */
+
+#define STATEMENT_BUCKETS 4096u
+
+struct statement_table {
+	struct statement_text *buckets[STATEMENT_BUCKETS];
+	/* The last few that nobody holds are kept, so that a text that comes and goes is not copied each time. */
+	struct statement_text *recent[256];
+	uint32_t recent_next;
+};
+
+struct statement_table *statement_table_new(void)
+{
+	return calloc(1, sizeof(struct statement_table));
+}
+
+void statement_table_free(struct statement_table *t)
+{
+	for (uint32_t i = 0; t && i < ARRAY_SIZE(t->recent); i++)
+		statement_text_unref(t, t->recent[i]);
+	free(t);
+}
+
+struct statement_text *statement_text_ref(struct statement_text *s)
+{
+	s->references++;
+	return s;
+}
+
+void statement_text_unref(struct statement_table *t, struct statement_text *s)
+{
+	struct statement_text **at;
+
+	if (!s || --s->references > 0)
+		return;
+	for (at = &t->buckets[s->id.low & (STATEMENT_BUCKETS - 1)]; *at != s; at = &(*at)->next)
+		;
+	*at = s->next;
+	query_info_unref(s->info);
+	free(s);
+}
+
+static void keep_recent(struct statement_table *t, struct statement_text *s)
+{
+	struct statement_text **place = &t->recent[t->recent_next++ % ARRAY_SIZE(t->recent)];
+
+	statement_text_unref(t, *place);
+	*place = statement_text_ref(s);
+}
+
+struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
+                                           uint64_t salt)
+{
+	struct statement_id id = statement_id_make(parse, salt);
+	struct statement_text **bucket = &t->buckets[id.low & (STATEMENT_BUCKETS - 1)], *s;
+	const uint8_t *nul;
+
+	for (s = *bucket; s; s = s->next)
+		if (statement_id_equal(s->id, id))
+			return statement_text_ref(s);
+	nul = memchr(parse.bytes, 0, parse.len);
+	s = nul ? malloc(sizeof(*s) + parse.len) : NULL;
+	if (!s)
+		return NULL;
+	*s = (struct statement_text){.id = id, .references = 1, .len = (uint32_t)parse.len, .next = *bucket};
+	memcpy(s->parse, parse.bytes, parse.len);
+	s->info = query_info_get(q, slice_make(parse.bytes, (size_t)(nul - parse.bytes)), /* complete= */ true);
+	*bucket = s;
+	keep_recent(t, s);
+	return s;
+}

@@ -1,0 +1,62 @@
+/*
+ * What the session layer must know of a query's text beyond its bytes, remembered per worker by the text's hash, so
+ * that a statement seen before costs one look-up. Most texts need nothing: for them the answer is NULL.
+ * And prepared statements: one object for all clients of a worker that prepared the same.
+ */
+#ifndef SESSION_QUERY_INFO_H
+#define SESSION_QUERY_INFO_H
+
+#include "link/statements.h"
+#include "sql/scan.h"
+
+#define SCAN_BYTES_MAX (256u << 10) /* of one text; what is longer is opaque behind this */
+
+struct query_info {
+	uint32_t references;
+	bool opaque;      /* not all of it was scanned */
+	struct scan scan; /* its slices point into text */
+	char text[];
+};
+
+struct query_info_slot {
+	uint64_t hash;
+	uint32_t len;
+	bool known;
+	struct query_info *info; /* NULL: plain */
+};
+
+#define QUERY_INFO_SLOTS 8192u
+
+struct query_infos {
+	struct query_info_slot *slots;
+};
+
+int query_infos_init(struct query_infos *q) MUST_USE;
+void query_infos_free(struct query_infos *q);
+/* complete: text is all of it. NULL: plain, i.e. nothing outlives its transaction. Otherwise a reference for the
+ * caller; out of memory: a static one that says opaque. */
+struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete);
+struct query_info *query_info_ref(struct query_info *info); /* NULL is fine */
+void query_info_unref(struct query_info *info);
+
+/* A prepared statement as clients made it. Shared by all who prepared the same; counted. */
+struct statement_text {
+	struct statement_id id;
+	uint32_t references;
+	struct statement_text *next; /* in its bucket */
+	struct query_info *info;
+	uint32_t len;
+	uint8_t parse[]; /* the body of the Parse behind the name: text NUL, types */
+};
+
+struct statement_table;
+
+struct statement_table *statement_table_new(void);
+void statement_table_free(struct statement_table *t);
+/* The statement of this Parse body (without the name), new or known; a reference. NULL: out of memory. */
+struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
+                                           uint64_t salt);
+struct statement_text *statement_text_ref(struct statement_text *s);
+void statement_text_unref(struct statement_table *t, struct statement_text *s); /* NULL is fine */
+
+#endif

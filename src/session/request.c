@@ -1,0 +1,474 @@
+/*
+ * From the client to the server. Bytes go by reference from the client's receive to the link's send; only the header of
+ * a message is looked at, and of a query its text. A message that needs a link while there is none stays with the
+ * loop, unread, until the session has one.
+ */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+#include "base/map.h"
+
+/* ---- passing on ---- */
+
+static void send_to_link(struct session *s, const uint8_t *bytes, size_t len)
+{
+	struct link *link = s->link;
+
+	conn_send_ref(&link->conn, bytes, len);
+	if (unlikely(conn_queued(&link->conn) > CONN_HIGH_WATER && !s->paused_for_link)) {
+		s->paused_for_link = true;
+		conn_pause(&s->conn);
+	}
+}
+
+/* Passes a message on as it is, as far as it has come; the rest follows as it comes. Bytes taken. */
+static size_t pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	size_t now = MIN(frame_size(f), available);
+
+	send_to_link(s, whole, now);
+	s->left = frame_size(f) - now;
+	s->left_dropped = false;
+	return now;
+}
+
+static size_t drop(struct session *s, const struct frame *f, size_t available)
+{
+	size_t now = MIN(frame_size(f), available);
+
+	s->left = frame_size(f) - now;
+	s->left_dropped = true;
+	return now;
+}
+
+static size_t pass_on_rest(struct session *s, const uint8_t *bytes, size_t len)
+{
+	size_t now = MIN(s->left, len);
+
+	if (!s->left_dropped && s->link)
+		send_to_link(s, bytes, now);
+	s->left -= now;
+	return now;
+}
+
+int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object)
+{
+	struct link *link = s->link;
+	struct expect x = {.kind = (uint8_t)kind, .flags = flags, .purpose = purpose, .object = object};
+
+	if (!(flags & EXPECT_SWALLOW) && (link->fresh || (link->expects.count == 0 && link->tx_status == 'I'))) {
+		link->fresh = false;
+		effects_mark(s);
+		link->unnamed_in_transaction = false;
+	}
+	if (unlikely(link->expects.count >= s->worker->settings.config->limits.max_pipeline && !s->paused_for_link)) {
+		s->paused_for_link = true; /* goes on when half of them are answered */
+		conn_pause(&s->conn);
+	}
+	return expects_push(&link->expects, x);
+}
+
+/* Pushes, or ends the session when there is no memory. */
+static bool expect(struct session *s, enum expect_kind kind, void *object)
+{
+	if (likely(session_expect(s, kind, 0, PURPOSE_CLIENT, object) == 0))
+		return true;
+	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	return false;
+}
+
+/* ---- getting a link ---- */
+
+/* Some plan turned out to be older than the schema: the link forgets all its statements, ahead of what comes next. */
+static void prepare_anew(struct session *s)
+{
+	struct link *link = s->link;
+	struct buf out = BUF_INIT(256);
+
+	link->statements_epoch = pool_statements_epoch(session_pool(s));
+	if (link->statements.count == 0 && !link->has_unnamed)
+		return;
+	message_query(&out, SLICE_LITERAL("DEALLOCATE ALL"));
+	if (out.failed || expects_push(&link->expects, (struct expect){.kind = EXPECT_QUERY, .flags = EXPECT_SWALLOW,
+	                                                               .purpose = PURPOSE_STATEMENT}) < 0) {
+		link->close_when_free = true; /* no memory: at least it does not stay */
+	} else {
+		conn_send(&link->conn, out.bytes, out.len);
+		statement_set_clear(&link->statements);
+		link->has_unnamed = false;
+	}
+	buf_free(&out);
+}
+
+static void take_link(struct session *s, struct link *link)
+{
+	link_lend(link, &session_link_ops, s);
+	s->link = link;
+	s->mode = (uint8_t)session_settings(s)->mode;
+	link->changed = false;
+	link->fresh = true;
+	if (unlikely(link->statements_epoch != pool_statements_epoch(session_pool(s))))
+		prepare_anew(s);
+	session_set_state(s, SESSION_ACTIVE);
+}
+
+bool session_need_link(struct session *s)
+{
+	struct link *link;
+
+	if (likely(!s->link)) {
+		link = pool_take(s->shard);
+		if (unlikely(!link)) {
+			session_set_state(s, SESSION_WAITING);
+			session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
+			if (!pool_wait(s->shard, &s->waiter)) {
+				struct buf out = BUF_INIT(1024);
+
+				error_message(&out, ERROR_TOO_MANY_WAITING, NULL);
+				session_fail_request(s, out.bytes, out.len);
+				buf_free(&out);
+			}
+			return false;
+		}
+		take_link(s, link);
+	}
+	link = s->link;
+	if (link->fresh || (link->tx_status == 'I' && link->expects.count == 0))
+		return settings_sync(s);
+	return !s->syncing;
+}
+
+static void granted(struct waiter *waiter, struct link *link)
+{
+	struct session *s = container_of(waiter, struct session, waiter);
+
+	if (s->state == SESSION_WELCOMING || s->state == SESSION_AUTH) {
+		login_link_granted(s, link);
+		return;
+	}
+	take_link(s, link);
+	session_set_timer(s, TIMER_WAIT, 0);
+	conn_resume(&s->conn);
+}
+
+static void failed(struct waiter *waiter, const struct link_failure *failure)
+{
+	struct session *s = container_of(waiter, struct session, waiter);
+
+	if (s->state == SESSION_WELCOMING || s->state == SESSION_AUTH)
+		login_link_failed(s, failure);
+	else
+		session_fail_request(s, failure->error, failure->error_len);
+}
+
+const struct waiter_ops session_waiter_ops = {.granted = granted, .failed = failed};
+
+/* ---- failing ---- */
+
+/* The same error, but not FATAL: the session goes on. */
+static void send_error(struct session *s, const uint8_t *error, size_t len)
+{
+	struct error_fields e = {0};
+	struct buf out = BUF_INIT(65536);
+	char sqlstate[6] = "XX000", text[3][1024];
+
+	if (!message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &e))
+		return;
+	if (e.sqlstate.len == 5)
+		memcpy(sqlstate, e.sqlstate.bytes, 5);
+	snprintf(text[0], sizeof(text[0]), "%.*s", (int)MIN(e.message.len, 1000u), (const char *)e.message.bytes);
+	snprintf(text[1], sizeof(text[1]), "%.*s", (int)MIN(e.detail.len, 1000u), (const char *)e.detail.bytes);
+	snprintf(text[2], sizeof(text[2]), "%.*s", (int)MIN(e.hint.len, 1000u), (const char *)e.hint.bytes);
+	message_error(&out, "ERROR", sqlstate, text[0], *text[1] ? text[1] : NULL, *text[2] ? text[2] : NULL);
+	session_send_buf(s, &out);
+	count_add(&session_counters(s)->query_errors_total, 1);
+}
+
+static void send_ready(struct session *s, char status)
+{
+	uint8_t ready[] = {'Z', 0, 0, 0, 5, (uint8_t)status};
+
+	conn_send(&s->conn, ready, sizeof(ready));
+}
+
+/*
+ * What waits at the head of the client's bytes is to be answered with an error, as the server would: a simple query or
+ * function call gets the error and ReadyForQuery, an extended message the error, and all up to Sync is skipped.
+ */
+void session_fail_request(struct session *s, const uint8_t *error, size_t len)
+{
+	send_error(s, error, len);
+	s->fail_next = true;
+	if (s->link && s->link->expects.count == 0)
+		session_release(s);
+	else if (s->state == SESSION_WAITING)
+		session_set_state(s, SESSION_IDLE);
+	session_set_timer(s, TIMER_IDLE, session_settings(s)->client_idle_timeout);
+	conn_resume(&s->conn);
+}
+
+static size_t fail_this(struct session *s, const struct frame *f, size_t available)
+{
+	s->fail_next = false;
+	if (f->type == 'Q' || f->type == 'F')
+		send_ready(s, 'I');
+	else if (f->type == 'S')
+		send_ready(s, 'I');
+	else
+		s->skip_to_sync = true;
+	return drop(s, f, available);
+}
+
+/* ---- simple queries ---- */
+
+static void answer_simple(struct session *s, const char *tag)
+{
+	struct buf out = BUF_INIT(1024);
+
+	message_command_complete(&out, tag);
+	message_ready(&out, 'I');
+	session_send_buf(s, &out);
+}
+
+/*
+ * In the shared modes, outside of a transaction and without a pinned link, the proxy keeps prepared statements for the
+ * server; so it answers what would end them.
+ */
+static bool answers_itself(struct session *s, const struct query_info *info)
+{
+	const struct statement *st = &info->scan.statements[0];
+	char name[256];
+
+	if (info->scan.count != 1 || info->opaque || session_settings(s)->mode == POOL_MODE_SESSION)
+		return false;
+	if (s->link && (s->pins || s->link->expects.count || s->link->tx_status != 'I'))
+		return false;
+	switch (st->verb) {
+	case VERB_DEALLOCATE:
+		scan_identifier(st->name, name, sizeof(name));
+		if (!session_forget_statement(s, slice_str(name)))
+			return false;
+		answer_simple(s, "DEALLOCATE");
+		return true;
+	case VERB_DEALLOCATE_ALL:
+		session_forget_statements(s);
+		answer_simple(s, "DEALLOCATE ALL");
+		return true;
+	case VERB_DISCARD_ALL:
+		session_forget_statements(s);
+		params_assign(&s->settings, s->startup_settings);
+		answer_simple(s, "DISCARD ALL");
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* In a transaction, or behind other messages, the server has to see an error for its own state to be right: it gets
+ * something that it refuses, and the client gets our error in place of the server's. */
+static bool send_refused(struct session *s, const struct buf *error)
+{
+	struct buf out = BUF_INIT(1024), *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return false;
+	*copy = BUF_INIT(65536);
+	buf_add(copy, error->bytes, error->len);
+	message_query(&out, SLICE_LITERAL("refused by the proxy"));
+	if (copy->failed || out.failed || session_expect(s, EXPECT_QUERY, EXPECT_REPLACE, PURPOSE_CLIENT, copy) < 0) {
+		buf_free(copy);
+		free(copy);
+		buf_free(&out);
+		return false;
+	}
+	conn_send(&s->link->conn, out.bytes, out.len);
+	s->link->has_unnamed = false;
+	buf_free(&out);
+	return true;
+}
+
+static size_t refuse_query(struct session *s, const struct frame *f, size_t available, enum proxy_error error,
+                           const char *what)
+{
+	static const char *const modes[] = {"session", "transaction", "statement"};
+	struct buf out = BUF_INIT(4096);
+
+	error_message(&out, error, NULL, what ? what : "this", modes[session_settings(s)->mode]);
+	if (s->link) {
+		if (!send_refused(s, &out))
+			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	} else {
+		send_error(s, out.bytes, out.len);
+		send_ready(s, 'I');
+	}
+	buf_free(&out);
+	return drop(s, f, available);
+}
+
+static size_t simple_query(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	bool complete = available >= frame_size(f);
+	size_t text_len = MIN(f->body_len, available - FRAME_HEADER);
+	enum proxy_error error;
+	const char *what = NULL;
+	struct query_info *info;
+
+	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
+		return 0;
+	if (complete && (f->body_len == 0 || f->body[f->body_len - 1] != 0)) {
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "a query without its end");
+		return available;
+	}
+	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
+	if (unlikely(info)) {
+		if (effects_before(s, info, &error, &what) == POLICY_REFUSED) {
+			query_info_unref(info);
+			return refuse_query(s, f, available, error, what);
+		}
+		if (complete && answers_itself(s, info)) {
+			query_info_unref(info);
+			return frame_size(f);
+		}
+	}
+	if (!session_need_link(s)) {
+		query_info_unref(info);
+		return 0;
+	}
+	if (unlikely(info && info->scan.marks & SCAN_SESSION_ADVISORY_LOCK))
+		session_pin(s, PIN_ADVISORY);
+	if (!expect(s, EXPECT_QUERY, info))
+		return available;
+	s->link->has_unnamed = false; /* a simple query ends the unnamed statement */
+	if (s->unnamed)
+		session_forget_unnamed(s);
+	count_add(&session_counters(s)->queries_total, 1);
+	return pass_on(s, f, whole, available);
+}
+
+/* ---- the other messages ---- */
+
+static size_t function_call(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	if (!session_need_link(s))
+		return 0;
+	if (!expect(s, EXPECT_FUNCTION, NULL))
+		return available;
+	count_add(&session_counters(s)->queries_total, 1);
+	return pass_on(s, f, whole, available);
+}
+
+/* Without a link all that came before was answered here: so is Sync. */
+static size_t sync(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	if (f->body_len != 0) {
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "malformed Sync");
+		return available;
+	}
+	if (!s->link) {
+		s->skip_to_sync = false;
+		send_ready(s, 'I');
+		return FRAME_HEADER;
+	}
+	if (!s->copying_in && !expect(s, EXPECT_SYNC, NULL))
+		return available;
+	return pass_on(s, f, whole, available);
+}
+
+static size_t flush(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	return s->link ? pass_on(s, f, whole, available) : drop(s, f, available);
+}
+
+/* Copy data without a copy is what is left of one that failed: PostgreSQL ignores it, too. */
+static size_t copy_message(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	if (!s->link)
+		return drop(s, f, available);
+	if (f->type != 'd') {
+		if (s->link->expects.count && !expect(s, EXPECT_COPY_END, NULL))
+			return available;
+		s->copying_in = false;
+	}
+	return pass_on(s, f, whole, available);
+}
+
+/* One message, or its beginning. Bytes taken; 0: it must wait, for its rest or for a link. */
+static size_t one_message(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
+{
+	if (unlikely(s->fail_next && f->type != 'X'))
+		return fail_this(s, f, available);
+	if (unlikely(s->skip_to_sync && f->type != 'S' && f->type != 'X'))
+		return drop(s, f, available);
+	switch (f->type) {
+	case 'Q':
+		return simple_query(s, f, whole, available);
+	case 'P':
+	case 'B':
+	case 'D':
+	case 'C':
+	case 'E':
+		return extended_request(s, f, whole, available);
+	case 'S':
+		return sync(s, f, whole, available);
+	case 'H':
+		return flush(s, f, whole, available);
+	case 'd':
+	case 'c':
+	case 'f':
+		return copy_message(s, f, whole, available);
+	case 'F':
+		return function_call(s, f, whole, available);
+	case 'X':
+		session_close(s, "closed by the client");
+		return available;
+	default:
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "invalid frontend message type");
+		return available;
+	}
+}
+
+static void arm_query_timer(struct session *s)
+{
+	usec_t limit;
+
+	if (!s->link || !s->link->expects.answers)
+		return;
+	limit = session_settings(s)->query_timeout;
+	if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
+		session_set_timer(s, TIMER_QUERY, limit);
+}
+
+size_t request_received(struct session *s, uint8_t *bytes, size_t len)
+{
+	size_t at = 0, taken;
+	struct frame f;
+
+	while (at < len) {
+		if (s->left) {
+			at += pass_on_rest(s, bytes + at, len - at);
+			continue;
+		}
+		switch (frame_read(bytes + at, len - at, &f)) {
+		case FRAME_SHORT:
+			goto out;
+		case FRAME_BAD:
+			session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "invalid message length");
+			return len;
+		case FRAME_HEAD:
+		case FRAME_WHOLE:
+			break;
+		}
+		taken = one_message(s, &f, bytes + at, len - at);
+		if (unlikely(s->state == SESSION_CLOSED))
+			return len;
+		if (taken == 0)
+			break;
+		at += taken;
+		if (unlikely(s->paused_for_link && conn_is_paused(&s->conn)))
+			break;
+	}
+out:
+	count_add(&session_counters(s)->bytes_received_total, at);
+	arm_query_timer(s);
+	return at;
+}

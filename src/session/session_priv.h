@@ -1,0 +1,198 @@
+/*
+ * What the files of session/ share: the session itself.
+ *
+ *   STARTUP -> (TLS ->) STARTUP -> AUTH -> WELCOMING -> IDLE <-> WAITING -> ACTIVE -> IDLE
+ *      \__________\_________\________\_________\__________\________\_________\____> CLOSED
+ *
+ * received() of each state either takes bytes or leaves them with the loop: a session that waits keeps no buffer of
+ * its own.
+ */
+#ifndef SESSION_SESSION_PRIV_H
+#define SESSION_SESSION_PRIV_H
+
+#include "session/worker.h"
+#include "wire/errors.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+#include "wire/reader.h"
+#include "wire/startup.h"
+
+#define SESSION_STATES(X)                                                               \
+	X(STARTUP, "login", "its startup packet, or a TLS handshake, is awaited")       \
+	X(AUTH, "login", "it proves who it is")                                         \
+	X(WELCOMING, "login", "a server is asked what to report to it")                 \
+	X(IDLE, "idle", "logged in, without a link")                                    \
+	X(WAITING, "waiting", "needs a link; what it sent is kept by the loop")         \
+	X(ACTIVE, "active", "has a link")                                               \
+	X(REPLICATION, "replication", "has a link of its own; bytes pass unread")       \
+	X(CLOSED, "closed", "to be freed at the end of this turn")
+
+enum session_state {
+#define X(name, shown, meaning) SESSION_##name,
+	SESSION_STATES(X)
+#undef X
+};
+
+/* Why a session keeps its link between transactions. */
+#define PIN_TEMP BIT(0)
+#define PIN_ADVISORY BIT(1)
+#define PIN_LISTEN BIT(2)
+#define PIN_CURSOR BIT(3)
+#define PIN_PREPARE BIT(4)
+#define PIN_UNKNOWN BIT(5)   /* a text too long to be understood changed something */
+#define PIN_SETTINGS BIT(6)  /* set_config with arguments that are not literals */
+#define PIN_STATEMENT BIT(7) /* a statement too large to be kept was prepared */
+
+/* A named Parse under way: what to forget if it fails. */
+struct parse_note {
+	struct statement_text *text;
+	char name[];
+};
+
+struct session {
+	struct conn conn;
+	struct worker *worker;
+	struct link *link;
+	struct shard *shard;          /* from login on; holds a reference to its pool */
+	struct session_login *login;  /* until it is welcomed */
+	const struct params *settings, *startup_settings, *reported;
+	struct map *statements;       /* client's name -> statement_text; NULL: none yet */
+	struct statement_text *unnamed;
+	struct query_info *bound;     /* of the unnamed portal's statement; NULL: plain */
+	struct map *portals;          /* named portals whose statement is not plain -> query_info */
+	struct waiter waiter;
+	struct timer timer;
+	struct list node;             /* in worker->sessions */
+	char *application;            /* application_name as it logged in; NULL */
+	usec_t connected, since;      /* since: in this state */
+	uint64_t left;                /* bytes of a client message whose beginning was passed on or dropped */
+	uint32_t slot;
+	uint32_t address;             /* IPv4, network order; 0: unix or IPv6 */
+	uint16_t port;
+	uint8_t state;                /* enum session_state */
+	uint8_t pins;
+	uint8_t mode;                 /* enum pool_mode, as of the time the link was taken */
+	uint8_t timer_meaning;        /* enum session_timer */
+	bool left_dropped : 1;        /* left: to be dropped rather than passed on */
+	bool skip_to_sync : 1;        /* an error was sent for an extended message; no link is held */
+	bool fail_next : 1;           /* an error was sent for the message at the head of its bytes */
+	bool syncing : 1;             /* its settings are being put onto the link, and must be accepted first */
+	bool copying_in : 1;          /* the server wants copy data: Sync and Flush don't count */
+	bool paused_for_link : 1;     /* reading stopped: the server doesn't take more */
+	bool long_key : 1;            /* protocol 3.2 */
+	bool logged : 1;              /* its login was logged: so will be its leaving */
+	bool error_in_batch : 1;      /* since the last ReadyForQuery */
+	bool direct_tls : 1;          /* TLS from the first byte */
+	uint8_t secret[32];           /* of its cancel key: 4 or 32 bytes count */
+	struct loop_deferred deferred;
+};
+
+enum session_timer { TIMER_LOGIN, TIMER_WAIT, TIMER_IDLE, TIMER_QUERY, TIMER_IDLE_TRANSACTION };
+
+static inline struct counters *session_counters(const struct session *s)
+{
+	return &s->worker->pool_thread.counters;
+}
+
+static inline struct pool *session_pool(const struct session *s)
+{
+	return shard_pool(s->shard);
+}
+
+static inline const struct config_pool *session_settings(const struct session *s)
+{
+	return pool_settings(shard_pool(s->shard));
+}
+
+/* ---- session.c ---- */
+void session_new(struct worker *w, int fd, const struct sockaddr *address, socklen_t len);
+void session_set_state(struct session *s, enum session_state to);
+const char *session_state_name(enum session_state state);
+/* Closes at once; a link is given back or closed. Frees at the end of the turn. */
+void session_close(struct session *s, const char *why);
+/* Sends an ErrorResponse with severity FATAL first. */
+void session_fatal(struct session *s, enum proxy_error error, const char *detail, ...);
+void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, const char *why);
+/* Sends what is in out (and frees it); nothing when it failed. */
+void session_send_buf(struct session *s, struct buf *out);
+/* timeout 0: none. */
+void session_set_timer(struct session *s, enum session_timer meaning, usec_t timeout);
+void session_log(enum log_level level, const struct session *s, const char *message, const char *detail);
+bool session_is_loopback6(const struct session *s);
+size_t session_address_text(const struct session *s, char *text, size_t size);
+
+/* ---- startup.c, login.c ---- */
+size_t startup_received(struct session *s, uint8_t *bytes, size_t len);
+void startup_ready(struct session *s); /* TLS is up, or the first bytes can be peeked at */
+int login_begin(struct session *s, const struct startup *startup) MUST_USE;
+size_t login_received(struct session *s, uint8_t *bytes, size_t len);
+void login_reloaded(struct session *s); /* the worker has a new configuration */
+void login_end(struct session *s); /* frees what only the login needs */
+/* The settings of a session that is WELCOMING are on its link: error NULL, or the server's. */
+void login_settings_done(struct session *s, const uint8_t *error, size_t len);
+void login_link_failed(struct session *s, const struct link_failure *failure);
+void login_link_granted(struct session *s, struct link *link);
+
+/* ---- request.c (client -> server) ---- */
+size_t request_received(struct session *s, uint8_t *bytes, size_t len);
+/* Has a link with the session's settings on it; false: it waits, or is closed. */
+bool session_need_link(struct session *s);
+/* The request that waits at the head of the client's bytes fails with this ErrorResponse. */
+void session_fail_request(struct session *s, const uint8_t *error, size_t len);
+extern const struct waiter_ops session_waiter_ops;
+
+/* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
+size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
+void session_forget_statements(struct session *s); /* DISCARD ALL, DEALLOCATE ALL, end */
+bool session_forget_statement(struct session *s, struct slice name); /* true: there was one */
+void session_forget_unnamed(struct session *s);
+
+/* ---- answer.c (server -> client) ---- */
+extern const struct link_user_ops session_link_ops;
+/* Gives out local answers that are at the head. */
+void answer_locals(struct session *s);
+/* Returns the link to its pool if nothing holds it. */
+void session_maybe_release(struct session *s);
+void session_release(struct session *s);
+int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
+void parse_note_free(struct session *s, struct parse_note *note);
+void expect_drop_object(struct session *s, struct expect *x);
+
+/* ---- effects.c: what statements do to the session ---- */
+enum policy { POLICY_GO_ON, POLICY_ANSWERED, POLICY_REFUSED };
+/* Before a text goes to the server: what is refused, and what pins from the start. *ret_what: for the error. */
+enum policy effects_before(struct session *s, const struct query_info *info, enum proxy_error *ret_error,
+                           const char **ret_what);
+/* A statement of it was completed; tag: of the CommandComplete. */
+void effects_completed(struct session *s, const struct query_info *info, uint32_t index, struct slice tag);
+/* ReadyForQuery came for a request of the client. */
+void effects_ready(struct session *s, char status);
+/* The first request of a batch outside of a transaction is about to be sent. */
+void effects_mark(struct session *s);
+void session_pin(struct session *s, uint8_t why);
+void session_unpin(struct session *s, uint8_t why);
+
+/* ---- settings.c ---- */
+/* Is what the link has what the session wants? Otherwise SQL that makes it so is queued in front (its answer swallowed).
+ * true: go on, false: wait until it is accepted (s->syncing), or the session is closed. */
+bool settings_sync(struct session *s);
+void settings_sync_done(struct session *s, const uint8_t *error, size_t len);
+/* SQL that sets a parameter to a value given as text. Length, or 0 when it doesn't fit. */
+char *settings_sql(const char *name, const char *value); /* malloc'd; NULL: out of memory */
+/* Tells the client what the link reports otherwise than what the client was told. */
+void settings_report(struct session *s);
+
+/* ---- cancel.c ---- */
+uint32_t session_pid(const struct session *s);
+void cancel_request(struct worker *w, uint32_t pid, struct slice key);
+
+/* ---- auth_query.c ---- */
+/* Asks auth_query for a user's secret; done() follows (also at once), with a secret of kind NONE when there is none.
+ * The session may have been closed meanwhile: then auth_query_forget() was called. */
+struct auth_query;
+struct auth_query *auth_query_begin(struct worker *w, const char *database, const char *user,
+                                    void (*done)(struct session *s, const struct secret *secret, const char *error),
+                                    struct session *s);
+void auth_query_forget(struct auth_query *q);
+
+#endif

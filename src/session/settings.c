@@ -1,0 +1,200 @@
+/*
+ * Session parameters on shared links. A setting is a name and the SQL that sets it. Before a transaction the link is
+ * given, by difference, what the session has: as one simple query in front of the client's own, in the same packet.
+ * A set of settings that no server has accepted yet is waited for, so that nothing ever runs under wrong ones; so is a
+ * change of role.
+ */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+
+/* In an E'' string both the quote and the backslash are doubled: right whatever standard_conforming_strings says. */
+static void add_literal(struct buf *b, const char *text)
+{
+	buf_add_str(b, "E'");
+	for (; *text; text++) {
+		if (*text == '\'' || *text == '\\')
+			buf_add_char(b, *text);
+		buf_add_char(b, *text);
+	}
+	buf_add_char(b, '\'');
+}
+
+char *settings_sql(const char *name, const char *value)
+{
+	struct buf b = BUF_INIT(1u << 20);
+	char *sql;
+
+	buf_add_str(&b, "SELECT pg_catalog.set_config(");
+	add_literal(&b, name);
+	buf_add_str(&b, ", ");
+	add_literal(&b, value);
+	buf_add_str(&b, ", false)");
+	sql = b.failed ? NULL : strdup(buf_cstr(&b));
+	buf_free(&b);
+	return sql;
+}
+
+/* session_authorization first, for it sets role back; then role, for it decides what may be set. */
+static int rank(const char *name)
+{
+	return strcmp(name, "session_authorization") == 0 ? 0 : strcmp(name, "role") == 0 ? 1 : 2;
+}
+
+static void add_reset(struct buf *sql, const char *name)
+{
+	if (strcmp(name, "session characteristics") == 0) {
+		buf_add_str(sql, "RESET default_transaction_isolation;RESET default_transaction_read_only;"
+		                 "RESET default_transaction_deferrable;");
+		return;
+	}
+	buf_add_str(sql, "RESET ");
+	/* names came through scan_identifier or from the client's startup packet: quoted, dots kept apart */
+	buf_add_char(sql, '"');
+	for (; *name; name++) {
+		if (*name == '.')
+			buf_add_str(sql, "\".\"");
+		else if (*name == '"')
+			buf_add_str(sql, "\"\"");
+		else
+			buf_add_char(sql, *name);
+	}
+	buf_add_str(sql, "\";");
+}
+
+/* What turns `from` into `to`. True: role or session_authorization are in it. */
+static bool add_difference(struct buf *sql, const struct params *from, const struct params *to)
+{
+	const char *name, *value, *other;
+	bool role = false;
+
+	for (uint32_t i = 0; i < params_count(from); i++) {
+		params_at(from, i, &name, &value);
+		if (!params_get(to, name)) {
+			add_reset(sql, name);
+			role = role || rank(name) < 2;
+		}
+	}
+	for (int r = 0; r < 3; r++)
+		for (uint32_t i = 0; i < params_count(to); i++) {
+			params_at(to, i, &name, &value);
+			if (rank(name) != r)
+				continue;
+			other = params_get(from, name);
+			/* a changed session_authorization takes the role with it */
+			if (other && strcmp(other, value) == 0 && !(r == 1 && role))
+				continue;
+			buf_add_str(sql, value);
+			buf_add_char(sql, ';');
+			role = role || r < 2;
+		}
+	return role;
+}
+
+/* application_name can't be refused: sets that differ only in it are as good as known. */
+static bool is_known(struct session *s)
+{
+	const struct params *key;
+	bool known;
+
+	if (pool_settings_known(s->shard, s->settings))
+		return true;
+	key = params_with(s->settings, "application_name", NULL);
+	known = pool_settings_known(s->shard, key);
+	params_unref(key);
+	return known;
+}
+
+static void accepted(struct session *s)
+{
+	const struct params *key = params_with(s->settings, "application_name", NULL);
+
+	pool_settings_accepted(s->shard, s->settings);
+	pool_settings_accepted(s->shard, key);
+	params_unref(key);
+}
+
+static bool send_difference(struct session *s)
+{
+	struct link *link = s->link;
+	struct buf sql = BUF_INIT(1u << 20), out = BUF_INIT(1u << 20);
+	bool role = add_difference(&sql, link->settings, s->settings), failed;
+
+	message_query(&out, slice_make(sql.bytes, sql.len));
+	failed = sql.failed || out.failed ||
+	         session_expect(s, EXPECT_QUERY, EXPECT_SWALLOW, PURPOSE_SETTINGS, NULL) < 0;
+	if (!failed) {
+		conn_send(&link->conn, out.bytes, out.len);
+		params_assign(&link->settings_before, link->settings);
+		params_assign(&link->settings, s->settings);
+		link->fresh = true;
+		link->has_unnamed = false; /* a simple query ends the unnamed statement */
+		s->syncing = role || !is_known(s);
+		count_add(&session_counters(s)->parameter_syncs_total, 1);
+	}
+	buf_free(&sql);
+	buf_free(&out);
+	if (failed)
+		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	return !failed;
+}
+
+bool settings_sync(struct session *s)
+{
+	if (s->syncing)
+		return false;
+	if (likely(s->link->settings == s->settings)) {
+		if (unlikely(s->link->reported != s->reported) && s->state != SESSION_WELCOMING)
+			settings_report(s);
+		return true;
+	}
+	return send_difference(s) && !s->syncing;
+}
+
+void settings_report(struct session *s)
+{
+	struct buf out = BUF_INIT(1u << 20);
+	const char *name, *value, *told;
+
+	for (uint32_t i = 0; i < params_count(s->link->reported); i++) {
+		params_at(s->link->reported, i, &name, &value);
+		told = params_get(s->reported, name);
+		if (!told || strcmp(told, value) != 0)
+			message_parameter_status(&out, name, value);
+	}
+	params_assign(&s->reported, s->link->reported);
+	session_send_buf(s, &out);
+}
+
+void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
+{
+	struct link *link = s->link;
+	bool waited = s->syncing;
+
+	s->syncing = false;
+	if (error) {
+		/* one simple query is one transaction: nothing of it holds */
+		params_assign(&link->settings, link->settings_before);
+		if (!waited) {
+			/* accepted once, refused now: the client's request may have run under wrong settings */
+			link->close_when_free = true;
+			session_fatal_bytes(s, error, len, "session parameters were refused");
+			return;
+		}
+	} else {
+		accepted(s);
+	}
+	params_assign(&link->settings_before, NULL);
+	if (s->state == SESSION_WELCOMING) {
+		login_settings_done(s, error, len);
+		return;
+	}
+	if (error) {
+		session_fail_request(s, error, len);
+		return;
+	}
+	if (link->reported != s->reported)
+		settings_report(s);
+	if (waited)
+		conn_resume(&s->conn);
+}

@@ -1,0 +1,72 @@
+/*
+ * A worker: one thread with its loop, its client sessions, and its shards of the pools. Nothing of it is touched by
+ * another thread but by message (loop_post), and its counters, which others read.
+ */
+#ifndef SESSION_WORKER_H
+#define SESSION_WORKER_H
+
+#include "base/slab.h"
+#include "pool/pool.h"
+#include "session/query_info.h"
+
+#define LISTENERS_MAX 16u
+
+/* What the sessions of all workers share. Lives as long as the process. */
+struct sessions_shared {
+	_Atomic uint32_t clients;      /* of all workers */
+	_Atomic bool draining;         /* shutting down: no new clients, links go when they are free */
+	struct worker *workers[THREADS_MAX];
+	uint32_t worker_count;
+	uint8_t mock_key[32];          /* for the salts of users that don't exist */
+};
+
+/* The configuration as a worker uses it; replaced as a whole, by message. */
+struct worker_settings {
+	const struct config *config;
+	struct tls_context *client_tls; /* NULL: TLS is off */
+};
+
+struct worker {
+	struct pool_thread pool_thread; /* first: loop messages get a pool_thread */
+	struct sessions_shared *shared;
+	struct worker_settings settings;
+	struct list sessions;
+	uint32_t session_count;
+	_Atomic uint32_t session_count_seen; /* for other threads */
+	struct session **slots;         /* by slot number: finds the session of a cancel key */
+	uint32_t slot_count, free_slot; /* free slots are chained through their values, see session.c */
+	struct slab session_slab;
+	struct query_infos queries;
+	struct statement_table *statements;
+	struct loop_listener listeners[LISTENERS_MAX];
+	uint32_t listener_count;
+	bool closing;                   /* drained: sessions are closed as they become free */
+	struct list auth_waiting;       /* logins that wait for the same auth_query are one job each */
+};
+
+/* Makes the worker's own parts; loop and index are set. 0 or -ENOMEM. */
+int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *pools) MUST_USE;
+void worker_destroy(struct worker *w);
+/* Listens on an fd. Called before the thread runs. 0 or -errno. */
+int worker_listen(struct worker *w, int fd) MUST_USE;
+void worker_stop_listening(struct worker *w);
+/* Takes a new configuration over; logins under way go on by it. */
+void worker_reload(struct worker *w, const struct worker_settings *fresh);
+/* From now on sessions without a transaction are closed; the others when theirs ends. `now`: all at once. */
+void worker_drain(struct worker *w, bool now);
+/* Ends the worker's loop once what is closing is closed (any thread). */
+void worker_stop(struct worker *w);
+
+/* A session for people; strings live as long as the call. */
+struct session_view {
+	uint32_t worker, pid;
+	const char *database, *user, *application, *state, *address, *tls;
+	uint64_t connected_us, state_us; /* how long ago */
+	uint64_t link;                   /* 0: none */
+	bool pinned;
+};
+void worker_each_session(struct worker *w, void (*each)(const struct session_view *view, void *to), void *to);
+/* false: no such session here. */
+bool worker_kill_session(struct worker *w, uint32_t pid);
+
+#endif

@@ -1,0 +1,24 @@
+"""Starts real PostgreSQL servers and the real proxy, and speaks the wire protocol to both."""
+
+from .certs import Certificates
+from .fake import FakeServer, Relay
+from .ports import PortLease, lease_port
+from .postgres import Postgres
+from .proxy import Proxy, SanitizerReport
+from .wait import wait_until
+from .wire import Message, ServerError, Wire
+
+__all__ = [
+    "Certificates",
+    "FakeServer",
+    "Message",
+    "PortLease",
+    "Postgres",
+    "Proxy",
+    "Relay",
+    "SanitizerReport",
+    "ServerError",
+    "Wire",
+    "lease_port",
+    "wait_until",
+]

@@ -1,0 +1,451 @@
+"""Who comes in: every method on the client's side and on the server's, and what a refusal looks like."""
+
+import base64
+import hashlib
+import hmac
+import os
+import subprocess
+
+import psycopg
+import pytest
+from harness import Relay, ServerError, Wire, wait_until, wire
+from harness.postgres import PASSWORD
+from harness.wire import Closed
+
+SECRET = "pässwörd with spaces"
+
+
+def md5_secret(user, password):
+    return "md5" + hashlib.md5((password + user).encode()).hexdigest()
+
+
+def scram_secret(password, iterations=4096, salt=None):
+    salt = salt or os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    b64 = [base64.b64encode(x).decode() for x in (salt, stored, server)]
+    return f"SCRAM-SHA-256${iterations}:{b64[0]}${b64[1]}:{b64[2]}"
+
+
+def login(proxy, user, password, database="app", **parameters):
+    return proxy.wire(user=user, database=database, password=password, **parameters)
+
+
+def refused(proxy, user, password, database="app"):
+    """The error of a login that must fail (in passthrough at the latest with the first query)."""
+    try:
+        with login(proxy, user, password, database) as client:
+            client.rows("SELECT 1")
+    except ServerError as e:
+        return e
+    raise AssertionError(f"{user} came in")
+
+
+# ---------------------------------------------------------------- the oracle
+
+@pytest.mark.parametrize("user,method", [("trust_user", 0), ("plain_user", 3), ("md5_user", 5), ("scram_user", 10)])
+def test_the_server_asks_as_expected(postgres, user, method):
+    with Wire(postgres.address) as client:
+        client.login({"user": user, "database": "app"}, PASSWORD)
+        assert client.auth_methods[0] == method
+        assert client.value("SELECT 1") == "1"
+    if method:
+        with Wire(postgres.address) as client, pytest.raises(ServerError) as e:
+            client.login({"user": user, "database": "app"}, "wrong")
+        assert e.value.code == "28P01"
+
+
+# ---------------------------------------------------------------- passthrough
+
+@pytest.mark.parametrize("user", ["plain_user", "md5_user", "scram_user"])
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_passthrough(make_proxy, closing, user, mode):
+    proxy = make_proxy({"pool": {"mode": mode}, "auth": {"mode": "passthrough"}})
+    for _ in range(3):
+        client = closing(login(proxy, user, PASSWORD))
+        assert client.value("SELECT session_user") == user
+    assert refused(proxy, user, "wrong").code == "28P01"
+    assert closing(login(proxy, user, PASSWORD)).value("SELECT 1") == "1"
+
+
+def test_passthrough_of_a_trusted_user(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "passthrough"}})
+    client = closing(login(proxy, "trust_user", "anything"))
+    assert client.value("SELECT session_user") == "trust_user"
+
+
+def test_passthrough_never_serves_a_stranger_from_the_pool(make_proxy, closing):
+    """Links of the user are there already, logged in: they are no proof for whoever comes next."""
+    proxy = make_proxy({"auth": {"mode": "passthrough"}})
+    known = [closing(login(proxy, "scram_user", PASSWORD)) for _ in range(3)]
+    for client in known:
+        client.query("SELECT 1")
+    for wrong in ("", "wrong", PASSWORD + " ", PASSWORD.upper()):
+        assert refused(proxy, "scram_user", wrong).code == "28P01"
+
+
+def test_passthrough_follows_a_changed_password(make_proxy, closing, make_postgres):
+    server = make_postgres()
+    proxy = make_proxy(postgres=server, config={"auth": {"mode": "passthrough"}, "pool": {"login_retry": "1s"}})
+    closing(login(proxy, "scram_user", PASSWORD)).query("SELECT 1")
+    server.sql("ALTER ROLE scram_user PASSWORD 'new'")
+    def accepts_the_new_one():
+        proxy.advance(2)
+        try:
+            with login(proxy, "scram_user", "new") as client:
+                return client.value("SELECT 1") == "1"
+        except ServerError as e:
+            assert e.code == "28P01"
+    wait_until(accepts_the_new_one)
+
+
+def test_passthrough_unknown_user(make_proxy):
+    proxy = make_proxy({"auth": {"mode": "passthrough"}})
+    assert refused(proxy, "nobody_here", "x").code in ("28000", "28P01")
+
+
+# ---------------------------------------------------------------- the proxy decides
+
+STORED = {
+    "plain": lambda user: SECRET,
+    "md5": lambda user: md5_secret(user, SECRET),
+    "scram": lambda user: scram_secret(SECRET),
+    "scram-many-iterations": lambda user: scram_secret(SECRET, 20000),
+    "scram-short-salt": lambda user: scram_secret(SECRET, 4096, b"salt"),
+}
+WORKS = [("password", s) for s in STORED] + [("md5", "plain"), ("md5", "md5"), ("md5", "scram"), ("scram", "plain"),
+                                             ("scram", "scram"), ("scram", "scram-many-iterations"),
+                                             ("scram", "scram-short-salt")]
+
+
+@pytest.mark.parametrize("mode,stored", WORKS, ids=["/".join(w) for w in WORKS])
+@pytest.mark.parametrize("where", ["users", "file"])
+def test_methods_and_stored_secrets(make_proxy, closing, tmp_path, mode, stored, where):
+    secret = STORED[stored]("trust_user")
+    if where == "users":
+        config = {"auth": {"mode": mode}, "users": {"trust_user": {"password": secret}}}
+    else:
+        path = tmp_path / "userlist.txt"
+        path.write_text(f'"trust_user" "{secret}"\n')
+        config = {"auth": {"mode": mode, "auth_file": str(path)}}
+    proxy = make_proxy(config)
+    client = closing(login(proxy, "trust_user", SECRET))
+    expected = {"password": 3, "md5": 10 if stored.startswith("scram") else 5, "scram": 10}[mode]
+    assert client.auth_methods[0] == expected
+    assert client.value("SELECT session_user") == "trust_user"
+    for wrong in ("wrong", "", SECRET + "x"):
+        error = refused(proxy, "trust_user", wrong)
+        assert (error.code, error.message) == ("28P01", 'password authentication failed for user "trust_user"')
+
+
+@pytest.mark.parametrize("mode", ["password", "md5", "scram"])
+def test_unknown_user_looks_like_a_wrong_password(make_proxy, mode):
+    proxy = make_proxy({"auth": {"mode": mode}, "users": {"trust_user": {"password": SECRET}}})
+    seen = []
+    for user in ("trust_user", "nobody_here"):
+        client = Wire(proxy.address)
+        with pytest.raises(ServerError) as e:
+            client.login({"user": user, "database": "app"}, "wrong")
+        fields = {k: v.replace(user, "USER") for k, v in e.value.fields.items()}
+        seen.append((client.auth_methods, client.mechanisms, fields))
+        client.socket.close()
+    assert seen[0] == seen[1]
+
+
+def test_salt_of_an_unknown_user_is_stable(make_proxy):
+    """Else asking twice tells who exists."""
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": SECRET}}})
+
+    def salt(user):
+        with Wire(proxy.address) as client:
+            client.startup({"user": user, "database": "app"})
+            assert client.read().kind == "R"
+            first = b"n,,n=,r=abcdefghijklmnop"
+            client.send(wire.message("p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first))
+            parts = dict(p.split(b"=", 1) for p in client.read().body[4:].split(b","))
+            return parts[b"s"], parts[b"i"]
+
+    for user in ("nobody_1", "nobody_2", "trust_user"):
+        assert salt(user) == salt(user)
+    assert salt("nobody_1")[0] != salt("nobody_2")[0]
+    assert len(salt("nobody_1")[0]) == len(salt("trust_user")[0]) and salt("nobody_1")[1] == salt("trust_user")[1]
+
+
+def test_trust(make_proxy, closing):
+    client = closing(make_proxy({"auth": {"mode": "trust"}}).wire(user="trust_user"))
+    assert client.auth_methods == [0]
+
+
+def test_file_formats(make_proxy, closing, tmp_path):
+    path = tmp_path / "users"
+    path.write_text(f'''; PgBouncer's comment
+# the reference's
+"trust_user" "a ""quoted"" word"
+app:{SECRET}
+"app2":"{scram_secret("two")}"
+  postgres : {md5_secret("postgres", "three")}
+''')
+    proxy = make_proxy({"auth": {"mode": "md5", "auth_file": str(path)}})
+    for user, password in (("trust_user", 'a "quoted" word'), ("app", SECRET), ("app2", "two"), ("postgres", "three")):
+        assert closing(login(proxy, user, password)).value("SELECT session_user") == user
+
+
+def test_file_is_reloaded(make_proxy, closing, tmp_path):
+    path = tmp_path / "users"
+    path.write_text('"trust_user" "old"\n')
+    proxy = make_proxy({"auth": {"mode": "scram", "auth_file": str(path)}})
+    kept = closing(login(proxy, "trust_user", "old"))
+    path.write_text('"trust_user" "new"\n"app" "x"\n')
+    proxy.signal_reload()
+    wait_until(lambda: _comes_in(proxy, "trust_user", "new"))
+    assert refused(proxy, "trust_user", "old").code == "28P01"
+    assert closing(login(proxy, "app", "x")).value("SELECT 1") == "1"
+    assert kept.value("SELECT 1") == "1"
+
+
+def _comes_in(proxy, user, password):
+    try:
+        login(proxy, user, password).close()
+        return True
+    except (ServerError, Closed):
+        return False
+
+
+@pytest.mark.parametrize("password", ["x" * 1000, "p" * 4000, "🙂 emoji", "\u00aa\u2168", "back\\slash'quote\"", "\u00a0x"])
+def test_unusual_passwords(make_proxy, closing, password):
+    """Long tokens, and what SASLprep maps: both sides must do the same (psycopg's libpq is the other side)."""
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": password}}})
+    with psycopg.connect(proxy.dsn("trust_user", password=password)) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+    proxy = make_proxy({"auth": {"mode": "password"}, "users": {"trust_user": {"password": password}}})
+    assert closing(login(proxy, "trust_user", password)).value("SELECT 1") == "1"
+
+
+def test_malformed_scram(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": SECRET}}})
+    for first in (b"", b"n", b"n,,", b"n,,n=,r=", b"y,,n=,r=abc", b"p=tls-unique,,n=,r=abc", b"n,a=x,n=,r=abc",
+                  b"n,,m=ext,n=,r=abc", b"n,,n=,r=a\xffb", b"n,,n=,r=" + b"x" * 5000):
+        client = closing(Wire(proxy.address))
+        client.startup({"user": "trust_user", "database": "app"})
+        assert client.read().kind == "R"
+        client.send(wire.message("p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first),
+                    wire.message("p", b"c=biws,r=abc,p=AAAA"))
+        assert "Z" not in wire.kinds(client.until_closed())
+    for body in (b"", b"SCRAM-SHA-256", b"SCRAM-SHA-1\0\0\0\0\0", b"SCRAM-SHA-256\0\xff\xff\xff\xff",
+                 b"SCRAM-SHA-256\0\0\0\0\xff"):
+        client = closing(Wire(proxy.address))
+        client.startup({"user": "trust_user", "database": "app"})
+        client.read()
+        client.send(wire.message("p", body))
+        client.socket.shutdown(1)
+        assert "Z" not in wire.kinds(client.until_closed())
+    assert closing(login(proxy, "trust_user", SECRET)).value("SELECT 1") == "1"
+
+
+def test_query_instead_of_a_password(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": SECRET}}})
+    client = closing(Wire(proxy.address))
+    client.startup({"user": "trust_user", "database": "app"})
+    client.read()
+    client.send(wire.query("SELECT 1"))
+    assert "Z" not in wire.kinds(client.until_closed())
+
+
+# ---------------------------------------------------------------- rules
+
+def test_hba_file(make_proxy, closing, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text("""# type database user address method
+host  app    trust_user   127.0.0.1/32   trust
+host  other  trust_user   127.0.0.0/8    reject
+host  all    app,app2     samehost       scram-sha-256
+hostssl all  cert_user    all            cert
+host  "app"  md5_user     127.0.0.1 255.255.255.255  md5
+local all    all                         trust
+""")
+    proxy = make_proxy({"auth": {"hba_file": str(hba)},
+                        "users": {"app": {"password": "a"}, "md5_user": {"password": PASSWORD}}})
+    assert closing(login(proxy, "trust_user", None)).auth_methods == [0]
+    assert refused(proxy, "trust_user", None, "other").code == "28000"
+    assert closing(login(proxy, "app", "a")).auth_methods[0] == 10
+    assert refused(proxy, "app", "b").code == "28P01"
+    assert refused(proxy, "app2", "b").code == "28P01"
+    assert closing(login(proxy, "md5_user", PASSWORD)).auth_methods[0] == 5
+    error = refused(proxy, "postgres", None)
+    assert error.code == "28000" and "postgres" in error.message
+    assert refused(proxy, "cert_user", None).code == "28000"
+
+
+def test_hba_of_the_reference(make_proxy, closing):
+    proxy = make_proxy({"hba": [{"action": "reject", "user": "app2"},
+                                {"action": "allow", "user": "all", "address": "127.0.0.0/8"},
+                                {"action": "reject"}]})
+    assert closing(proxy.wire("app")).value("SELECT 1") == "1"
+    assert refused(proxy, "app2", None).code == "28000"
+
+
+def test_damaged_hba_file_is_refused(make_proxy, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text("host all all 300.0.0.1/33 trust\n")
+    proxy = make_proxy({"auth": {"hba_file": str(hba)}}, start=False)
+    proxy.expects_failure = True
+    proxy.spawn()
+    assert proxy.process.wait(20) != 0
+    assert "pg_hba.conf" in proxy.log() and ":1" in proxy.log()
+
+
+# ---------------------------------------------------------------- auth_query
+
+def test_auth_query(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}})
+    client = closing(login(proxy, "scram_user", PASSWORD))
+    assert client.value("SELECT session_user") == "scram_user"
+    assert refused(proxy, "scram_user", "wrong").code == "28P01"
+    assert refused(proxy, "nobody_here", "wrong").code == "28P01"
+
+
+def test_auth_query_of_md5(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "md5", "auth_user": "postgres", "auth_database": "postgres"}})
+    assert closing(login(proxy, "md5_user", PASSWORD)).value("SELECT session_user") == "md5_user"
+
+
+def test_auth_query_in_the_clients_database(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "scram", "auth_user": "postgres"}})
+    assert closing(login(proxy, "scram_user", PASSWORD, "other")).value("SELECT current_database()") == "other"
+
+
+def test_auth_query_is_safe_from_names(make_proxy):
+    proxy = make_proxy({"auth": {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}})
+    for user in ("'; DROP ROLE app; --", "x' OR 'a'='a", "$1", "\\", "a" * 200):
+        assert refused(proxy, user, "x").code == "28P01"
+
+
+def test_auth_query_sees_expired_and_locked_users(make_proxy, make_postgres):
+    server = make_postgres()
+    server.sql("ALTER ROLE scram_user VALID UNTIL '2001-01-01'; ALTER ROLE md5_user NOLOGIN")
+    proxy = make_proxy(postgres=server,
+                       config={"auth": {"mode": "md5", "auth_user": "postgres", "auth_database": "postgres"}})
+    assert refused(proxy, "scram_user", PASSWORD).code == "28P01"
+    assert refused(proxy, "md5_user", PASSWORD).code == "28P01"
+
+
+def test_auth_query_follows_a_new_password(make_proxy, closing, make_postgres):
+    """The cached secret is wrong now: a login that fails asks again."""
+    server = make_postgres()
+    proxy = make_proxy(postgres=server,
+                       config={"auth": {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}})
+    closing(login(proxy, "scram_user", PASSWORD)).query("SELECT 1")
+    server.sql("ALTER ROLE scram_user PASSWORD 'new'")
+    wait_until(lambda: _comes_in(proxy, "scram_user", "new"))
+    proxy.advance(61)
+    wait_until(lambda: not _comes_in(proxy, "scram_user", PASSWORD))
+
+
+def test_auth_query_when_the_server_is_away(make_proxy, make_postgres):
+    server = make_postgres()
+    proxy = make_proxy(postgres=server,
+                       config={"auth": {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}})
+    server.stop()
+    error = refused(proxy, "scram_user", PASSWORD)
+    assert error.code[:2] in ("08", "57", "28")
+
+
+# ---------------------------------------------------------------- towards the server
+
+@pytest.mark.parametrize("user", ["plain_user", "md5_user", "scram_user"])
+def test_login_to_the_server(make_proxy, closing, user):
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {user: {"password": PASSWORD}}})
+    clients = [closing(login(proxy, user, PASSWORD)) for _ in range(3)]
+    for client in clients:
+        client.query("BEGIN")
+    for client in clients:
+        assert client.value("SELECT session_user") == user
+
+
+def test_md5_hash_is_enough_for_md5(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "md5"}, "users": {"md5_user": {"password": md5_secret("md5_user", PASSWORD)}}})
+    assert closing(login(proxy, "md5_user", PASSWORD)).value("SELECT session_user") == "md5_user"
+
+
+def test_scram_verifier_passes_the_clients_proof_through(make_proxy, closing, postgres, tmp_path):
+    """No clear password anywhere: the client's key, learnt from its proof, opens the server (same salt, same count)."""
+    verifier = postgres.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'scram_user'")
+    path = tmp_path / "users"
+    path.write_text(f'"scram_user" "{verifier}"\n')
+    proxy = make_proxy({"auth": {"mode": "scram", "auth_file": str(path)}, "pool": {"max_connections": 3}})
+    clients = [closing(login(proxy, "scram_user", PASSWORD)) for _ in range(5)]
+    for client in clients[:3]:
+        client.query("BEGIN")
+    for client in clients[:3]:
+        assert client.value("SELECT session_user") == "scram_user"
+        client.query("COMMIT")
+    assert refused(proxy, "scram_user", "wrong").code == "28P01"
+    with psycopg.connect(proxy.dsn("scram_user", password=PASSWORD)) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_foreign_scram_verifier_gives_a_clear_error(make_proxy):
+    """A verifier with another salt lets the client in, but opens no server: the client must be told."""
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"scram_user": {"password": scram_secret(PASSWORD)}}})
+    assert refused(proxy, "scram_user", PASSWORD).code in ("08004", "28P01", "28000")
+
+
+def test_wrong_password_towards_the_server(make_proxy):
+    proxy = make_proxy({"auth": {"mode": "trust"}, "databases": {"app": {"user": "scram_user", "password": "wrong"}}})
+    error = refused(proxy, "trust_user", None)
+    assert error.code == "28P01"
+
+
+def test_password_of_the_database(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "trust"}, "databases": {"app": {"user": "scram_user", "password": PASSWORD}}})
+    assert closing(proxy.wire("trust_user")).value("SELECT session_user") == "scram_user"
+
+
+def test_certificate_towards_the_server(make_proxy, closing, certs):
+    certificate = certs.issue("proxy-cert-user", "cert_user")
+    proxy = make_proxy({"server_tls": {"mode": "require", "cert_path": certificate.cert, "key_path": certificate.key}})
+    client = closing(proxy.wire("cert_user"))
+    assert client.rows("SELECT session_user, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [["cert_user", "t"]]
+
+
+# ---------------------------------------------------------------- secrets stay secret
+
+def test_secrets_are_nowhere(make_proxy, closing, tmp_path):
+    plain = "Very.Secret.4711"
+    verifier = scram_secret("other secret")
+    path = tmp_path / "users"
+    path.write_text(f'"trust_user" "{plain}"\n"app" "{verifier}"\n')
+    proxy = make_proxy({"proxy": {"admin_token": "Token.Secret.815"}, "log": {"level": "trace"},
+                        "auth": {"mode": "md5", "auth_file": str(path)},
+                        "users": {"app2": {"password": plain + "2"}},
+                        "databases": {"other": {"password": plain + "3"}}})
+    closing(login(proxy, "trust_user", plain)).query("SELECT 1")
+    _comes_in(proxy, "trust_user", plain + " wrong")
+    closing(login(proxy, "app2", plain + "2"))
+    said = proxy.log() + "".join(proxy.admin(p)[1] for p in ("/pools", "/sessions", "/nodes", "/metrics", "/config"))
+    printed = subprocess.run([proxy.binary, "--config", proxy.config_path, "--print-config"], text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+    for secret in (plain, verifier.split("$")[2].split(":")[0], verifier.split(":")[-1], "Token.Secret"):
+        assert secret not in said
+        assert secret not in printed
+
+
+def test_cleartext_is_not_asked_for_over_the_network(make_proxy):
+    """127.0.0.1 counts as safe; that needs no allow_cleartext."""
+    proxy = make_proxy({"auth": {"mode": "password", "allow_cleartext": False},
+                        "users": {"trust_user": {"password": SECRET}}})
+    with login(proxy, "trust_user", SECRET) as client:
+        assert client.auth_methods == [3, 0]
+
+
+def test_no_password_passes_in_clear_to_a_scram_server(make_proxy, postgres):
+    relay = Relay(postgres)
+    try:
+        proxy = make_proxy(postgres=relay, config={"auth": {"mode": "scram"}, "server_tls": {"mode": "disable"},
+                                                   "users": {"scram_user": {"password": PASSWORD}}})
+        with login(proxy, "scram_user", PASSWORD) as client:
+            assert client.value("SELECT 1") == "1"
+        assert b"SCRAM-SHA-256" in relay.requests and PASSWORD.encode() not in relay.requests
+    finally:
+        relay.close()

@@ -1,0 +1,341 @@
+"""CancelRequest: it hits the query that its client runs now, and nothing else, ever."""
+
+import random
+import threading
+
+import pytest
+from harness import ServerError, Wire, wait_until, wire
+from harness.wire import bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run, sync
+
+
+def sleep_text(mark, seconds=60):
+    return f"SELECT pg_sleep({seconds}) /* {mark} */"
+
+
+def wait_running(postgres, mark):
+    wait_until(lambda: postgres.backends("state = 'active' AND query LIKE %s AND wait_event = 'PgSleep'", [f"%{mark}%"]))
+
+
+def test_cancel_of_a_running_query(target, name):
+    client = target.wire()
+    for i in range(5):
+        client.send(query(sleep_text(f"{name}_{i}")))
+        wait_running(target.postgres, f"{name}_{i}")
+        client.cancel()
+        messages = client.until_ready()
+        assert errors(messages) == ["57014"]
+        assert client.value("SELECT 'usable'") == "usable"
+
+
+def test_cancel_of_an_extended_query(target, name):
+    client = target.wire()
+    client.send(run(sleep_text(name)), sync())
+    wait_running(target.postgres, name)
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+    assert rows(client.batch(run("SELECT 'usable'"))) == [["usable"]]
+
+
+def test_cancel_in_the_middle_of_a_pipeline(target, name):
+    client = target.wire()
+    client.send(run("SELECT 'before'"), sync(), run(sleep_text(name)), sync(), run("SELECT 'after'"), sync())
+    wait_running(target.postgres, name)
+    client.cancel()
+    messages = client.until_ready(3)
+    assert errors(messages) == ["57014"] and rows(messages) == [["before"], ["after"]]
+
+
+def test_cancel_of_a_flushed_query(target, name):
+    client = target.wire()
+    client.send(run(sleep_text(name)), flush())
+    wait_running(target.postgres, name)
+    client.cancel()
+    assert client.read_until("E")[-1].code == "57014"
+    client.send(sync())
+    client.until_ready()
+    assert client.value("SELECT 1") == "1"
+
+
+@pytest.mark.modes("session", "transaction")
+def test_cancel_in_a_transaction(target, name):
+    client = target.wire()
+    client.query("BEGIN")
+    client.send(query(sleep_text(name)))
+    wait_running(target.postgres, name)
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+    assert client.status == "E"
+    client.query("ROLLBACK")
+    assert client.value("SELECT 1") == "1"
+
+
+def test_cancel_of_an_idle_client_does_nothing(target):
+    client, other = target.wire(), target.wire()
+    for _ in range(20):
+        client.cancel()
+        assert client.value("SELECT 1") == "1"
+        assert other.value("SELECT 1") == "1"
+
+
+def test_cancel_with_a_wrong_key_does_nothing(target, name):
+    client = target.wire()
+    client.send(query(sleep_text(name, 0.5)))
+    wait_running(target.postgres, name)
+    pid, key = client.backend_key
+    wrong = bytes([key[0] ^ 1]) + key[1:]
+    for packet in (cancel_packet(pid, wrong), cancel_packet(pid + 1, key), cancel_packet(0, b"\0\0\0\0"),
+                   cancel_packet(pid, key[:-1]), cancel_packet(pid, key + b"x"), cancel_packet(pid, b"")):
+        other = Wire(target.address)
+        other.send(packet)
+        other.until_closed()
+        other.socket.close()
+    assert not errors(client.until_ready())
+
+
+def test_cancel_of_a_client_that_left(target):
+    client = target.wire()
+    key = client.backend_key
+    client.close()
+    others = [target.wire() for _ in range(5)]
+    for other in others:
+        other.send(query("SELECT pg_sleep(0.05)"))
+    with Wire(target.address) as canceller:
+        canceller.send(cancel_packet(*key))
+        canceller.until_closed()
+    for other in others:
+        assert not errors(other.until_ready())
+
+
+def test_cancel_twice(target, name):
+    client = target.wire()
+    client.send(query(sleep_text(name)))
+    wait_running(target.postgres, name)
+    for _ in range(5):
+        client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+    # a late one may still hit; but only this client
+    for _ in range(10):
+        assert set(errors(client.query("SELECT 1"))) <= {"57014"}
+
+
+def test_cancel_of_a_copy(target, table):
+    client = target.wire()
+    client.send(query(f"COPY {table} FROM STDIN"))
+    client.read_until("G")
+    client.cancel()  # takes effect when the server wakes up for data
+    client.send(*(copy_data(f"{i}\tx\n") for i in range(100, 110)), copy_done())
+    assert errors(client.until_ready()) == ["57014"]
+    assert client.value(f"SELECT count(*) FROM {table}") == "10"
+
+
+def test_driver_cancels(target, name):
+    with target.connect() as db:
+        def canceller():
+            wait_running(target.postgres, name)
+            db.cancel_safe()
+        thread = threading.Thread(target=canceller)
+        thread.start()
+        with pytest.raises(Exception) as e:
+            db.execute(sleep_text(name))
+        thread.join()
+        assert e.value.sqlstate == "57014"
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+# ---------------------------------------------------------------- waiting clients
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_cancel_while_waiting_for_a_link(make_proxy, closing, extended):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
+    holder.query("BEGIN")
+    for _ in range(3):
+        waiter.send(run("SELECT 1") + sync() if extended else query("SELECT 1"))
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        waiter.cancel()
+        messages = waiter.until_ready()
+        assert errors(messages) == ["57014"]
+        assert waiter.status == "I"
+        wait_until(lambda: proxy.metric("clients_waiting") == 0)
+    assert holder.value("SELECT 'still here'") == "still here"
+    holder.query("COMMIT")
+    assert waiter.value("SELECT 2") == "2"
+
+
+def test_cancel_of_a_waiting_pipeline(make_proxy, closing):
+    """The first batch is cancelled; what is behind it goes on waiting, and is answered."""
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
+    holder.query("BEGIN")
+    waiter.send(query("SELECT 'a'"), query("SELECT 'b'"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    waiter.cancel()
+    assert errors(waiter.until_ready()) == ["57014"]
+    holder.query("COMMIT")
+    assert rows(waiter.until_ready()) == [["b"]]
+
+
+def test_cancel_of_a_waiter_keeps_the_line(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    holder = closing(proxy.wire())
+    holder.query("BEGIN")
+    waiters = [closing(proxy.wire()) for _ in range(10)]
+    for i, waiter in enumerate(waiters):
+        waiter.send(query(f"SELECT {i}"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 10)
+    for waiter in waiters[::2]:
+        waiter.cancel()
+    for waiter in waiters[::2]:
+        assert errors(waiter.until_ready()) == ["57014"]
+    holder.query("COMMIT")
+    for i, waiter in enumerate(waiters):
+        if i % 2:
+            assert rows(waiter.until_ready()) == [[str(i)]]
+
+
+# ---------------------------------------------------------------- never another's
+
+def test_cancel_goes_to_the_link_of_now(make_proxy, closing, postgres, name):
+    """A client's query runs on another link each time; its cancel must follow."""
+    proxy = make_proxy({"pool": {"max_connections": 3}})
+    clients = [closing(proxy.wire()) for _ in range(6)]
+    rng = random.Random(1)
+    for i in range(12):
+        victim, bystander = rng.sample(clients, 2)
+        bystander.send(query(sleep_text(f"{name}_b{i}", 0.3)))
+        victim.send(query(sleep_text(f"{name}_v{i}")))
+        wait_running(postgres, f"{name}_v{i}")
+        victim.cancel()
+        assert errors(victim.until_ready()) == ["57014"]
+        assert not errors(bystander.until_ready())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancel_never_hits_the_next_user_of_the_link(make_proxy, closing, workers):
+    """
+    Two clients on one link. The first cancels around the end of its own query, when the link is about to be the
+    second's: whichever way the race goes, the second must never see 57014.
+    """
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_connections": 1}})
+    first, second = closing(proxy.wire()), closing(proxy.wire())
+    rng = random.Random(7)
+    hit = 0
+    for i in range(300):
+        first.send(query(f"SELECT pg_sleep({rng.choice([0, 0.0005, 0.001, 0.002])})"))
+        second.send(query("SELECT pg_sleep(0.002), 'second'"))
+        first.cancel()
+        mine = errors(first.until_ready())
+        assert set(mine) <= {"57014"}
+        hit += len(mine)
+        messages = second.until_ready()
+        assert not errors(messages), f"turn {i}: the neighbour was cancelled"
+        assert rows(messages)[0][1] == "second"
+    assert proxy.metric("links_opened_total") <= 1 + proxy.metric("links_closed_total")
+
+
+def test_cancels_while_the_link_changes_hands(make_proxy, closing):
+    """Threads: three clients that work, one link, and a storm of cancels for the one of them that may be hit."""
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    victim = closing(proxy.wire())
+    others = [closing(proxy.wire()) for _ in range(2)]
+    stop = threading.Event()
+    problems = []
+
+    def cancels():
+        while not stop.is_set():
+            try:
+                victim.cancel()
+            except Exception as e:  # noqa: BLE001
+                problems.append(e)
+                return
+
+    def works(client):
+        try:
+            while not stop.is_set():
+                messages = client.query("SELECT pg_sleep(0.0005)")
+                if errors(messages):
+                    problems.append(messages)
+        except Exception as e:  # noqa: BLE001
+            problems.append(e)
+
+    threads = [threading.Thread(target=cancels) for _ in range(2)]
+    threads += [threading.Thread(target=works, args=(o,)) for o in others]
+    for t in threads:
+        t.start()
+    for _ in range(300):
+        if not set(errors(victim.query("SELECT pg_sleep(0.001)"))) <= {"57014"}:
+            problems.append("victim")
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not problems
+
+
+def test_cancel_from_any_worker(make_proxy, closing, postgres, name):
+    """The kernel spreads connections over the workers' listeners: of forty, no worker stays without one."""
+    proxy = make_proxy({"proxy": {"workers": 4}})
+    client = closing(proxy.wire())
+    for i in range(40):
+        client.send(query(sleep_text(f"{name}_{i}")))
+        wait_running(postgres, f"{name}_{i}")
+        client.cancel()
+        assert errors(client.until_ready()) == ["57014"]
+    assert proxy.metric("cancel_requests_total") >= 40
+    assert proxy.metric("cancels_forwarded_total") >= 40
+
+
+def test_long_key_of_protocol_3_2(make_proxy, closing, postgres, name):
+    proxy = make_proxy()
+    client = closing(proxy.wire(version=(3, 2)))
+    assert client.negotiated is None
+    assert 4 < len(client.backend_key[1]) <= 256
+    client.send(query(sleep_text(name)))
+    wait_running(postgres, name)
+    pid, key = client.backend_key
+    with Wire(proxy.address) as other:  # the first four bytes alone are not enough
+        other.send(cancel_packet(pid, key[:4]))
+        other.until_closed()
+    assert postgres.backends("state = 'active' AND query LIKE %s", [f"%{name}%"])
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+
+
+def test_cancel_storm(make_proxy, closing, postgres):
+    proxy = make_proxy()
+    client = closing(proxy.wire())
+    before = proxy.descriptors()
+    for _ in range(10):
+        sockets = [Wire(proxy.address) for _ in range(50)]
+        for s in sockets:
+            s.send(cancel_packet(*client.backend_key))
+        for s in sockets:
+            s.until_closed()
+            s.socket.close()
+    wait_until(lambda: proxy.descriptors() <= before + 2)
+    assert client.value("SELECT 1") == "1"
+
+
+def test_keys_differ(make_proxy, closing):
+    proxy = make_proxy()
+    keys = [closing(proxy.wire()).backend_key for _ in range(100)]
+    assert len(set(keys)) == 100
+    assert len({key for _, key in keys}) == 100
+
+
+def test_cancelled_then_reused_statement(target, name):
+    client = target.wire()
+    client.batch(parse("s", f"SELECT pg_sleep($1::float8) /* {name} */"))
+    client.send(bind("", "s", ["60"]), execute(), sync())
+    wait_running(target.postgres, name)
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+    assert len(rows(client.batch(bind("", "s", ["0"]), execute()))) == 1
+
+
+def test_statement_timeout_is_no_cancel(target):
+    client = target.wire()
+    with pytest.raises(ServerError) as e:
+        client.rows("SET statement_timeout = '20ms'; SELECT pg_sleep(60)")
+    assert e.value.code == "57014" and "timeout" in e.value.message
+    client.query("RESET statement_timeout")
+    assert wire.errors(client.query("SELECT pg_sleep(0.05)")) == []

@@ -1,0 +1,612 @@
+"""The proxy as a service: signals, reload, replacement without a refused connection, logs, admin address, options."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import urllib.request
+
+import pytest
+from harness import Proxy, ServerError, Wire, lease_port, wait_until, wire
+from harness.proxy import merge, toml
+from harness.wire import Closed, errors, query, rows
+
+
+def connects(address):
+    try:
+        Wire(address, 5).socket.close()
+        return True
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------- SIGHUP
+
+def test_reload(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    clients = [closing(proxy.wire()) for _ in range(2)]
+    clients[0].query("BEGIN")
+    clients[1].send(query("SELECT 'second link'"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    before = len(proxy.log())
+    proxy.reload({"pool": {"max_connections": 2}})
+    assert rows(clients[1].until_ready()) == [["second link"]]
+    said = proxy.log()[before:]
+    assert "max_connections" in said, "the difference is logged"
+    clients[0].query("COMMIT")
+
+
+def test_reload_changes_the_mode(make_proxy, closing):
+    proxy = make_proxy({"pool": {"mode": "session", "max_connections": 1}})
+    first = closing(proxy.wire())
+    first.query("SELECT 1")
+    proxy.reload({"pool": {"mode": "transaction"}})
+    first.query("SELECT 1")
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    assert first.value("SELECT 2") == "2"
+
+
+@pytest.mark.parametrize("damage", ["syntax", "key", "value", "missing"])
+def test_invalid_reload_is_refused(make_proxy, closing, damage):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    client = closing(proxy.wire())
+    good = open(proxy.config_path, encoding="utf-8").read()
+    bad = {"syntax": good + "\n[[[", "key": good.replace("max_connections", "max_conections"),
+           "value": good.replace("max_connections = 1", "max_connections = 0"), "missing": None}[damage]
+    if bad is None:
+        os.unlink(proxy.config_path)
+    else:
+        with open(proxy.config_path, "w", encoding="utf-8") as f:
+            f.write(bad)
+    before = len(proxy.log())
+    proxy.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(proxy.log()) > before)
+    assert client.value("SELECT 1") == "1"
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    assert proxy.admin("/readyz")[0] == 200
+    proxy.reload({"pool": {"max_connections": 3}})
+    assert client.value("SELECT 1") == "1"
+
+
+def test_reload_of_what_needs_a_restart_says_so(make_proxy, closing):
+    proxy = make_proxy()
+    client = closing(proxy.wire())
+    before = len(proxy.log())
+    proxy.reload({"proxy": {"workers": 3}, "pool": {"max_connections": 7}})
+    wait_until(lambda: "workers" in proxy.log()[before:] and "restart" in proxy.log()[before:])
+    assert client.value("SELECT 1") == "1"
+
+
+def test_many_reloads_under_load(make_proxy):
+    proxy = make_proxy({"pool": {"max_connections": 3}})
+    stop, problems = threading.Event(), []
+
+    def work():
+        try:
+            while not stop.is_set():
+                with proxy.wire() as client:
+                    for i in range(20):
+                        if client.value(f"SELECT {i}") != str(i):
+                            problems.append(i)
+        except BaseException as e:  # noqa: BLE001
+            problems.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for i in range(20):
+        proxy.reload({"pool": {"max_connections": 1 + i % 4, "mode": ("session", "transaction")[i % 2],
+                               "idle_timeout": f"{i + 1}s"}})
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not problems
+
+
+def test_reload_of_nodes(make_proxy, closing, make_postgres):
+    """The node is replaced by another: transactions end where they are, the next ones run on the new one."""
+    old, new = make_postgres(), make_postgres()
+    proxy = make_proxy(postgres=old)
+    client = closing(proxy.wire())
+    client.query("BEGIN")
+    assert client.value("SHOW port") == str(old.port)
+    proxy.reload({"nodes": [Proxy.node(new)]})
+    assert client.value("SHOW port") == str(old.port)
+    client.query("COMMIT")
+    wait_until(lambda: client.value("SHOW port") == str(new.port))
+
+
+# ---------------------------------------------------------------- SIGTERM
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_end(make_proxy, table, number):
+    proxy = make_proxy()
+    busy, idle = proxy.wire(), proxy.wire()
+    busy.query("BEGIN")
+    busy.query(f"INSERT INTO {table} VALUES (100, 'x')")
+    proxy.process.send_signal(number)
+    idle_end = idle.until_closed()
+    assert [m.code for m in idle_end if m.kind == "E"] == ["57P01"]
+    wait_until(lambda: not connects(proxy.address))
+    assert busy.value(f"SELECT count(*) FROM {table}") == "11"
+    assert not errors(busy.query("COMMIT"))
+    busy.until_closed()
+    proxy.stop()
+    assert proxy.postgres.value(f"SELECT count(*) FROM {table}", database="app") == 11
+
+
+def test_running_query_ends_before_the_proxy(make_proxy, postgres, name):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.send(query(f"SELECT pg_sleep(0.5), 'done' /* {name} */"))
+    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    proxy.process.send_signal(signal.SIGTERM)
+    assert rows(client.until_ready())[0][1] == "done"
+    proxy.stop()
+
+
+def test_end_at_the_deadline(make_proxy, postgres):
+    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
+    client = proxy.wire()
+    client.query("BEGIN")
+    proxy.process.send_signal(signal.SIGTERM)
+    assert [m.code for m in client.until_closed() if m.kind == "E"] == ["57P01"]
+    proxy.stop()
+    wait_until(lambda: not postgres.backends("state LIKE 'idle in%%' AND usename = 'app'"))
+
+
+def test_second_signal_ends_at_once(make_proxy):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.query("BEGIN")
+    proxy.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not connects(proxy.address))
+    assert proxy.process.poll() is None
+    proxy.process.send_signal(signal.SIGTERM)
+    client.until_closed()
+    proxy.expects_failure = True  # how it says that it was hurried is its own affair
+    wait_until(lambda: proxy.process.poll() is not None)
+
+
+def test_waiting_clients_are_served_or_told(make_proxy):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    holder, waiter = proxy.wire(), proxy.wire()
+    holder.query("BEGIN")
+    waiter.send(query("SELECT 'waited'"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    proxy.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not connects(proxy.address))
+    holder.query("COMMIT")
+    messages = waiter.until_closed()
+    assert rows(messages) == [["waited"]] or [m.code for m in messages if m.kind == "E"] == ["57P01"]
+    proxy.stop()
+
+
+# ---------------------------------------------------------------- SIGUSR2
+
+def test_replacement_refuses_nobody(make_proxy, closing):
+    """Connections are made all the time while the process is replaced: each must be served."""
+    proxy = make_proxy()
+    stop, problems, served = threading.Event(), [], []
+
+    def work():
+        while not stop.is_set():
+            try:
+                with proxy.wire() as client:
+                    assert client.value("SELECT 1") == "1"
+                    served.append(1)
+            except BaseException as e:  # noqa: BLE001
+                problems.append(repr(e))
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        wait_until(lambda: len(served) > 50)
+        old = proxy.take_over()
+        wait_until(lambda: old.poll() is not None)
+        count = len(served)
+        wait_until(lambda: len(served) > count + 50 or problems)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not problems
+    assert old.returncode == 0
+
+
+def test_old_clients_go_on_while_the_old_process_drains(make_proxy, closing):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.query("BEGIN")
+    old = proxy.take_over()
+    wait_until(lambda: proxy.admin("/readyz")[0] == 200)
+    newer = closing(proxy.wire())
+    assert newer.value("SELECT 'new'") == "new"
+    assert client.value("SELECT 'old'") == "old"
+    client.query("COMMIT")
+    client.close()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+    assert newer.value("SELECT 'still'") == "still"
+
+
+def test_replacement_that_cannot_start_leaves_the_old_one(make_proxy, closing):
+    proxy = make_proxy()
+    with open(proxy.config_path, "a", encoding="utf-8") as f:
+        f.write("\n[[[")
+    before = len(proxy.log())
+    proxy.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len(proxy.log()) > before)
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    proxy.check_alive()
+    proxy.write_config()
+
+
+# ---------------------------------------------------------------- logs
+
+def test_log_file_is_opened_anew(make_proxy, tmp_path):
+    log = tmp_path / "proxy.log"
+    proxy = make_proxy({"log": {"file": str(log)}})
+    proxy.wire(application_name="first").close()
+    wait_until(lambda: "app" in log.read_text())
+    os.rename(log, tmp_path / "old.log")
+    proxy.process.send_signal(signal.SIGUSR1)
+    wait_until(log.exists)
+    proxy.wire().close()
+    wait_until(lambda: log.read_text())
+
+
+def test_json_log(make_proxy):
+    proxy = make_proxy({"log": {"format": "json"}})
+    proxy.wire(application_name='quo"te\\ \u0001').close()
+    with pytest.raises(ServerError):
+        proxy.wire(database='no"such\\database').query("SELECT 1")
+        raise ServerError({"C": "3D000"})
+    wait_until(lambda: len(proxy.log().splitlines()) > 2)
+    for line in proxy.log().splitlines():
+        assert isinstance(json.loads(line), dict)
+
+
+def test_log_lines_have_no_control_characters(make_proxy):
+    """A user name must not forge a log line."""
+    proxy = make_proxy()
+    with pytest.raises((ServerError, Closed)):
+        proxy.wire(user="x\n2020-01-01 FORGED\r\x1b[31m").query("SELECT 1")
+        raise Closed
+    assert not re.search(r"^2020-01-01 FORGED", proxy.log(), re.M)
+    assert "\x1b[31m" not in proxy.log()
+
+
+def test_log_of_a_full_disk(make_proxy, closing):
+    proxy = make_proxy({"log": {"file": "/dev/full"}})
+    for _ in range(20):
+        assert closing(proxy.wire()).value("SELECT 1") == "1"
+
+
+# ---------------------------------------------------------------- the admin address
+
+def test_health(make_proxy):
+    proxy = make_proxy()
+    for path in ("/health", "/healthz", "/livez", "/readyz"):
+        assert proxy.admin(path)[0] == 200, path
+    assert proxy.admin("/nonsense")[0] == 404
+    assert proxy.admin("/metrics", method="DELETE")[0] in (404, 405)
+
+
+def test_readyz_tells_when_no_server_is_there(make_proxy, make_postgres):
+    server = make_postgres()
+    proxy = make_proxy(postgres=server, config={"health": {"check_interval_secs": 1}})
+    server.stop()
+
+    def unready():
+        proxy.advance(5)
+        return proxy.admin("/readyz")[0] == 503
+
+    wait_until(unready)
+    assert proxy.admin("/livez")[0] == 200
+    server.start()
+
+    def ready():
+        proxy.advance(5)
+        return proxy.admin("/readyz")[0] == 200
+
+    wait_until(ready)
+
+
+def test_views(make_proxy, closing, postgres):
+    proxy = make_proxy()
+    client = closing(proxy.wire(application_name="seen"))
+    client.query("BEGIN")
+    nodes = proxy.json("/nodes")
+    nodes = nodes if isinstance(nodes, list) else nodes["nodes"]
+    assert any(str(postgres.port) in json.dumps(n) for n in nodes)
+    (pool,) = [p for p in proxy.pools() if p["user"] == "app"]
+    assert pool["active"] == 1
+    assert "seen" in json.dumps(proxy.sessions()) or any(s.get("user") == "app" for s in proxy.sessions())
+    assert proxy.metric("clients") == 1
+
+
+def test_metrics_are_prometheus_text(make_proxy):
+    status, text = make_proxy().admin("/metrics")
+    assert status == 200
+    names = set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert kind in ("counter", "gauge", "histogram", "summary")
+            assert name not in names, "each metric is described once"
+            names.add(name)
+        elif line and not line.startswith("#"):
+            name = re.match(r"[\w:]+", line)[0]
+            assert name.startswith("heliosdb_proxy_") or name.startswith("process_"), line
+            assert name in names or re.sub(r"_(bucket|sum|count|total)$", "", name) in names, line
+
+
+def test_token(make_proxy):
+    proxy = make_proxy({"proxy": {"admin_token": "s3cret"}})
+    assert proxy.admin("/pools")[0] == 200
+    bare = urllib.request.Request(f"http://127.0.0.1:{proxy.admin_port}/pools")
+    with pytest.raises(urllib.error.HTTPError) as e:
+        urllib.request.urlopen(bare, timeout=10)
+    assert e.value.code == 401
+    assert proxy.admin("/pools", token="wrong")[0] in (401, 403)
+    with urllib.request.urlopen(f"http://127.0.0.1:{proxy.admin_port}/livez", timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_admin_beyond_loopback_needs_a_token(make_proxy):
+    proxy = make_proxy(start=False)
+    proxy.config = merge(proxy.config, {"proxy": {"admin_address": f"0.0.0.0:{proxy.admin_port}"}})
+    proxy.expects_failure = True
+    proxy.spawn()
+    Proxy.live.append(proxy)
+
+    def refused():
+        if proxy.process.poll() is not None:
+            return proxy.process.returncode != 0
+        try:
+            return proxy.admin("/pools")[0] in (401, 403) or "admin_token" in proxy.log()
+        except OSError:
+            return "admin" in proxy.log() and "token" in proxy.log()
+
+    wait_until(refused)
+
+
+def test_admin_survives_garbage(make_proxy):
+    proxy = make_proxy()
+    for data in (b"\0" * 100, b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+                 os.urandom(2000), b"GET /metrics HTTP/1.0\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", proxy.admin_port), 10) as s:
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+            try:
+                s.recv(100)
+            except OSError:
+                pass
+    assert proxy.admin("/livez")[0] == 200
+
+
+# ---------------------------------------------------------------- listening
+
+def test_several_addresses(make_proxy, closing, tmp_path):
+    lease = lease_port()
+    path = str(tmp_path / ".s.PGSQL.6432")
+    addresses = [f"127.0.0.1:{lease.port}", f"unix:{path}"]
+    if os.path.exists("/proc/net/if_inet6") and open("/proc/net/if_inet6", encoding="utf-8").read():
+        addresses.append(f"[::1]:{lease.port}")
+    proxy = make_proxy(start=False)
+    proxy.config = merge(proxy.config, {"proxy": {"listen_address": addresses}})
+    proxy.start()
+    places = [("127.0.0.1", lease.port), path] + ([("::1", lease.port)] if len(addresses) == 3 else [])
+    for place in places:
+        client = closing(Wire(place)).login({"user": "app", "database": "app"})
+        assert client.value("SELECT 1") == "1"
+        client.cancel()
+    proxy.stop()
+    assert not os.path.exists(path), "the socket file is taken away at the end"
+    lease.release()
+
+
+def test_server_by_unix_socket(make_proxy, closing, postgres):
+    proxy = make_proxy({"nodes": [{"host": postgres.root, "port": postgres.port, "role": "primary"}]})
+    client = closing(proxy.wire())
+    assert client.value("SELECT inet_client_addr() IS NULL") == "t"
+    client.cancel()
+
+
+def test_server_by_name(make_proxy, closing, postgres):
+    proxy = make_proxy({"nodes": [{"host": "localhost", "port": postgres.port, "role": "primary"}]})
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+
+
+def test_port_in_use(make_proxy):
+    proxy = make_proxy()
+    second = make_proxy(start=False)
+    second.config = merge(second.config, {"proxy": {"listen_address": f"127.0.0.1:{proxy.port}"}})
+    second.expects_failure = True
+    second.spawn()
+    assert second.process.wait(20) != 0
+    assert str(proxy.port) in second.log()
+
+
+def test_pid_file(make_proxy, tmp_path):
+    path = tmp_path / "proxy.pid"
+    proxy = make_proxy({"proxy": {"pid_file": str(path)}})
+    assert int(path.read_text()) == proxy.process.pid
+    proxy.stop()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("io", ["epoll", "auto"])
+def test_io(make_proxy, closing, io):
+    assert closing(make_proxy({"proxy": {"io": io}}).wire()).value("SELECT 1") == "1"
+
+
+def test_notify_of_systemd(make_proxy, tmp_path):
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        notify.settimeout(20)
+        proxy = make_proxy(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
+        said = ""
+
+        def heard(word):
+            nonlocal said
+            while word not in said:
+                said += notify.recv(4096).decode() + "\n"
+
+        heard("READY=1")
+        heard("WATCHDOG=1")
+        proxy.process.send_signal(signal.SIGTERM)
+        heard("STOPPING=1")
+        proxy.stop()
+
+
+def test_socket_activation(make_proxy, closing):
+    proxy = make_proxy(start=False)
+    listener = socket.create_server(("127.0.0.1", proxy.port))
+    proxy.write_config()
+    script = 'exec 3<&"$FD"; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+    with open(proxy.log_path, "ab") as log:
+        proxy.process = subprocess.Popen(["bash", "-c", script, "bash", *proxy.command()], stdout=log, stderr=log,
+                                         env=dict(os.environ, FD=str(listener.fileno())),
+                                         pass_fds=[listener.fileno()])
+    Proxy.live.append(proxy)
+    wait_until(proxy._is_ready)
+    listener.close()
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+
+
+# ---------------------------------------------------------------- the command line
+
+@pytest.fixture
+def command(make_proxy, tmp_path):
+    """Runs the binary with a configuration's text: (exit code, output)."""
+    binary = make_proxy(start=False).binary
+
+    def run(text, *arguments, env=None):
+        path = tmp_path / "proxy.toml"
+        path.write_text(text)
+        done = subprocess.run([binary, "--config", str(path), *arguments], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, env=dict(os.environ, **(env or {})), timeout=20, check=False)
+        return done.returncode, done.stdout
+
+    return run
+
+
+QUICK_START = """
+[proxy]
+listen_address = "0.0.0.0:6432"
+admin_address = "127.0.0.1:9090"
+[pool]
+mode = "transaction"
+min_connections = 5
+max_connections = 100
+idle_timeout_secs = 300
+[load_balancer]
+strategy = "least_connections"
+read_write_split = true
+[health]
+check_interval_secs = 5
+check_query = "SELECT 1"
+failure_threshold = 3
+[[nodes]]
+host = "127.0.0.1"
+port = 5432
+role = "primary"
+[[nodes]]
+host = "127.0.0.2"
+port = 5432
+role = "standby"
+sync = true
+[[nodes]]
+host = "127.0.0.3"
+port = 5432
+role = "standby"
+"""
+
+
+def test_quick_start_file(command):
+    code, said = command(QUICK_START, "--check-config")
+    assert code == 0, said
+    code, said = command(QUICK_START.replace('[proxy]\n', ''), "--check-config")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("change,word", [
+    ('max_connections = 100', ('max_conections = 100', "max_connections")),
+    ('mode = "transaction"', ('mode = "transactional"', "transaction")),
+    ('port = 5432', ('port = 543200', "port")),
+    ('[pool]', ('[pol]', "pool")),
+    ('idle_timeout_secs = 300', ('idle_timeout = "300 parsecs"', "idle_timeout")),
+    ('role = "primary"', ('role = "master"', "primary")),
+    ('max_connections = 100', ('max_connections = "many"', "max_connections")),
+], ids=lambda c: str(c)[:30])
+def test_mistakes_are_told_with_their_line(command, change, word):
+    text = QUICK_START.replace(change, word[0], 1)
+    line = text[:text.index(word[0])].count("\n") + 1
+    code, said = command(text, "--check-config")
+    assert code != 0
+    assert f"proxy.toml:{line}" in said and word[1] in said
+
+
+def test_print_config(command):
+    code, said = command(QUICK_START, "--print-config")
+    assert code == 0
+    assert re.search(r"max_connections\s*=\s*100", said) and re.search(r"workers\s*=", said)
+    code, again = command(said, "--check-config")
+    assert code == 0, again
+
+
+def test_environment(command):
+    text = QUICK_START.replace("max_connections = 100", 'max_connections = "${HELIOS_TEST_N:-17}"')
+    assert re.search(r"max_connections\s*=\s*17", command(text, "--print-config")[1])
+    assert re.search(r"max_connections\s*=\s*23", command(text, "--print-config", env={"HELIOS_TEST_N": "23"})[1])
+
+
+def test_strict(command):
+    text = QUICK_START + "\n[rate_limit]\nenabled = true\n"
+    code, said = command(text, "--check-config")
+    assert code == 0 and "rate_limit" in said
+    assert command(text, "--check-config", "--strict")[0] != 0
+
+
+def test_version_and_help(make_proxy):
+    binary = make_proxy(start=False).binary
+    version = subprocess.run([binary, "--version"], text=True, stdout=subprocess.PIPE, check=True, timeout=20).stdout
+    assert re.search(r"\d+\.\d+\.\d+", version)
+    said = subprocess.run([binary, "--help"], text=True, stdout=subprocess.PIPE, check=True, timeout=20).stdout
+    assert "--config" in said and "--check-config" in said
+    assert subprocess.run([binary, "--nonsense"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                          timeout=20).returncode != 0
+
+
+def test_missing_file(make_proxy):
+    done = subprocess.run([make_proxy(start=False).binary, "--config", "/nonexistent.toml"], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+    assert done.returncode != 0 and "/nonexistent.toml" in done.stdout
+
+
+def test_toml_writer():
+    assert toml({"a": {"b": 1, "c": {"d": "x\"y"}}, "n": [{"e": True}, {"e": [1, 2]}]}) == \
+        '\n[a]\nb = 1\n\n[a.c]\nd = "x\\"y"\n\n[[n]]\ne = true\n\n[[n]]\ne = [1, 2]\n'
+
+
+def test_cancel_still_works_for_clients_of_the_old_process(make_proxy, postgres, name):
+    """During a replacement a CancelRequest arrives at the new process; the key belongs to the old one."""
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.send(query(f"SELECT pg_sleep(3), 'ended' /* {name} */"))
+    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    old = proxy.take_over()
+    wait_until(lambda: proxy.admin("/readyz")[0] == 200)
+    client.cancel()
+    messages = client.until_ready()
+    assert errors(messages) == ["57014"] or wire.rows(messages)
+    client.close()
+    wait_until(lambda: old.poll() is not None)
