@@ -348,37 +348,138 @@ bool auth_token_is(const struct auth_token *token, const char *word)
 
 /* -------------------------------------------------------------------------------- regular expressions */
 
-#define REGEX_LENGTH_MAX  512u
-#define REGEX_REPEATS_MAX 1000u /* the product of all {n,m}: regcomp unrolls them */
+#define REGEX_LENGTH_MAX 512u
+#define REGEX_SIZE_MAX   10000u /* nodes after all repetitions are written out, which is what regcomp does */
+#define REGEX_GROUPS_MAX 32u    /* in each other */
+
+/* The size that the pattern read so far unfolds to: x+ is xx*, x{2,5} is five x. */
+struct regex_size {
+	uint64_t level[REGEX_GROUPS_MAX + 1], last[REGEX_GROUPS_MAX + 1]; /* of each open group; of its last atom */
+	uint32_t depth;
+};
+
+static void add_atom(struct regex_size *size, uint64_t nodes)
+{
+	size->last[size->depth] = nodes;
+	size->level[size->depth] += nodes;
+}
+
+static void repeat_atom(struct regex_size *size, uint64_t times)
+{
+	uint64_t *last = &size->last[size->depth];
+
+	size->level[size->depth] += *last * times;
+	*last += *last * times;
+}
+
+/* At '[': the place of its ']', or of the pattern's end. */
+static const char *skip_bracket(const char *s)
+{
+	s += s[1] == '^' ? 2 : 1;
+	s += *s == ']';
+	while (*s && *s != ']') {
+		if (*s == '[' && s[1] && strchr(":.=", s[1])) {
+			char kind = s[1];
+
+			for (s += 2; *s && !(*s == kind && s[1] == ']'); s++)
+				;
+			s += *s ? 1 : 0;
+		}
+		s += *s ? 1 : 0;
+	}
+	return s;
+}
+
+static bool is_alphanumeric(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* At a quantifier. NULL when it is fine; *at moves to its last character. */
+static const char *read_quantifier(const char **at, struct regex_size *size)
+{
+	const char *s = *at;
+
+	if (*s == '{') {
+		const char *comma = s + 1 + strspn(s + 1, "0123456789");
+		unsigned long low = strtoul(s + 1, NULL, 10);
+		unsigned long high = *comma == ',' ? strtoul(comma + 1, NULL, 10) : 0;
+		const char *close = strchr(s, '}');
+
+		if (low > REGEX_SIZE_MAX || high > REGEX_SIZE_MAX)
+			return "its repetitions are too many";
+		repeat_atom(size, MAX(low, high) + 1);
+		if (!close)
+			return "a { is not closed";
+		s = close;
+	} else {
+		repeat_atom(size, 1);
+	}
+	if (s[1] == '?')
+		return "non-greedy quantifiers are not available";
+	if (s[1] && strchr("*+{", s[1]))
+		return "a quantifier follows a quantifier";
+	*at = s;
+	return NULL;
+}
+
+/* One atom or operator at *at, which moves to its last character. */
+static const char *read_piece(const char **at, struct regex_size *size)
+{
+	const char *s = *at;
+	uint64_t group;
+
+	switch (*s) {
+	case '\\':
+		if (s[1] && is_alphanumeric(s[1]) && !strchr("wWsS", s[1]))
+			return "escapes of letters and digits other than \\w \\W \\s \\S are not available";
+		add_atom(size, 1);
+		*at += s[1] ? 1 : 0;
+		return NULL;
+	case '(':
+		if (s[1] == '?')
+			return "(? is not available";
+		if (size->depth == REGEX_GROUPS_MAX)
+			return "its groups are nested too deeply";
+		size->depth++;
+		size->level[size->depth] = size->last[size->depth] = 0;
+		return NULL;
+	case ')':
+		if (size->depth == 0)
+			return "a ) has no (";
+		group = size->level[size->depth--];
+		add_atom(size, group + 1);
+		return NULL;
+	case '[':
+		*at = skip_bracket(s);
+		*at -= **at ? 0 : 1;
+		add_atom(size, 1);
+		return NULL;
+	case '*':
+	case '+':
+	case '?':
+	case '{':
+		return read_quantifier(at, size);
+	default:
+		add_atom(size, 1);
+		return NULL;
+	}
+}
 
 /* NULL when POSIX and PostgreSQL read the pattern alike, and it can't grow large; else what stands against it. */
 static const char *pattern_objection(const char *pattern)
 {
-	uint64_t repeats = 1;
+	struct regex_size size = {0};
 
 	if (strlen(pattern) > REGEX_LENGTH_MAX)
 		return "it is longer than 512 bytes";
 	for (const char *s = pattern; *s; s++) {
-		if (*s == '\\') {
-			s++;
-			if (*s && ((*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z')) &&
-			    !strchr("wWsS", *s))
-				return "escapes of letters and digits other than \\w \\W \\s \\S are not available";
-			if (!*s)
-				break;
-		} else if (*s == '(' && s[1] == '?') {
-			return "(? is not available";
-		} else if (strchr("*+?}", *s) && s[1] == '?') {
-			return "non-greedy quantifiers are not available";
-		} else if (*s == '{') {
-			const char *comma = s + 1 + strspn(s + 1, "0123456789");
-			unsigned long low = strtoul(s + 1, NULL, 10);
-			unsigned long high = *comma == ',' ? strtoul(comma + 1, NULL, 10) : 0;
+		const char *objection = read_piece(&s, &size);
 
-			repeats *= MAX(MAX(low, high), 1ul);
-			if (low > REGEX_REPEATS_MAX || high > REGEX_REPEATS_MAX || repeats > REGEX_REPEATS_MAX)
-				return "its repetitions multiply to more than 1000";
-		}
+		if (objection)
+			return objection;
+		if (size.level[size.depth] > REGEX_SIZE_MAX)
+			return "its repetitions multiply to too much";
 	}
 	return NULL;
 }

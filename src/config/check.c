@@ -261,7 +261,7 @@ static void check_auth(struct loader *l)
 	if (c->hba)
 		check_hba(l);
 	knows_users = auth->auth_file[0] || auth->auth_user[0] || userlist_count(c->userlist) > 0;
-	if (auth->mode != AUTH_MODE_PASSTHROUGH && auth->mode != AUTH_MODE_CERT && !auth->hba_file[0] && !knows_users)
+	if (auth->mode >= AUTH_MODE_PASSWORD && auth->mode != AUTH_MODE_CERT && !auth->hba_file[0] && !knows_users)
 		error_at(l, line_of(l, "auth", "mode"),
 			 "[auth] this mode needs users: set auth_file, [users.NAME] password, or auth_user");
 	if (auth->mode == AUTH_MODE_CERT && !auth->hba_file[0] && !(c->tls.enabled && c->tls.ca_path[0]))

@@ -96,6 +96,8 @@ static void rules_match(void **state)
 		{"host /^db[0-9]+$ all all md5", "1.1.1.1", false, false, "db12", "u", true},
 		{"host /^db[0-9]+$ all all md5", "1.1.1.1", false, false, "db", "u", false},
 		{"host \"/^(a|b){1,2}$\" all all md5", "1.1.1.1", false, false, "ab", "u", true},
+		{"host \"/^[]^+{(?a]+[[:digit:]]$\" all all md5", "1.1.1.1", false, false, "{?7", "u", true},
+		{"host /^(.+)[.](.+)[.](.+)$ all all md5", "1.1.1.1", false, false, "a.b.c", "u", true},
 		/* users */
 		{"host all app all md5", "1.1.1.1", false, false, "d", "app", true},
 		{"host all app all md5", "1.1.1.1", false, false, "d", "App", false},
@@ -230,7 +232,12 @@ static void what_is_wrong_is_reported(void **state)
 		"host /(?:a) all all md5",
 		"host /a*? all all md5",
 		"host /((a{100}){100}){100} all all md5",
-		"host all /a{1,2000} all md5",
+		"host all /a{1,20000} all md5",
+		"host all /a+++ all md5",
+		"host all /((((((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+ all md5",
+		"host all /a{ all md5",
+		"host all /a) all md5",
+		"host all /[a all md5",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

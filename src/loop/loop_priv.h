@@ -19,12 +19,12 @@
 
 #define EVENTS_AT_ONCE 256
 
-#define CONN_STATES(X)                                                        \
-	X(CLOSED, "no socket")                                                \
+#define CONN_STATES(X) \
+	X(CLOSED, "no socket") \
 	X(CONNECTING, "waits for EPOLLOUT; what is sent meanwhile is queued") \
-	X(HANDSHAKING, "TLS is being set up; what is sent is queued")         \
-	X(OPEN, "bytes flow")                                                 \
-	X(FINISHING, "writes what is queued; nothing is received any more")   \
+	X(HANDSHAKING, "TLS is being set up; what is sent is queued") \
+	X(OPEN, "bytes flow") \
+	X(FINISHING, "writes what is queued; nothing is received any more") \
 	X(LINGERING, "all written; throws away what still comes")
 
 enum conn_state {
@@ -71,12 +71,12 @@ struct turn_chunk {
 };
 
 struct turn_memory {
-	uint8_t *at, *end;           /* free part of the newest chunk of `used` */
-	struct turn_chunk *used;     /* newest first */
+	uint8_t *at, *end;       /* free part of the newest chunk of `used` */
+	struct turn_chunk *used; /* newest first */
 	struct turn_chunk *spare;
 	uint32_t spare_count, small_kept_count, out_count;
-	size_t taken;                /* bytes since the last flush */
-	struct conn_kept *retired;   /* consumed, but what was sent may still point into them */
+	size_t taken;              /* bytes since the last flush */
+	struct conn_kept *retired; /* consumed, but what was sent may still point into them */
 	struct conn_kept *small_kept;
 	struct conn_out *out_spare;
 	struct timer trim;
@@ -87,9 +87,9 @@ struct loop {
 	void *thread;
 	struct timer_wheel *timers;
 	struct turn_memory turn;
-	struct list dirty;    /* have something to be done by conn_flush() */
-	struct list resumed;  /* to be shown what they have before the flush */
-	struct list again;    /* the same, in the next turn: they had their share of this one */
+	struct list dirty;   /* have something to be done by conn_flush() */
+	struct list resumed; /* to be shown what they have before the flush */
+	struct list again;   /* the same, in the next turn: they had their share of this one */
 	struct list deferred;
 	struct conn *showing; /* whose received() runs; NULL once it was closed or detached in there */
 	struct loop_counters counters;
@@ -129,7 +129,7 @@ void turn_destroy(struct loop *loop);
 void turn_reset(struct loop *loop);
 /* At least TURN_RECEIVE_LEAST + `more` bytes, not taken yet; NULL when out of memory. more <= SMALL_KEPT. */
 uint8_t *turn_room(struct loop *loop, size_t more, size_t *ret_len);
-void turn_take(struct loop *loop, size_t len); /* of the room */
+void turn_take(struct loop *loop, size_t len);                        /* of the room */
 uint8_t *turn_copy(struct loop *loop, const void *bytes, size_t len); /* next to the last one, where possible */
 
 #define SMALL_KEPT ((4u << 10) - sizeof(struct conn_kept))
@@ -186,7 +186,7 @@ void conn_output_advance(struct conn *conn, size_t len);
 void conn_tls_free(struct conn_tls *tls); /* NULL is fine */
 void conn_tls_shutdown(struct conn *conn);
 void conn_tls_handshake(struct conn *conn);
-bool conn_tls_receive(struct conn *conn); /* as conn_receive */
+bool conn_tls_receive(struct conn *conn);       /* as conn_receive */
 int conn_tls_write(struct conn *conn) MUST_USE; /* as conn_write_plain */
 bool conn_tls_has_bytes(const struct conn *conn);
 bool conn_tls_wants_write(const struct conn *conn);

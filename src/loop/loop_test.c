@@ -1,10 +1,9 @@
-/* Plain connections, listeners, messages and turns of the loop. */
+/* Closing, connecting, listening, and the memory of a turn. */
 #include "loop/loop_test_util.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 
@@ -22,451 +21,6 @@ static int end(void **state UNUSED)
 	return 0;
 }
 
-/* p gets one end; the other is returned. */
-static int open_probe(struct probe *p)
-{
-	int fds[2];
-
-	socket_pair(fds);
-	probe_init(p);
-	assert_int_equal(conn_open(&p->conn, loop, fds[0]), 0);
-	return fds[1];
-}
-
-static void put(int fd, const char *text)
-{
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-}
-
-static size_t read_all(int fd, struct buf *into)
-{
-	size_t before = into->len;
-	ssize_t n;
-
-	do {
-		uint8_t *to = buf_reserve(into, 1 << 16);
-
-		n = read(fd, to, 1 << 16);
-		if (n > 0)
-			into->len += (size_t)n;
-	} while (n > 0);
-	return into->len - before;
-}
-
-static uint8_t *pattern(size_t len)
-{
-	uint8_t *bytes = malloc(len);
-
-	for (size_t i = 0; i < len; i++)
-		bytes[i] = (uint8_t)((i * 2654435761u) >> 13);
-	return bytes;
-}
-
-/* ---- receiving ---- */
-
-static void partial_frames_are_kept_and_shown_again(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	p.unit = 4;
-	put(fd, "abc");
-	run_until(loop, p.calls == 1);
-	assert_int_equal(p.shown, 3);
-	assert_int_equal(p.got.len, 0);
-	put(fd, "defg");
-	run_until(loop, p.calls == 2);
-	assert_int_equal(p.shown, 7);
-	assert_true(probe_got(&p, "abcd"));
-	put(fd, "h");
-	run_until(loop, p.calls == 3);
-	assert_true(probe_got(&p, "abcdefgh"));
-	assert_null(p.conn.kept);
-	put(fd, "xy");
-	close(fd);
-	run_until(loop, p.closed);
-	assert_int_equal(p.error, 0);
-	assert_int_equal(p.calls, 4);
-	probe_end(&p);
-}
-
-/* Sizes around those where the way of keeping changes; the bytes come in odd pieces. */
-static void frames_of_all_sizes_arrive_whole(void **state UNUSED)
-{
-	static const size_t units[] = {1, 3, 1000, 4079, 4080, 4081, 5000, 20000, 65536, 70001, 300000, 999999};
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		size_t len = MAX(units[i] * 3, (size_t)200000) / units[i] * units[i], sent = 0;
-		uint8_t *bytes = pattern(len);
-		struct probe p;
-		int fd = open_probe(&p);
-
-		p.unit = units[i];
-		p.conn.keep_max = 2 << 20;
-		for (size_t step = 1; sent < len; step = step * 5 % 99991) {
-			ssize_t n = write(fd, bytes + sent, MIN(step, len - sent));
-
-			sent += n > 0 ? (size_t)n : 0;
-			loop_run_turn(loop, 0);
-		}
-		run_until(loop, p.got.len == len);
-		assert_memory_equal(p.got.bytes, bytes, len);
-		free(bytes);
-		close(fd);
-		probe_end(&p);
-	}
-}
-
-static void one_receive_for_each_event(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-	uint64_t before;
-
-	settle(loop);
-	before = loop_counters(loop)->receives;
-	for (int i = 0; i < 10; i++) {
-		put(fd, "hello");
-		run_until(loop, p.got.len == (size_t)(i + 1) * 5);
-	}
-	settle(loop);
-	assert_int_equal(loop_counters(loop)->receives - before, 10);
-	close(fd);
-	probe_end(&p);
-}
-
-static void bytes_come_before_the_end(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	put(fd, "last words");
-	close(fd);
-	run_until(loop, p.closed);
-	assert_true(probe_got(&p, "last words"));
-	probe_end(&p);
-}
-
-static void too_much_kept_stops_reading(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-	uint8_t *bytes = pattern(100000);
-	uint64_t receives;
-
-	p.unit = 1 << 20;
-	p.conn.keep_max = 8192;
-	assert_true(write(fd, bytes, 100000) > 8192);
-	run_until(loop, conn_is_paused(&p.conn));
-	settle(loop);
-	receives = loop_counters(loop)->receives;
-	assert_true(p.conn.kept_len >= 8192 && p.conn.kept_len < 8192 + LOOP_RECEIVE_BYTES);
-	settle(loop);
-	assert_int_equal(loop_counters(loop)->receives, receives);
-	p.unit = 0;
-	conn_resume(&p.conn);
-	run_until(loop, p.got.len == 100000);
-	assert_memory_equal(p.got.bytes, bytes, 100000);
-	free(bytes);
-	close(fd);
-	probe_end(&p);
-}
-
-static void take_one_then_pause(struct probe *p)
-{
-	conn_pause(&p->conn);
-}
-
-static size_t received_one_byte(struct conn *conn, uint8_t *bytes, size_t len)
-{
-	struct probe *p = probe_of(conn);
-
-	p->calls++;
-	p->shown = len;
-	buf_add(&p->got, bytes, 1);
-	take_one_then_pause(p);
-	return 1;
-}
-
-/* As with a client that sends many queries at once: each resume shows the rest, and nothing is copied. */
-static void a_pipeline_is_shown_piece_by_piece(void **state UNUSED)
-{
-	static const struct conn_ops one_byte = {.received = received_one_byte, .closed = probe_closed};
-	struct probe p;
-	int fd = open_probe(&p);
-	struct conn_kept *kept;
-
-	p.conn.ops = &one_byte;
-	put(fd, "abcdefghij");
-	run_until(loop, p.calls == 1);
-	kept = p.conn.kept;
-	for (int i = 2; i <= 10; i++) {
-		assert_ptr_equal(p.conn.kept, kept);
-		conn_resume(&p.conn);
-		assert_int_equal(p.calls, i - 1); /* not inside the call */
-		loop_run_turn(loop, 0);
-		assert_int_equal(p.calls, i);
-		assert_int_equal(p.shown, 11 - i);
-	}
-	assert_null(p.conn.kept);
-	assert_true(probe_got(&p, "abcdefghij"));
-	close(fd);
-	probe_end(&p);
-}
-
-static void resuming_without_a_pause_shows_again(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	p.unit = 4;
-	put(fd, "ab");
-	run_until(loop, p.calls == 1);
-	settle(loop);
-	assert_int_equal(p.calls, 1);
-	p.unit = 1;
-	conn_resume(&p.conn);
-	loop_run_turn(loop, 0);
-	assert_true(probe_got(&p, "ab"));
-	close(fd);
-	probe_end(&p);
-}
-
-static void pausing_is_lazy(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	conn_pause(&p.conn);
-	settle(loop);
-	assert_true(p.conn.flags & CONN_IN); /* nothing came: no system call */
-	conn_resume(&p.conn);
-	put(fd, "a");
-	run_until(loop, p.got.len == 1);
-
-	conn_pause(&p.conn);
-	put(fd, "b");
-	settle(loop);
-	assert_false(p.conn.flags & CONN_IN);
-	assert_int_equal(p.calls, 1);
-	conn_resume(&p.conn);
-	run_until(loop, probe_got(&p, "ab"));
-	assert_true(p.conn.flags & CONN_IN);
-	close(fd);
-	probe_end(&p);
-}
-
-static void a_hang_up_while_paused_closes(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	conn_pause(&p.conn);
-	close(fd);
-	run_until(loop, p.closed);
-	assert_int_equal(p.calls, 0);
-	probe_end(&p);
-}
-
-static void a_hang_up_while_paused_loses_no_bytes(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-	uint64_t waits;
-
-	conn_pause(&p.conn);
-	put(fd, "bye");
-	close(fd);
-	settle(loop);
-	assert_int_equal(p.closed, 0);
-	waits = loop_counters(loop)->waits;
-	loop_run_turn(loop, 20000);
-	assert_int_equal(loop_counters(loop)->waits, waits + 1);
-	assert_int_equal(loop->event_count, 0); /* it slept: the hang-up doesn't spin */
-	conn_resume(&p.conn);
-	run_until(loop, p.closed);
-	assert_true(probe_got(&p, "bye"));
-	probe_end(&p);
-}
-
-static void peeking_takes_nothing(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-	char c[4];
-
-	conn_ready_before_first_receive(&p.conn);
-	put(fd, "\x16"
-		"abc");
-	run_until(loop, p.ready == 1);
-	assert_int_equal(p.calls, 0);
-	assert_int_equal(conn_peek(&p.conn, c, 1), 1);
-	assert_int_equal(c[0], 0x16);
-	run_until(loop, p.got.len == 4);
-	assert_int_equal(p.ready, 1);
-	assert_int_equal(conn_peek(&p.conn, c, 1), -EAGAIN);
-	close(fd);
-	probe_end(&p);
-}
-
-/* ---- sending ---- */
-
-static void a_turn_is_one_write(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-	struct buf got = BUF_INIT(1 << 20);
-	uint64_t sends = loop_counters(loop)->sends;
-	static const char text[] = "0123456789";
-
-	for (int i = 0; i < 100; i++)
-		conn_send(&p.conn, text, 10);
-	assert_int_equal(p.conn.iov_count, 1); /* copies lie side by side */
-	conn_send_ref(&p.conn, text, 4);
-	conn_send_ref(&p.conn, text + 4, 6);
-	conn_send_ref(&p.conn, text, 10);
-	assert_int_equal(p.conn.iov_count, 3); /* contiguous ones are joined */
-	assert_int_equal(conn_queued(&p.conn), 1020);
-	loop_run_turn(loop, 0);
-	assert_int_equal(loop_counters(loop)->sends - sends, 1);
-	assert_int_equal(conn_queued(&p.conn), 0);
-	assert_null(p.conn.iov);
-	assert_int_equal(read_all(fd, &got), 1020);
-	for (int i = 0; i < 102; i++)
-		assert_memory_equal(got.bytes + i * 10, text, 10);
-	buf_free(&got);
-	close(fd);
-	probe_end(&p);
-}
-
-static void more_pieces_than_the_kernel_takes_at_once(void **state UNUSED)
-{
-	enum { PIECES = 40000 };
-	struct probe p;
-	int fd = open_probe(&p);
-	struct buf got = BUF_INIT(1 << 20);
-	uint8_t *bytes = pattern(2 * PIECES);
-
-	for (size_t i = 0; i < PIECES; i++)
-		conn_send_ref(&p.conn, bytes + 2 * i, 1);
-	for (int i = 0; i < 10000 && got.len < PIECES; i++) {
-		loop_run_turn(loop, 500);
-		read_all(fd, &got);
-	}
-	assert_int_equal(got.len, PIECES);
-	for (size_t i = 0; i < PIECES; i++)
-		assert_int_equal(got.bytes[i], bytes[2 * i]);
-	free(bytes);
-	buf_free(&got);
-	close(fd);
-	probe_end(&p);
-}
-
-static void resume_source(struct probe *p)
-{
-	conn_resume(p->argument);
-}
-
-/* A fast sender, a slow reader: by reference, in bounded memory, in order. */
-static void forwarding_to_a_slow_reader(void **state UNUSED)
-{
-	enum { TOTAL = 8 << 20 };
-	uint8_t *bytes = pattern(TOTAL);
-	struct buf got = BUF_INIT(TOTAL * 2);
-	struct probe from, to;
-	int source = open_probe(&from), reader = open_probe(&to);
-	size_t sent = 0, most = 0;
-
-	from.to = &to.conn;
-	from.unit = 7; /* so that there always is a rest to be kept */
-	to.on_drained = resume_source;
-	to.argument = &from.conn;
-	for (int i = 0; got.len < TOTAL - 7 && i < 200000; i++) {
-		ssize_t n = sent < TOTAL ? write(source, bytes + sent, MIN(TOTAL - sent, (size_t)50000)) : 0;
-
-		sent += n > 0 ? (size_t)n : 0;
-		loop_run_turn(loop, 0);
-		most = MAX(most, conn_queued(&to.conn));
-		if (i % 16 == 15) {
-			uint8_t *at = buf_reserve(&got, 100000);
-
-			n = read(reader, at, 100000);
-			got.len += n > 0 ? (size_t)n : 0;
-		}
-	}
-	assert_int_equal(got.len, TOTAL / 7 * 7);
-	assert_memory_equal(got.bytes, bytes, got.len);
-	assert_true(to.drained > 0);
-	assert_true(most > CONN_HIGH_WATER && most < CONN_HIGH_WATER + 2 * LOOP_RECEIVE_BYTES);
-	assert_null(to.conn.out);
-	settle(loop);
-	assert_false(to.conn.flags & CONN_OUT);
-	free(bytes);
-	buf_free(&got);
-	close(source);
-	close(reader);
-	probe_end(&from);
-	probe_end(&to);
-}
-
-/* Many at once in one turn: more than LOOP_TURN_BYTES, so it is flushed in between. */
-static void a_turn_of_many_megabytes(void **state UNUSED)
-{
-	enum { PAIRS = 40, EACH = 60000 };
-	struct probe *from = calloc(PAIRS, sizeof(*from)), *to = calloc(PAIRS, sizeof(*to));
-	uint8_t *bytes = pattern(EACH);
-	int source[PAIRS], reader[PAIRS];
-	uint64_t turns;
-
-	for (int i = 0; i < PAIRS; i++) {
-		source[i] = open_probe(&from[i]);
-		reader[i] = open_probe(&to[i]);
-		from[i].to = &to[i].conn;
-		assert_int_equal(write(source[i], bytes, EACH), EACH);
-	}
-	turns = loop_counters(loop)->turns;
-	loop_run_turn(loop, 0);
-	assert_int_equal(loop_counters(loop)->turns, turns + 1);
-	for (int i = 0; i < PAIRS; i++) {
-		struct buf got = BUF_INIT(1 << 20);
-
-		for (int n = 0; n < 1000 && got.len < EACH; n++) {
-			read_all(reader[i], &got);
-			loop_run_turn(loop, 0);
-		}
-		assert_int_equal(got.len, EACH);
-		assert_memory_equal(got.bytes, bytes, EACH);
-		buf_free(&got);
-		close(source[i]);
-		close(reader[i]);
-		probe_end(&from[i]);
-		probe_end(&to[i]);
-	}
-	free(from);
-	free(to);
-	free(bytes);
-}
-
-/* What the other side said before it closed is heard even though writing fails first. */
-static void a_failed_write_still_reads(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(&p);
-
-	put(fd, "FATAL");
-	close(fd);
-	conn_send_ref(&p.conn, "query", 5);
-	p.conn.flags |= CONN_PAUSED; /* so that the event doesn't read first */
-	loop->event_count = loop->event_at = 0;
-	p.conn.flags &= (uint16_t)~CONN_PAUSED;
-	list_remove(&p.conn.dirty);
-	conn_flush(&p.conn);
-	assert_int_equal(p.closed, 1);
-	assert_int_equal(p.error, -EPIPE);
-	assert_true(probe_got(&p, "FATAL"));
-	probe_end(&p);
-}
-
 /* ---- closing ---- */
 
 static void close_self(struct probe *p)
@@ -477,7 +31,7 @@ static void close_self(struct probe *p)
 static void closing_in_ones_own_callback(void **state UNUSED)
 {
 	struct probe p;
-	int fd = open_probe(&p);
+	int fd = open_probe(loop, &p);
 
 	p.unit = 100;
 	p.on_received = close_self;
@@ -488,7 +42,7 @@ static void closing_in_ones_own_callback(void **state UNUSED)
 	assert_null(p.conn.kept);
 	close(fd);
 	/* The same out of a kept buffer. */
-	fd = open_probe(&p);
+	fd = open_probe(loop, &p);
 	p.unit = 100;
 	put(fd, "abc");
 	run_until(loop, p.calls == 1);
@@ -515,7 +69,7 @@ static void reopen_self(struct probe *p)
 static void a_reopened_conn_gets_nothing_of_the_old_one(void **state UNUSED)
 {
 	struct probe p;
-	int fresh, fd = open_probe(&p);
+	int fresh, fd = open_probe(loop, &p);
 
 	p.unit = 100;
 	p.argument = &fresh;
@@ -542,7 +96,7 @@ static void close_the_other(struct probe *p)
 static void closing_another_of_the_same_batch(void **state UNUSED)
 {
 	struct probe a, b;
-	int fd_a = open_probe(&a), fd_b = open_probe(&b);
+	int fd_a = open_probe(loop, &a), fd_b = open_probe(loop, &b);
 
 	a.argument = &b;
 	b.argument = &a;
@@ -586,7 +140,7 @@ static void owners_are_freed_at_the_end_of_the_turn(void **state UNUSED)
 	freed = 0;
 	for (int i = 0; i < 3; i++) {
 		struct owner *owner = calloc(1, sizeof(*owner));
-		int fd = open_probe(&owner->probe);
+		int fd = open_probe(loop, &owner->probe);
 
 		owner->deferred.run = free_owner;
 		owner->probe.on_closed = defer_free;
@@ -599,7 +153,7 @@ static void owners_are_freed_at_the_end_of_the_turn(void **state UNUSED)
 static void finishing_writes_first(void **state UNUSED)
 {
 	struct probe p;
-	int fd = open_probe(&p);
+	int fd = open_probe(loop, &p);
 	uint8_t *bytes = pattern(1 << 20);
 	struct buf got = BUF_INIT(2 << 20);
 
@@ -631,7 +185,7 @@ static void finishing_writes_first(void **state UNUSED)
 static void finishing_with_a_quiet_peer_is_immediate(void **state UNUSED)
 {
 	struct probe p;
-	int fd = open_probe(&p);
+	int fd = open_probe(loop, &p);
 	char text[8];
 
 	conn_send(&p.conn, "bye", 3);
@@ -648,7 +202,7 @@ static void finishing_with_a_quiet_peer_is_immediate(void **state UNUSED)
 static void finishing_has_an_end(void **state UNUSED)
 {
 	struct probe p;
-	int fd = open_probe(&p);
+	int fd = open_probe(loop, &p);
 	uint8_t *bytes = pattern(4 << 20);
 
 	conn_send_ref(&p.conn, bytes, 4 << 20);
@@ -840,7 +394,7 @@ static void running_out_of_descriptors_pauses_accepting(void **state UNUSED)
 static void spare_memory_is_given_back(void **state UNUSED)
 {
 	struct probe p;
-	int fd = open_probe(&p);
+	int fd = open_probe(loop, &p);
 
 	p.unit = 10;
 	put(fd, "abc");
@@ -890,22 +444,6 @@ static void other_back_ends_are_refused(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(partial_frames_are_kept_and_shown_again),
-		TEST(frames_of_all_sizes_arrive_whole),
-		TEST(one_receive_for_each_event),
-		TEST(bytes_come_before_the_end),
-		TEST(too_much_kept_stops_reading),
-		TEST(a_pipeline_is_shown_piece_by_piece),
-		TEST(resuming_without_a_pause_shows_again),
-		TEST(pausing_is_lazy),
-		TEST(a_hang_up_while_paused_closes),
-		TEST(a_hang_up_while_paused_loses_no_bytes),
-		TEST(peeking_takes_nothing),
-		TEST(a_turn_is_one_write),
-		TEST(more_pieces_than_the_kernel_takes_at_once),
-		TEST(forwarding_to_a_slow_reader),
-		TEST(a_turn_of_many_megabytes),
-		TEST(a_failed_write_still_reads),
 		TEST(closing_in_ones_own_callback),
 		TEST(a_reopened_conn_gets_nothing_of_the_old_one),
 		TEST(closing_another_of_the_same_batch),

@@ -110,9 +110,11 @@ static inline bool probe_got(struct probe *p, const char *text)
 
 #define run_until(loop, condition) \
 	do { \
-		for (int turns_ = 0; !(condition) && turns_ < 20000; turns_++) \
+		bool met_ = (condition); \
+		for (int turns_ = 0; !met_ && turns_ < 20000; turns_++, met_ = (condition)) \
 			loop_run_turn((loop), 500); \
-		assert_true(condition); \
+		if (!met_) \
+			fail_msg("never came true: %s", #condition); \
 	} while (0)
 
 /* So many turns that whatever was going to happen has happened. */
@@ -133,6 +135,46 @@ static inline struct loop *new_loop(void)
 static inline void socket_pair(int fds[2])
 {
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+/* p gets one end of a pair; the other is returned. */
+static inline int open_probe(struct loop *loop, struct probe *p)
+{
+	int fds[2];
+
+	socket_pair(fds);
+	probe_init(p);
+	assert_int_equal(conn_open(&p->conn, loop, fds[0]), 0);
+	return fds[1];
+}
+
+static inline void put(int fd, const char *text)
+{
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static inline size_t read_all(int fd, struct buf *into)
+{
+	size_t before = into->len;
+	ssize_t n;
+
+	do {
+		uint8_t *to = buf_reserve(into, 1 << 16);
+
+		n = read(fd, to, 1 << 16);
+		if (n > 0)
+			into->len += (size_t)n;
+	} while (n > 0);
+	return into->len - before;
+}
+
+static inline uint8_t *pattern(size_t len)
+{
+	uint8_t *bytes = malloc(len);
+
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)((i * 2654435761u) >> 13);
+	return bytes;
 }
 
 #endif

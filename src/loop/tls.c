@@ -33,7 +33,7 @@ bool tls_context_verifies_host(const struct tls_context *context)
 
 void tls_error_text(char *text, size_t size, const char *otherwise)
 {
-	unsigned long error = ERR_peek_last_error();
+	unsigned long error = ERR_peek_error(); /* the first is the cause of the others */
 	const char *reason = error ? ERR_reason_error_string(error) : NULL;
 
 	if (error && !reason && ERR_SYSTEM_ERROR(error))

@@ -361,23 +361,13 @@ static void resume_source(struct probe *p)
 	conn_resume(p->argument);
 }
 
-static uint8_t *pattern(size_t len)
-{
-	uint8_t *bytes = malloc(len);
-
-	for (size_t i = 0; i < len; i++)
-		bytes[i] = (uint8_t)((i * 2654435761u) >> 13);
-	return bytes;
-}
-
-static bool stop_and_go(struct probe *p, int *at)
+static void stop_and_go(struct probe *p, int *at)
 {
 	/* Now and then the reader is slow, and so the writer's socket full. */
 	if (++*at % 8 == 0)
 		conn_resume(&p->conn);
 	else
 		conn_pause(&p->conn);
-	return false;
 }
 
 static void a_large_stream_in_odd_pieces(void **state UNUSED)

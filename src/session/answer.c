@@ -376,7 +376,7 @@ static void broken(struct session *s, const struct frame *f)
 	snprintf(type, sizeof(type), "message type 0x%02x, %u bytes", f->type, f->body_len);
 	session_log(LOG_WARN, s, "the server sent what the protocol does not allow; closing the connection to it", type);
 	s->link->close_when_free = true;
-	session_fatal(s, ERROR_SERVER_PROTOCOL, NULL, "unexpected message");
+	session_fatal(s, ERROR_SERVER_PROTOCOL, "unexpected message");
 }
 
 /* All that was sent so far is answered, or half of a deep pipeline is. */

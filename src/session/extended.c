@@ -39,7 +39,7 @@ static size_t pass_on(struct session *s, const struct frame *f, const uint8_t *w
 
 static size_t malformed(struct session *s, const char *what, size_t available)
 {
-	session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, what);
+	session_fatal(s, ERROR_PROTOCOL_VIOLATION, what);
 	return available;
 }
 

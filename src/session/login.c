@@ -280,7 +280,7 @@ static void exchange_step(struct session *s, enum auth_step step, struct buf *ou
 	else if (step == AUTH_FAILED)
 		login_failed(s);
 	else if (step == AUTH_MALFORMED)
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "malformed authentication message");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "malformed authentication message");
 }
 
 static void begin_exchange(struct session *s)
@@ -339,7 +339,9 @@ void login_find_secret(struct session *s)
 	const struct secret *known = userlist_get(l->config->userlist, l->user);
 	const struct config_auth *auth = &l->config->auth;
 
-	if (known) {
+	if (l->method == AUTH_TRUST && !known) {
+		have_secret(s); /* none is needed */
+	} else if (known) {
 		if (secret_copy(known, &l->secret) < 0)
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		else
@@ -365,7 +367,7 @@ size_t login_received(struct session *s, uint8_t *bytes, size_t len)
 	if (l->phase != LOGIN_EXCHANGE && l->phase != LOGIN_PASSWORD)
 		return 0; /* it is our turn */
 	if (r == FRAME_BAD || (r != FRAME_SHORT && (f.type != 'p' || f.body_len > PASSWORD_MESSAGE_MAX))) {
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "expected a password or SASL message");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "expected a password or SASL message");
 		return len;
 	}
 	if (r != FRAME_WHOLE)
@@ -563,7 +565,7 @@ void login_settings_done(struct session *s, const uint8_t *error, size_t len)
 		message_error(&out, "FATAL", sqlstate, message, *detail ? detail : NULL, *hint ? hint : NULL);
 		session_fatal_bytes(s, out.bytes, out.failed ? 0 : out.len, message);
 	} else {
-		session_fatal(s, ERROR_SERVER_PROTOCOL, NULL, "malformed error");
+		session_fatal(s, ERROR_SERVER_PROTOCOL, "malformed error");
 	}
 	buf_free(&out);
 }

@@ -85,7 +85,7 @@ size_t passthrough_password(struct session *s, const struct frame *f)
 	struct slice password = read_cstring(&r);
 
 	if (!reader_done(&r)) {
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "malformed password message");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "malformed password message");
 		return 0;
 	}
 	secret_wipe(&s->login->secret);

@@ -316,7 +316,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
 	if (complete && (f->body_len == 0 || f->body[f->body_len - 1] != 0)) {
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "a query without its end");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "a query without its end");
 		return available;
 	}
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
@@ -361,7 +361,7 @@ static size_t function_call(struct session *s, const struct frame *f, const uint
 static size_t sync(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	if (f->body_len != 0) {
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "malformed Sync");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "malformed Sync");
 		return available;
 	}
 	if (!s->link) {
@@ -422,7 +422,7 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 		session_close(s, "closed by the client");
 		return available;
 	default:
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "invalid frontend message type");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "invalid frontend message type");
 		return available;
 	}
 }
@@ -452,7 +452,7 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_SHORT:
 			goto out;
 		case FRAME_BAD:
-			session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "invalid message length");
+			session_fatal(s, ERROR_PROTOCOL_VIOLATION, "invalid message length");
 			return len;
 		case FRAME_HEAD:
 		case FRAME_WHOLE:

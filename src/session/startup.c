@@ -42,7 +42,7 @@ static void answer_ssl_request(struct session *s, size_t behind)
 	bool can = s->worker->settings.client_tls && !conn_is_tls(&s->conn);
 
 	if (behind) { /* bytes ahead of the handshake could be an attacker's: CVE-2021-23214 */
-		session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "received unencrypted data after SSL request");
+		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "received unencrypted data after SSL request");
 		return;
 	}
 	conn_send_ref(&s->conn, can ? "S" : "N", 1);
@@ -97,7 +97,7 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 	if (size == 0)
 		return 0;
 	if (size < 0) {
-		session_fatal(s, ERROR_INVALID_STARTUP, NULL,
+		session_fatal(s, ERROR_INVALID_STARTUP,
 		              size == -EMSGSIZE ? "its length cannot be" : "it is malformed inside");
 		return len;
 	}
@@ -107,7 +107,7 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 		return len;
 	case STARTUP_GSSENC:
 		if (len > (size_t)size)
-			session_fatal(s, ERROR_PROTOCOL_VIOLATION, NULL, "received unencrypted data after GSSAPI encryption request");
+			session_fatal(s, ERROR_PROTOCOL_VIOLATION, "received unencrypted data after GSSAPI encryption request");
 		else
 			conn_send_ref(&s->conn, "N", 1);
 		return len;

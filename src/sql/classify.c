@@ -192,9 +192,10 @@ static bool take_explain_options(struct parser *p)
 	return analyze;
 }
 
+/* VALUES isn't among them: an option could have that name, and a VALUES read as options has no ANALYZE in it. */
 static bool begins_query(uint16_t code)
 {
-	return code == KW_SELECT || code == KW_VALUES || code == KW_TABLE || code == KW_WITH || code == '(';
+	return code == KW_SELECT || code == KW_TABLE || code == KW_WITH || code == '(';
 }
 
 static void classify_head(struct parser *p);

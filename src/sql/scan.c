@@ -160,7 +160,7 @@ static void see_into(struct walk *w)
 	uint16_t before = w->before[0];
 
 	w->into_is_own = (before == KW_INSERT || before == KW_MERGE) && w->insert_begins;
-	if (!w->into_is_own && before != KW_AS && before != '.')
+	if (!w->into_is_own && before != KW_AS)
 		w->facts.into = true;
 }
 
@@ -221,7 +221,7 @@ static void see_keyword(struct walk *w, const struct token *t)
 
 	switch (t->code) {
 	case KW_SELECT:
-		f->has_select |= w->depth == 0 && w->before[0] != '.';
+		f->has_select |= w->depth == 0;
 		FALLTHROUGH;
 	case KW_VALUES:
 	case KW_TABLE:
@@ -272,27 +272,40 @@ static void see_keyword(struct walk *w, const struct token *t)
 	}
 }
 
+/*
+ * A token's code, or TOKEN_WORD for a keyword that is surely a name: behind a dot (a.into), and AS AS. Functions and
+ * schemas stay what they are: pg_catalog.nextval, database.pg_temp.
+ */
+static uint16_t code_in_place(const struct walk *w, uint16_t code)
+{
+	if (code <= TOKEN_KEYWORDS || functions[code] || code == KW_PG_TEMP)
+		return code;
+	return w->before[0] == '.' || (code == KW_AS && w->before[0] == KW_AS) ? TOKEN_WORD : code;
+}
+
 static void see_token(struct walk *w, const uint8_t *text, const struct token *t)
 {
+	uint16_t code = code_in_place(w, t->code);
+
 	if (unlikely(w->routine < ROUTINE_NO))
-		w->routine = routine_next(w->routine, t->code);
+		w->routine = routine_next(w->routine, code);
 	if (unlikely(w->change))
 		see_behind_change(w, t);
-	if (t->code > TOKEN_KEYWORDS)
+	if (code > TOKEN_KEYWORDS)
 		see_keyword(w, t);
-	else if (t->code == '(')
+	else if (code == '(')
 		see_open(w);
-	else if (t->code == ')')
+	else if (code == ')')
 		w->depth -= w->depth > 0;
-	else if (t->code == ';')
+	else if (code == ';')
 		w->routine = w->depth == 0 ? ROUTINE_START : w->routine; /* in a body: the next statement */
-	else if (t->code == TOKEN_QUOTED)
+	else if (code == TOKEN_QUOTED)
 		see_quoted(w, text + t->begin, t->end - t->begin);
-	else if (t->code == TOKEN_WORD && is_temp_schema(text + t->begin, t->end - t->begin))
+	else if (code == TOKEN_WORD && is_temp_schema(text + t->begin, t->end - t->begin))
 		w->facts.marks |= SCAN_PG_TEMP;
 	w->before[2] = w->before[1];
 	w->before[1] = w->before[0];
-	w->before[0] = t->code;
+	w->before[0] = code;
 }
 
 /* The next statement that isn't empty; false at the end of the text. */

@@ -20,7 +20,7 @@ enum statement_class {
 	STATEMENT_TRANSACTION, /* BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ... */
 	STATEMENT_SESSION,   /* SET, RESET, LISTEN, DISCARD, PREPARE, DEALLOCATE, DECLARE, LOAD ... */
 	STATEMENT_COPY,
-	STATEMENT_UTILITY,   /* VACUUM, CALL, DO, LOCK, NOTIFY, FETCH, MOVE, EXPLAIN ...; EXPLAIN ANALYZE x is what x is */
+	STATEMENT_UTILITY,   /* VACUUM, CALL, DO, LOCK, NOTIFY, FETCH, EXPLAIN ...; EXPLAIN ANALYZE x is what x is */
 	STATEMENT_UNKNOWN,
 };
 
@@ -35,7 +35,7 @@ enum statement_verb { /* what the session layer must act on; everything else is 
 	VERB_PREPARE_TRANSACTION,
 	VERB_SET,            /* SET [SESSION] name TO value: name, value text. SET TIME ZONE and its like have the
 	                      * parameter's name; SET SESSION CHARACTERISTICS has the name "session characteristics" */
-	VERB_SET_LOCAL,      /* SET LOCAL ..., SET TRANSACTION ..., SET CONSTRAINTS ...: nothing outlives the transaction */
+	VERB_SET_LOCAL,      /* SET LOCAL, SET TRANSACTION, SET CONSTRAINTS ...: nothing outlives the transaction */
 	VERB_RESET,          /* RESET name: name */
 	VERB_RESET_ALL,
 	VERB_DISCARD_ALL,
@@ -61,7 +61,7 @@ enum statement_verb { /* what the session layer must act on; everything else is 
 #define SCAN_ADVISORY_UNLOCK BIT(1)
 #define SCAN_SET_CONFIG BIT(2)            /* calls set_config( : may set a session parameter */
 #define SCAN_FOR_UPDATE BIT(3)            /* FOR UPDATE/SHARE/NO KEY UPDATE/KEY SHARE in a SELECT */
-#define SCAN_WRITING_CTE BIT(4)           /* in parentheses: WITH x AS (DELETE ...), COPY (DELETE ... RETURNING ...) TO */
+#define SCAN_WRITING_CTE BIT(4)           /* WITH x AS (DELETE ...), COPY (DELETE ...) TO; not WITH ... DELETE */
 #define SCAN_NEXTVAL BIT(5)               /* nextval( setval( */
 #define SCAN_ROLE_OR_AUTH BIT(6)          /* VERB_SET/RESET of role or session_authorization */
 #define SCAN_CHAIN BIT(7)                 /* COMMIT/ROLLBACK AND CHAIN */
@@ -73,14 +73,14 @@ struct statement {
 	uint32_t marks;
 	uint32_t begin, end;      /* offsets in the text: from the first token to behind the last (without ';') */
 	/*
-	 * As written in the text, quotes and all; empty when the verb has none. Where the text doesn't say it, a constant:
-	 * timezone, session_authorization, client_encoding, search_path, xmloption, transaction_isolation, session
-	 * characteristics.
+	 * As written in the text, quotes and all; empty when the verb has none. Where the text doesn't say it, a
+	 * constant: timezone, session_authorization, client_encoding, search_path, xmloption, transaction_isolation,
+	 * session characteristics.
 	 */
 	struct slice name;
 	/*
-	 * VERB_SET, VERB_SET_LOCAL: the text behind TO or =, trimmed; "DEFAULT" as written (a constant for SET NAMES and
-	 * SET TIME ZONE LOCAL). Empty for SET x FROM CURRENT. TIME ZONE INTERVAL '1' HOUR is no value behind TO:
+	 * VERB_SET, VERB_SET_LOCAL: the text behind TO or =, trimmed; "DEFAULT" as written (a constant for SET NAMES
+	 * and SET TIME ZONE LOCAL). Empty for SET x FROM CURRENT. TIME ZONE INTERVAL '1' HOUR is no value behind TO:
 	 * to run a SET again, send its text from begin to end.
 	 */
 	struct slice value;
@@ -91,7 +91,7 @@ struct scan {
 	struct statement *statements; /* the first SCAN_STATEMENTS_MAX of them, malloc'd when more than one */
 	struct statement first;   /* count 0 (then EMPTY) or 1: here (statements points to it: don't copy the scan) */
 	uint32_t marks;           /* of all */
-	bool truncated;           /* an unterminated string or comment, more statements than are listed, or text cut by max */
+	bool truncated;           /* unterminated string or comment, more statements than listed, or text cut by max */
 };
 
 #define SCAN_STATEMENTS_MAX 1024u

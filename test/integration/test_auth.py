@@ -212,7 +212,8 @@ def _comes_in(proxy, user, password):
         return False
 
 
-@pytest.mark.parametrize("password", ["x" * 1000, "p" * 4000, "🙂 emoji", "\u00aa\u2168", "back\\slash'quote\"", "\u00a0x"])
+@pytest.mark.parametrize("password", ["x" * 1000, "p" * 4000, "🙂 emoji", "\u00aa\u2168", "back\\slash'quote\"",
+                                      "\u00a0x"])
 def test_unusual_passwords(make_proxy, closing, password):
     """Long tokens, and what SASLprep maps: both sides must do the same (psycopg's libpq is the other side)."""
     proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": password}}})

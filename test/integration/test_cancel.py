@@ -5,7 +5,8 @@ import threading
 
 import pytest
 from harness import ServerError, Wire, wait_until, wire
-from harness.wire import bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run, sync
+from harness.wire import (bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run,
+                          sync)
 
 
 def sleep_text(mark, seconds=60):
@@ -13,7 +14,7 @@ def sleep_text(mark, seconds=60):
 
 
 def wait_running(postgres, mark):
-    wait_until(lambda: postgres.backends("state = 'active' AND query LIKE %s AND wait_event = 'PgSleep'", [f"%{mark}%"]))
+    wait_until(lambda: postgres.backends("wait_event = 'PgSleep' AND query LIKE %s", [f"%{mark}%"]))
 
 
 def test_cancel_of_a_running_query(target, name):

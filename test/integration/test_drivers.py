@@ -207,8 +207,8 @@ DROP TABLE {name};
 @pytest.fixture(scope="module")
 def bench(postgres):
     postgres.sql("CREATE DATABASE bench OWNER app")
-    subprocess.run([os.path.join(BIN, "pgbench"), "-h", postgres.host, "-p", str(postgres.port), "-U", "app", "-i", "-q",
-                    "-s", "1", "bench"], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    subprocess.run([os.path.join(BIN, "pgbench"), "-h", postgres.host, "-p", str(postgres.port), "-U", "app", "-i",
+                    "-q", "-s", "1", "bench"], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return "bench"
 
 
@@ -264,8 +264,8 @@ def test_logical_replication(target, table, name):
     arguments = ["-d", "app", "-S", name, "-P", "test_decoding"]
     program(target, "pg_recvlogical", *arguments, "--create-slot", user="postgres")
     try:
-        target.postgres.sql(f"INSERT INTO {table} VALUES (500, 'decoded')", database="app")
-        end = target.postgres.value("SELECT pg_current_wal_lsn()")
+        target.postgres.sql(f"SET synchronous_commit = on; INSERT INTO {table} VALUES (500, 'decoded')", database="app")
+        end = target.postgres.value("SELECT pg_current_wal_flush_lsn()")
         said = program(target, "pg_recvlogical", *arguments, "--start", "-f", "-", "--no-loop", "-E", end,
                        user="postgres")
         assert "decoded" in said

@@ -9,8 +9,8 @@ import struct
 import pytest
 from harness import FakeServer, Proxy, Relay, ServerError, Wire, wait_until, wire
 from harness.postgres import Postgres
-from harness.wire import (Closed, Deadline, bind, copy_data, copy_done, describe, errors, execute, flush, message, parse,
-                          query, rows, run, sync)
+from harness.wire import (Closed, Deadline, bind, copy_data, copy_done, describe, errors, execute, flush, message,
+                          parse, query, rows, run, sync)
 
 APP = {"user": "app", "database": "app"}
 
@@ -204,12 +204,21 @@ def test_half_closed_in_a_transaction(target, table):
 
 @pytest.mark.parametrize("how", ["abort", "close"])
 def test_client_dies_while_its_query_runs(target, name, how):
-    """The server's work is ended too: PostgreSQL alone would go on to the end, a proxy must not keep the link busy."""
     client = target.wire()
     client.send(query(f"SELECT pg_sleep(2) /* {name} */"))
     wait_until(lambda: target.postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
     client.abort() if how == "abort" else client.socket.close()
     still_serves(target)
+    wait_until(lambda: not target.postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"]))
+
+
+@pytest.mark.proxy_only
+def test_query_of_a_dead_client_is_ended(target, name):
+    """A link that goes on with what nobody waits for is one link less."""
+    client = target.wire()
+    client.send(query(f"SELECT pg_sleep(60) /* {name} */"))
+    wait_until(lambda: target.postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    client.abort()
     wait_until(lambda: not target.postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"]))
 
 

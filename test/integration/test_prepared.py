@@ -268,8 +268,8 @@ def test_parse_in_a_failed_transaction(target):
         prepare(each, "before", "SELECT 'before'")
         each.query("BEGIN")
         each.query("SELECT 1/0")
-    for parts in ([parse("in", "SELECT 1")], [bind("", "before"), execute()], [bind("", "in")], [parse("c", "ROLLBACK")],
-                  [bind("", "c"), execute()], [bind("", "before"), execute()], [bind("", "in")]):
+    for parts in ([parse("in", "SELECT 1")], [bind("", "before"), execute()], [bind("", "in")],
+                  [parse("c", "ROLLBACK")], [bind("", "c"), execute()], [bind("", "before"), execute()], [bind("", "in")]):
         assert summary(client.batch(*parts)) == summary(direct.batch(*parts))
 
 

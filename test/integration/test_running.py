@@ -379,8 +379,8 @@ def test_admin_beyond_loopback_needs_a_token(make_proxy):
 
 def test_admin_survives_garbage(make_proxy):
     proxy = make_proxy()
-    for data in (b"\0" * 100, b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-                 os.urandom(2000), b"GET /metrics HTTP/1.0\r\n\r\n"):
+    for data in (b"\0" * 100, b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n",
+                 b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", os.urandom(2000), b"GET /metrics HTTP/1.0\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", proxy.admin_port), 10) as s:
             s.sendall(data)
             s.shutdown(socket.SHUT_WR)

@@ -1,6 +1,7 @@
 """
 What outlives a transaction on a server connection: temporary tables, session advisory locks, LISTEN, WITH HOLD cursors,
-SQL PREPARE. In session mode it simply works. Where links are shared it pins the link (default), is refused, or is logged.
+SQL PREPARE. In session mode it simply works. Where links are shared it pins the link (default), is refused, or is
+logged.
 """
 
 import pytest

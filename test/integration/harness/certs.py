@@ -5,7 +5,8 @@ import subprocess
 
 
 def _openssl(*arguments, **kwargs):
-    done = subprocess.run(["openssl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    done = subprocess.run(["openssl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          **kwargs)
     if done.returncode:
         raise RuntimeError(f"openssl {arguments[0]}: {done.stdout}")
     return done.stdout

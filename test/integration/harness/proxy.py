@@ -355,7 +355,8 @@ class Proxy:
         return "127.0.0.1", self.port
 
     def dsn(self, user="app", database="app", **more):
-        pairs = {"host": "127.0.0.1", "port": self.port, "user": user, "dbname": database, "connect_timeout": 20, **more}
+        pairs = {"host": "127.0.0.1", "port": self.port, "user": user, "dbname": database, "connect_timeout": 20,
+                 **more}
         return psycopg.conninfo.make_conninfo(**pairs)
 
     def connect(self, user="app", database="app", autocommit=True, **more):

@@ -1,0 +1,45 @@
+/*
+ * The admin API: a small HTTP server for health checks, Prometheus and people. It runs in threads of its own; what it
+ * shows of a worker it reads from counters or asks for by message, so a slow HTTP client never delays a query.
+ *
+ * Access: with an admin_token everything but the health checks and "/" asks for it. Where other machines can reach the
+ * API, there is no token and admin_allow_insecure is false, only those answer.
+ *
+ * Order at the end: admin_stop() before the loops of the workers are freed. What a late worker still owes the admin API
+ * then owns itself.
+ */
+#ifndef ADMIN_ADMIN_H
+#define ADMIN_ADMIN_H
+
+#include "cluster/node.h"
+#include "config/config.h"
+#include "pool/pool.h"
+#include "session/worker.h"
+
+struct admin;
+
+struct admin_context {
+	struct pools *pools;
+	struct node_list *nodes;
+	struct sessions_shared *sessions; /* workers are all there, and stay */
+	const struct config *config;      /* at the start; admin_reload() replaces it */
+	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */
+	uint64_t started_wall;            /* of the process; wall clock, microseconds */
+	/* POST /reload: has the file read again. Called on an admin thread, without locks. 0 or -errno. NULL: not
+	 * offered */
+	int (*reload)(void *server);
+	void *server;
+};
+
+/* Takes the listening socket over. 0, or -errno: then the socket is still the caller's. */
+int admin_start(const struct admin_context *context, int listen_fd, struct admin **ret_admin) MUST_USE;
+/* From the control thread; the old config may be freed afterwards. */
+void admin_reload(struct admin *admin, const struct config *config);
+/* From now on the readiness check fails. */
+void admin_set_draining(struct admin *admin);
+/* Accepts no more, but leaves the socket open and served requests alone: for a hand-over to the next process. */
+void admin_quiesce(struct admin *admin);
+/* Ends requests under way, frees all, closes the socket. NULL is fine. */
+void admin_stop(struct admin *admin);
+
+#endif

@@ -1,0 +1,142 @@
+/*
+ * What the files of admin/ share. Who does what:
+ *   admin.c      the HTTP server, who may, and which handler
+ *   routes.c     the table of endpoints
+ *   answer.c     what a handler answers
+ *   round.c      asking all workers something
+ *   text.c       pure helpers
+ *   endpoints_*  the handlers
+ */
+#ifndef ADMIN_ADMIN_PRIV_H
+#define ADMIN_ADMIN_PRIV_H
+
+#include "admin/admin.h"
+#include "admin/text.h"
+#include "base/arena.h"
+
+#include <jansson.h>
+#include <microhttpd.h>
+
+struct admin {
+	struct admin_context context; /* config: under the lock */
+	struct MHD_Daemon *daemon;
+	int listen_fd;   /* ours; the daemon has a duplicate */
+	int quiesced_fd; /* that duplicate, once the daemon no longer uses it; -1 */
+	_Atomic bool draining;
+	pthread_mutex_t lock; /* of context.config and ping. Short: no waiting, no callback */
+	struct round *ping;   /* the last one, see endpoint_live(); NULL: none yet */
+};
+
+/* ---- a request and its answer ---- */
+struct request {
+	struct admin *admin;
+	struct MHD_Connection *connection;
+	const char *method, *path;
+	char argument[256]; /* what stands in the place of {name}; "" */
+};
+
+struct answer {
+	unsigned status;
+	const char *type; /* Content-Type */
+	char *body;       /* malloc'd; NULL: out of memory */
+	size_t len;
+	char allow[64]; /* "": none */
+};
+
+const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
+const char *request_parameter(const struct request *request, const char *name); /* of the query string; likewise */
+bool request_accepts_json(const struct request *request);
+/* One log line about something that an operator did over HTTP. */
+void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
+
+void answer_json(struct answer *answer, unsigned status, json_t *json); /* takes the reference */
+void answer_error(struct answer *answer, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Takes the bytes over. */
+void answer_text(struct answer *answer, const char *type, struct buf *text);
+/* A JSON string of any bytes; NULL becomes null. */
+json_t *json_text(const char *s);
+json_t *json_text_or_null(const char *s); /* "" becomes null, too */
+static inline void json_put(json_t *object, const char *key, json_t *value)
+{
+	(void)json_object_set_new(object, key, value);
+}
+
+/* ---- routes.c ---- */
+struct route {
+	const char *method; /* NULL: all */
+	const char *path, *help;
+	void (*handler)(struct request *request, struct answer *answer); /* NULL: not in this build */
+	bool is_open;
+};
+
+extern const struct route routes[];
+extern const size_t route_count;
+
+/* NULL: none; then allow says which methods the path has ("": there is no such path). */
+const struct route *route_find(const char *method, const char *path, struct slice *ret_argument, char *allow,
+			       size_t allow_size);
+
+#define ENDPOINT(method, path, access, name, help) void endpoint_##name(struct request *request, struct answer *answer);
+#include "admin/endpoints.def"
+
+/* ---- round.c ---- */
+/*
+ * Something asked of all workers at once. A part each; a worker fills its own on its thread. Whoever asks waits for at
+ * most ROUND_WAIT and then looks at the parts that are there; a late worker does its part when it comes to it, and the
+ * last one that holds the round frees it.
+ */
+#define ROUND_WAIT_MS 2000
+
+struct round_part {
+	struct loop_message message;
+	struct round *round;
+	bool is_done; /* under the round's lock */
+	/* the worker's answer */
+	struct arena arena; /* of rows */
+	struct session_row *rows;
+	uint32_t row_count;
+	bool found;
+};
+
+struct session_row {
+	struct session_row *next;
+	struct session_view view;
+};
+
+typedef void round_work(struct worker *worker, struct round_part *part, uint64_t argument);
+
+/* NULL: out of memory. A reference for the caller. work NULL: only to see that they answer. */
+struct round *round_begin(struct sessions_shared *sessions, round_work *work, uint64_t argument);
+struct round *round_ref(struct round *round);
+void round_unref(struct round *round); /* NULL is fine */
+/* Until all are done, or ROUND_WAIT_MS after its begin. True: all are done. */
+bool round_wait(struct round *round);
+uint32_t round_late(struct round *round); /* workers that have not answered */
+uint64_t round_age_ms(const struct round *round);
+uint32_t round_count(const struct round *round);
+const struct round_part *round_part(struct round *round, uint32_t index); /* NULL: not done yet */
+
+/* ---- what endpoints show in more than one place ---- */
+struct pool_row {
+	struct pool_row *next;
+	struct pool_view view;
+};
+
+/* Copies, since clients that log in would have to wait for the registry's lock. */
+struct pool_rows {
+	struct arena arena;
+	struct pool_row *first, **end;
+	bool failed; /* out of memory */
+};
+
+bool pool_rows_collect(struct pool_rows *rows, struct pools *pools) MUST_USE;
+void pool_rows_free(struct pool_rows *rows);
+
+/* Logins fail, and have not succeeded since. */
+bool node_is_down(const struct node *node, uint64_t now_wall);
+/* Enabled nodes that are not known to be down. */
+uint32_t nodes_healthy(const struct node_list *nodes);
+/* May clients be sent here? message: why (not). */
+bool admin_is_ready(struct admin *admin, const char **ret_message);
+
+#endif

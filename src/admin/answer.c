@@ -1,0 +1,116 @@
+/* What handlers ask of a request, and how they answer. */
+#include "admin/admin_priv.h"
+
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *request_header(const struct request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+const char *request_parameter(const struct request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool request_accepts_json(const struct request *request)
+{
+	const char *accept = request_header(request, MHD_HTTP_HEADER_ACCEPT);
+
+	return accept && strcasestr(accept, "application/json");
+}
+
+static void client_text(const struct request *request, char *text, size_t size)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	const struct sockaddr *address = info ? info->client_addr : NULL;
+	char host[INET6_ADDRSTRLEN] = "";
+
+	if (address && address->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(text, size, "%s:%u", host, ntohs(in->sin_port));
+	} else if (address && address->sa_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(text, size, "[%s]:%u", host, ntohs(in6->sin6_port));
+	} else {
+		snprintf(text, size, "unix");
+	}
+}
+
+void request_log(const struct request *request, const char *message, const char *key, uint64_t value)
+{
+	char client[80];
+
+	client_text(request, client, sizeof(client));
+	if (key)
+		log_info(message, kv_uint(key, value), kv_str("admin_client", client));
+	else
+		log_info(message, kv_str("admin_client", client));
+}
+
+void answer_json(struct answer *answer, unsigned status, json_t *json)
+{
+	answer->status = status;
+	answer->type = "application/json";
+	free(answer->body);
+	answer->body = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	answer->len = answer->body ? strlen(answer->body) : 0;
+	json_decref(json);
+}
+
+void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+{
+	char text[512];
+	json_t *json = json_object();
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	json_put(json, "error", json_text(text));
+	answer_json(answer, status, json);
+}
+
+void answer_text(struct answer *answer, const char *type, struct buf *text)
+{
+	answer->status = MHD_HTTP_OK;
+	answer->type = type;
+	free(answer->body);
+	answer->body = text->failed ? NULL : (char *)text->bytes;
+	answer->len = text->len;
+	if (text->failed)
+		free(text->bytes);
+	buf_init(text, text->max);
+}
+
+json_t *json_text(const char *s)
+{
+	json_t *json;
+	struct buf valid;
+
+	if (!s)
+		return json_null();
+	json = json_string(s);
+	if (json)
+		return json;
+	buf_init(&valid, strlen(s) * 3);
+	buf_add_utf8(&valid, s);
+	json = json_string(buf_cstr(&valid));
+	buf_free(&valid);
+	return json;
+}
+
+json_t *json_text_or_null(const char *s)
+{
+	return json_text(s && *s ? s : NULL);
+}

@@ -1,0 +1,271 @@
+/*
+ * Metrics: counters summed over the workers, gauges of pools and nodes, the loops' counters, the process.
+ * Each row of the tables below is a family of metrics.
+ */
+#include "admin/admin_priv.h"
+
+#include "base/log.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define TEXT_MAX  (256u << 20)
+#define TEXT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+static void add_name(struct buf *b, const char *name, const char *kind, const char *help)
+{
+	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
+}
+
+/* Whole numbers up to 2^53 come out whole. */
+static void add_value(struct buf *b, double value)
+{
+	buf_printf(b, " %.15g\n", value);
+}
+
+static void add_single(struct buf *b, const char *name, const char *kind, const char *help, double value)
+{
+	add_name(b, name, kind, help);
+	buf_add_str(b, name);
+	add_value(b, value);
+}
+
+/* ---- pools ---- */
+
+#define POOL_METRICS(X) \
+	X("links_active", "gauge", "Server connections that clients use now.", v->active) \
+	X("links_idle", "gauge", "Server connections that nobody uses now.", v->idle) \
+	X("links_opening", "gauge", "Server connections that are being opened.", v->connecting) \
+	X("links_pinned", "gauge", "Server connections that are pinned to a client.", v->pinned) \
+	X("links_waiting", "gauge", "Clients that wait for a server connection.", v->waiting) \
+	X("links_max", "gauge", "Server connections that the pool may have.", v->max) \
+	X("links_opened_total", "counter", "Server connections begun.", v->opened) \
+	X("links_closed_total", "counter", "Server connections ended.", v->closed) \
+	X("oldest_wait_seconds", "gauge", "How long the first in line has waited.", (double)v->oldest_wait_us / 1e6)
+
+static void add_pool_labels(struct buf *b, const struct pool_view *v)
+{
+	buf_add_str(b, "{database=\"");
+	buf_add_label(b, v->database);
+	buf_add_str(b, "\",user=\"");
+	buf_add_label(b, v->user);
+	buf_add_str(b, "\",node=\"");
+	buf_add_label(b, v->node);
+	buf_add_str(b, "\"}");
+}
+
+static bool add_pools(struct buf *b, struct admin *admin)
+{
+	struct pool_rows rows;
+
+	if (!pool_rows_collect(&rows, admin->context.pools))
+		return false;
+#define X(metric, kind, help, value) \
+	add_name(b, "heliosdb_proxy_pool_" metric, kind, help); \
+	for (const struct pool_row *row = rows.first; row; row = row->next) { \
+		const struct pool_view *v = &row->view; \
+\
+		buf_add_str(b, "heliosdb_proxy_pool_" metric); \
+		add_pool_labels(b, v); \
+		add_value(b, (double)(value)); \
+	}
+	POOL_METRICS(X)
+#undef X
+	pool_rows_free(&rows);
+	return true;
+}
+
+/* ---- nodes ---- */
+
+#define NODE_METRICS(X) \
+	X("up", "gauge", "1 unless logins to the node fail.", !node_is_down(node, now)) \
+	X("enabled", "gauge", "1 when the node may be used.", atomic_load(&node->enabled)) \
+	X("links", "gauge", "Server connections open or being opened.", atomic_load(&node->links)) \
+	X("failures_total", "counter", "Connects and logins that failed.", atomic_load(&node->failures))
+
+static void add_nodes(struct buf *b, const struct node_list *nodes)
+{
+	static const char *const roles[] = {
+		[NODE_PRIMARY] = "primary", [NODE_STANDBY] = "standby", [NODE_REPLICA] = "replica"};
+	uint64_t now = clock_wall();
+
+#define X(metric, kind, help, value) \
+	add_name(b, "heliosdb_proxy_node_" metric, kind, help); \
+	for (uint32_t i = 0; i < node_list_count(nodes); i++) { \
+		const struct node *node = node_list_at(nodes, i); \
+\
+		buf_add_str(b, "heliosdb_proxy_node_" metric "{node=\""); \
+		buf_add_label(b, node->name); \
+		buf_printf(b, "\",role=\"%s\"}", roles[node->role]); \
+		add_value(b, (double)(value)); \
+	}
+	NODE_METRICS(X)
+#undef X
+}
+
+/* ---- workers ---- */
+
+#define LOOP_METRICS(X) \
+	X(turns, "Turns of the worker's loop.") \
+	X(waits, "Times that the loop asked the kernel what is ready.") \
+	X(receives, "System calls that received.") \
+	X(sends, "System calls that sent.") \
+	X(accepts, "Connections accepted.") \
+	X(messages, "Messages from other threads.") \
+	X(bytes_in, "Bytes received from clients and servers.") \
+	X(bytes_out, "Bytes sent to clients and servers.")
+
+static void add_loops(struct buf *b, const struct sessions_shared *sessions)
+{
+#define X(name, help) \
+	add_name(b, "heliosdb_proxy_loop_" #name "_total", "counter", help); \
+	for (uint32_t i = 0; i < sessions->worker_count; i++) { \
+		const struct loop_counters *c = loop_counters(sessions->workers[i]->pool_thread.loop); \
+\
+		buf_printf(b, "heliosdb_proxy_loop_" #name "_total{worker=\"%u\"} %" PRIu64 "\n", i, \
+			   __atomic_load_n(&c->name, __ATOMIC_RELAXED)); \
+	}
+	LOOP_METRICS(X)
+#undef X
+	add_name(b, "heliosdb_proxy_worker_sessions", "gauge", "Client sessions of the worker.");
+	for (uint32_t i = 0; i < sessions->worker_count; i++)
+		buf_printf(b, "heliosdb_proxy_worker_sessions{worker=\"%u\"} %u\n", i,
+			   atomic_load(&sessions->workers[i]->session_count_seen));
+}
+
+static void sum_counters(const struct sessions_shared *sessions, struct counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (uint32_t i = 0; i < sessions->worker_count; i++)
+		counters_add(sum, &sessions->workers[i]->pool_thread.counters);
+}
+
+/* ---- the process; names are those of Prometheus' own clients ---- */
+
+static double open_fds(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	double count = -3; /* ".", "..", and the folder itself */
+
+	if (!folder)
+		return 0;
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count;
+}
+
+static double resident_bytes(void)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	unsigned long size, resident = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lu %lu", &size, &resident) != 2)
+		resident = 0;
+	fclose(file);
+	return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage usage = {0};
+
+	(void)getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void add_process(struct buf *b, struct admin *admin)
+{
+	struct rlimit limit = {0};
+	const char *unused;
+
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	add_name(b, "heliosdb_proxy_build_info", "gauge", "Always 1; the label says what runs.");
+	buf_add_str(b, "heliosdb_proxy_build_info{version=\"" HELIOS_VERSION "\"} 1\n");
+	add_single(b, "heliosdb_proxy_ready", "gauge", "1 when the readiness check succeeds.",
+		   admin_is_ready(admin, &unused));
+	add_single(b, "heliosdb_proxy_log_lines_dropped_total", "counter", "Log lines lost: nothing took them in time.",
+		   (double)log_dropped());
+	add_name(b, "process_start_time_seconds", "gauge", "Start of the process, in seconds since 1970.");
+	buf_printf(b, "process_start_time_seconds %.3f\n", (double)admin->context.started_wall / 1e6);
+	add_single(b, "process_cpu_seconds_total", "counter", "User and system CPU time.", cpu_seconds());
+	add_single(b, "process_resident_memory_bytes", "gauge", "Memory in use.", resident_bytes());
+	add_single(b, "process_open_fds", "gauge", "Open file descriptors.", open_fds());
+	add_single(b, "process_max_fds", "gauge", "File descriptors that may be open.", (double)limit.rlim_cur);
+}
+
+/* ---- endpoints ---- */
+
+/* False: out of memory. */
+static bool metrics_text(struct admin *admin, struct buf *b)
+{
+	struct counters sum;
+
+	sum_counters(admin->context.sessions, &sum);
+	counters_expose(&sum, b);
+	if (!add_pools(b, admin))
+		return false;
+	add_nodes(b, admin->context.nodes);
+	add_loops(b, admin->context.sessions);
+	add_process(b, admin);
+	return !b->failed;
+}
+
+void endpoint_metrics_json(struct request *request, struct answer *answer)
+{
+	struct counters sum;
+	json_t *json = json_object();
+
+	sum_counters(request->admin->context.sessions, &sum);
+#define PUT(name, counter) json_put(json, name, json_integer((json_int_t)atomic_load(&sum.counter)))
+	PUT("connections_accepted", connections_total);
+	PUT("connections_closed", connections_closed);
+	PUT("connections_active", clients);
+	PUT("queries_processed", queries_total);
+	PUT("bytes_received", bytes_received_total);
+	PUT("bytes_sent", bytes_sent_total);
+	PUT("failovers", failovers_total);
+#undef PUT
+	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+static void answer_metrics_text(struct request *request, struct answer *answer)
+{
+	struct buf text = BUF_INIT(TEXT_MAX);
+
+	if (metrics_text(request->admin, &text))
+		answer_text(answer, TEXT_TYPE, &text);
+	buf_free(&text);
+}
+
+void endpoint_metrics(struct request *request, struct answer *answer)
+{
+	if (request_accepts_json(request))
+		endpoint_metrics_json(request, answer);
+	else
+		answer_metrics_text(request, answer);
+}
+
+/* The reference wraps the text in JSON: for its clients, when they say so. */
+void endpoint_metrics_prometheus(struct request *request, struct answer *answer)
+{
+	struct buf text = BUF_INIT(TEXT_MAX);
+	json_t *json;
+
+	if (!request_accepts_json(request)) {
+		answer_metrics_text(request, answer);
+		return;
+	}
+	if (metrics_text(request->admin, &text)) {
+		json = json_object();
+		json_put(json, "text", json_text(buf_cstr(&text)));
+		answer_json(answer, MHD_HTTP_OK, json);
+	}
+	buf_free(&text);
+}

@@ -1,0 +1,231 @@
+/* What is asked of workers by message: sessions, closing one, the clock; and the reload. */
+#include "admin/admin_priv.h"
+
+#include "base/log.h"
+
+#define SESSIONS_DEFAULT 1000u
+#define SESSIONS_MAX     100000u
+#define ADVANCE_MAX_MS   (366ull * 86400 * 1000)
+
+/* ---- GET /sessions ---- */
+
+struct collector {
+	struct round_part *part;
+	struct session_row **end;
+	uint64_t limit;
+};
+
+static const char *copy(struct arena *arena, const char *s)
+{
+	return arena_strdup(arena, s ? s : "");
+}
+
+/* On the worker's thread. */
+static void copy_session(const struct session_view *view, void *to)
+{
+	struct collector *c = to;
+	struct arena *arena = &c->part->arena;
+	struct session_row *row;
+
+	if (c->part->row_count >= c->limit)
+		return;
+	row = arena_alloc(arena, sizeof(*row));
+	if (!row)
+		return;
+	*row = (struct session_row){.view = *view};
+	row->view.database = copy(arena, view->database);
+	row->view.user = copy(arena, view->user);
+	row->view.application = copy(arena, view->application);
+	row->view.state = copy(arena, view->state);
+	row->view.address = copy(arena, view->address);
+	row->view.tls = copy(arena, view->tls);
+	*c->end = row;
+	c->end = &row->next;
+	c->part->row_count++;
+}
+
+static void collect_sessions(struct worker *worker, struct round_part *part, uint64_t limit)
+{
+	struct collector c = {.part = part, .end = &part->rows, .limit = limit};
+
+	worker_each_session(worker, copy_session, &c);
+}
+
+static json_t *session_json(const struct session_view *v)
+{
+	json_t *json = json_object();
+
+	json_put(json, "pid", json_integer(v->pid));
+	json_put(json, "worker", json_integer(v->worker));
+	json_put(json, "database", json_text(v->database));
+	json_put(json, "user", json_text(v->user));
+	json_put(json, "application", json_text(v->application));
+	json_put(json, "address", json_text(v->address));
+	json_put(json, "tls", json_text_or_null(v->tls));
+	json_put(json, "state", json_text(v->state));
+	json_put(json, "state_ms", json_integer((json_int_t)(v->state_us / 1000)));
+	json_put(json, "connected_ms", json_integer((json_int_t)(v->connected_us / 1000)));
+	json_put(json, "link", v->link ? json_integer((json_int_t)v->link) : json_null());
+	json_put(json, "pinned", json_boolean(v->pinned));
+	return json;
+}
+
+static void add_sessions(json_t *list, const struct round_part *part, uint64_t limit)
+{
+	for (const struct session_row *row = part->rows; row && json_array_size(list) < limit; row = row->next)
+		(void)json_array_append_new(list, session_json(&row->view));
+}
+
+static uint64_t count_sessions(const struct sessions_shared *sessions)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < sessions->worker_count; i++)
+		count += atomic_load(&sessions->workers[i]->session_count_seen);
+	return count;
+}
+
+void endpoint_sessions(struct request *request, struct answer *answer)
+{
+	struct sessions_shared *sessions = request->admin->context.sessions;
+	const char *wanted = request_parameter(request, "limit");
+	uint64_t limit = SESSIONS_DEFAULT;
+	uint32_t late = 0;
+	json_t *json, *list;
+	struct round *round;
+
+	if (wanted && !parse_number(wanted, SESSIONS_MAX, &limit)) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST, "limit must be a number from 0 to %u", SESSIONS_MAX);
+		return;
+	}
+	round = round_begin(sessions, collect_sessions, limit);
+	if (!round)
+		return;
+	(void)round_wait(round);
+	json = json_object();
+	list = json_array();
+	for (uint32_t i = 0; i < round_count(round); i++) {
+		const struct round_part *part = round_part(round, i);
+
+		if (part)
+			add_sessions(list, part, limit);
+		else
+			late++;
+	}
+	json_put(json, "active_sessions", json_integer((json_int_t)count_sessions(sessions)));
+	json_put(json, "workers_late", json_integer(late)); /* whose sessions are not shown */
+	json_put(json, "sessions", list);
+	round_unref(round);
+	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+/* ---- DELETE /sessions/{pid} ---- */
+
+static void close_session(struct worker *worker, struct round_part *part, uint64_t pid)
+{
+	part->found = worker_kill_session(worker, (uint32_t)pid);
+}
+
+void endpoint_session_close(struct request *request, struct answer *answer)
+{
+	struct round *round;
+	bool found = false;
+	uint64_t pid;
+	json_t *json;
+
+	if (!parse_number(request->argument, UINT32_MAX, &pid)) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST, "a session is named by its pid, a number");
+		return;
+	}
+	round = round_begin(request->admin->context.sessions, close_session, pid);
+	if (!round)
+		return;
+	(void)round_wait(round);
+	for (uint32_t i = 0; i < round_count(round); i++) {
+		const struct round_part *part = round_part(round, i);
+
+		found |= part && part->found;
+	}
+	if (found) {
+		request_log(request, "session closed over the admin API", "pid", pid);
+		json = json_object();
+		json_put(json, "status", json_text("closed"));
+		json_put(json, "pid", json_integer((json_int_t)pid));
+		answer_json(answer, MHD_HTTP_OK, json);
+	} else if (round_late(round) > 0) {
+		answer_error(answer, MHD_HTTP_SERVICE_UNAVAILABLE,
+			     "not found so far; %u workers are late, and close it should they have it",
+			     round_late(round));
+	} else {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "Session not found");
+	}
+	round_unref(round);
+}
+
+/* ---- POST /reload ---- */
+
+void endpoint_reload(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+	json_t *json;
+	int r;
+
+	if (!c->reload) {
+		answer_error(answer, MHD_HTTP_NOT_IMPLEMENTED, "reloading is not available");
+		return;
+	}
+	request_log(request, "reload asked for over the admin API", NULL, 0);
+	r = c->reload(c->server);
+	if (r < 0) {
+		answer_error(answer, MHD_HTTP_CONFLICT,
+			     "not reloaded, the old configuration stays: %s; the log says more", strerror(-r));
+		return;
+	}
+	json = json_object();
+	json_put(json, "status", json_text("ok"));
+	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+/* ---- POST /debug/clock ---- */
+
+/*
+ * All timers that are due by the new clock have run when this returns: the first message may run in a turn that began
+ * before the clock moved; the second runs in a turn that saw it, before that turn's timers; the third after them.
+ */
+#define CLOCK_ROUNDS 3
+
+static bool settle_workers(struct sessions_shared *sessions)
+{
+	bool settled = true;
+
+	for (int i = 0; i < CLOCK_ROUNDS && settled; i++) {
+		struct round *round = round_begin(sessions, /* work= */ NULL, 0);
+
+		settled = round && round_wait(round);
+		round_unref(round);
+	}
+	return settled;
+}
+
+void endpoint_clock(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+	const char *text = request_parameter(request, "advance_ms");
+	uint64_t by_ms;
+	json_t *json;
+
+	if (!c->test_clock) {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "Not found");
+		return;
+	}
+	if (!text || !parse_number(text, ADVANCE_MAX_MS, &by_ms)) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST,
+			     "advance_ms must be a number of milliseconds, at most a year");
+		return;
+	}
+	clock_advance(by_ms * USEC_PER_MSEC);
+	json = json_object();
+	json_put(json, "advanced_ms", json_integer((json_int_t)by_ms));
+	json_put(json, "settled", json_boolean(settle_workers(c->sessions)));
+	answer_json(answer, MHD_HTTP_OK, json);
+}

@@ -1,0 +1,42 @@
+/* The table of endpoints. See endpoints.def. */
+#include "admin/admin_priv.h"
+
+#include <stdio.h>
+
+#define OPEN  true
+#define TOKEN false
+
+const struct route routes[] = {
+#define ENDPOINT(method, path, access, name, help) {method, path, help, endpoint_##name, access},
+#define UNAVAILABLE(path, capability)              {NULL, path, capability, NULL, false},
+#include "admin/endpoints.def"
+};
+const size_t route_count = ARRAY_SIZE(routes);
+
+static void allow_method(char *allow, size_t size, const char *method)
+{
+	size_t len = strlen(allow);
+
+	snprintf(allow + len, size - len, "%s%s%s", len ? ", " : "", method,
+		 strcmp(method, "GET") == 0 ? ", HEAD" : "");
+}
+
+const struct route *route_find(const char *method, const char *path, struct slice *ret_argument, char *allow,
+			       size_t allow_size)
+{
+	const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
+
+	allow[0] = 0;
+	for (size_t i = 0; i < route_count; i++) {
+		const struct route *r = &routes[i];
+
+		if (!path_match(r->path, path, ret_argument))
+			continue;
+		/* A path of ours with the wrong method is not one of those that a later, wider pattern lacks. */
+		if (!r->method ? !allow[0] : strcmp(r->method, wanted) == 0)
+			return r;
+		if (r->method)
+			allow_method(allow, allow_size, r->method);
+	}
+	return NULL;
+}

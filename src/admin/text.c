@@ -1,0 +1,168 @@
+/* See text.h. */
+#include "admin/text.h"
+
+#include <stdio.h>
+#include <strings.h>
+#include <time.h>
+
+/* ---- paths ---- */
+
+/* Behind the '}' of a placeholder. */
+static const char *placeholder_end(const char *pattern, bool *ret_takes_rest)
+{
+	const char *close = strchr(pattern, '}');
+
+	assert(close);
+	*ret_takes_rest = close - pattern > 3 && memcmp(close - 3, "...", 3) == 0;
+	return close + 1;
+}
+
+bool path_match(const char *pattern, const char *path, struct slice *ret_argument)
+{
+	struct slice argument = {0};
+
+	while (*pattern) {
+		bool takes_rest;
+		size_t len;
+
+		if (*pattern != '{') {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		pattern = placeholder_end(pattern, &takes_rest);
+		len = takes_rest ? strlen(path) : strcspn(path, "/");
+		if (len == 0)
+			return false;
+		argument = slice_make(path, len);
+		path += len;
+	}
+	if (*path)
+		return false;
+	*ret_argument = argument;
+	return true;
+}
+
+/* ---- requests ---- */
+
+bool bearer_equals(const char *authorization, const char *token)
+{
+	static const char scheme[] = "Bearer ";
+	size_t token_len = strlen(token), len;
+	volatile uint8_t different;
+
+	if (!authorization || strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
+		return false;
+	authorization += sizeof(scheme) - 1;
+	authorization += strspn(authorization, " ");
+	len = strlen(authorization);
+	different = len != token_len || token_len == 0;
+	/* Over what the client sent, so that the time tells nothing of the token, its length included. */
+	for (size_t i = 0; i < len; i++)
+		different |= (uint8_t)(authorization[i] ^ token[token_len ? i % token_len : 0]);
+	return different == 0;
+}
+
+bool origin_is_host(const char *origin, const char *host)
+{
+	static const char *const schemes[] = {"http://", "https://"};
+
+	if (!origin)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
+		size_t len = strlen(schemes[i]);
+
+		if (strncasecmp(origin, schemes[i], len) == 0)
+			return host && strcasecmp(origin + len, host) == 0;
+	}
+	return false;
+}
+
+bool parse_number(const char *text, uint64_t max, uint64_t *ret)
+{
+	uint64_t value = 0;
+
+	if (!*text)
+		return false;
+	for (; *text; text++) {
+		uint64_t digit = (uint64_t)*text - '0';
+
+		if (*text < '0' || *text > '9' || value > max / 10 || value * 10 > max - MIN(digit, max))
+			return false;
+		value = value * 10 + digit;
+	}
+	if (value > max)
+		return false;
+	*ret = value;
+	return true;
+}
+
+/* ---- names that others chose ---- */
+
+/* Length of the UTF-8 character at s (RFC 3629: no overlong forms, no surrogates), or 0. The NUL ends it in time. */
+static size_t utf8_len(const uint8_t *s)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n;
+	uint32_t c;
+
+	if (s[0] < 0x80)
+		return 1;
+	n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	if (n == 0)
+		return 0;
+	c = s[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
+static size_t add_character(struct buf *b, const char *s)
+{
+	size_t len = utf8_len((const uint8_t *)s);
+
+	if (len == 0) {
+		buf_add_str(b, "\xef\xbf\xbd");
+		return 1;
+	}
+	buf_add(b, s, len);
+	return len;
+}
+
+void buf_add_utf8(struct buf *b, const char *s)
+{
+	while (*s)
+		s += add_character(b, s);
+}
+
+void buf_add_label(struct buf *b, const char *s)
+{
+	while (*s) {
+		switch (*s) {
+		case '\\':
+		case '"':
+			buf_add_char(b, '\\');
+			buf_add_char(b, *s++);
+			break;
+		case '\n':
+			buf_add_str(b, "\\n");
+			s++;
+			break;
+		default:
+			s += add_character(b, s);
+		}
+	}
+}
+
+void format_time(uint64_t wall_us, char *text, size_t size)
+{
+	time_t seconds = (time_t)(wall_us / 1000000);
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	snprintf(text, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+		 tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(wall_us / 1000 % 1000));
+}

@@ -1,0 +1,32 @@
+/*
+ * Texts of the admin API: paths, tokens, numbers, and names that others chose (users, databases, application names),
+ * which may be any bytes and have to become valid UTF-8. Pure.
+ */
+#ifndef ADMIN_TEXT_H
+#define ADMIN_TEXT_H
+
+#include "base/buf.h"
+
+/*
+ * Does the path fit? A pattern's {name} stands for one segment, {name...} at its end for all that is left; neither is
+ * empty. *ret_argument is what the last of them stood for, and points into the path.
+ */
+bool path_match(const char *pattern, const char *path, struct slice *ret_argument) MUST_USE;
+
+/* "Bearer TOKEN" with this token? Takes as long for a wrong one as for the right one. authorization may be NULL. */
+bool bearer_equals(const char *authorization, const char *token) MUST_USE;
+
+/* The origin of a browser's page (NULL: none was sent) is this server, as the client calls it. */
+bool origin_is_host(const char *origin, const char *host) MUST_USE;
+
+/* Decimal digits and nothing else, at most `max`. */
+bool parse_number(const char *text, uint64_t max, uint64_t *ret) MUST_USE;
+
+/* Bytes that are no UTF-8 become U+FFFD. */
+void buf_add_utf8(struct buf *b, const char *s);
+/* The value of a Prometheus label, without its quotes. */
+void buf_add_label(struct buf *b, const char *s);
+/* "2026-11-23T14:31:45.123Z"; size >= 32. */
+void format_time(uint64_t wall_us, char *text, size_t size);
+
+#endif
