@@ -1,4 +1,135 @@
+/* text.c: paths, tokens, numbers, and names of any bytes. */
+#include "admin/text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void check_match(const char *pattern, const char *path, const char *argument)
+{
+	struct slice found = {0};
+
+	if (!argument) {
+		assert_false(path_match(pattern, path, &found));
+		return;
+	}
+	assert_true(path_match(pattern, path, &found));
+	assert_true(slice_equal(found, slice_str(argument)));
+}
+
+static void test_paths(void **state)
+{
+	check_match("/health", "/health", "");
+	check_match("/health", "/health/", NULL);
+	check_match("/health", "/healthz", NULL);
+	check_match("/health", "/healt", NULL);
+	check_match("/health", "", NULL);
+	check_match("/", "/", "");
+	check_match("/sessions/{pid}", "/sessions/42", "42");
+	check_match("/sessions/{pid}", "/sessions/", NULL);
+	check_match("/sessions/{pid}", "/sessions", NULL);
+	check_match("/sessions/{pid}", "/sessions/4/2", NULL);
+	check_match("/nodes/{address}/drain", "/nodes/db1:5432/drain", "db1:5432");
+	check_match("/nodes/{address}/drain", "/nodes//drain", NULL);
+	check_match("/nodes/{address}/drain", "/nodes/db1:5432/drain/", NULL);
+	check_match("/nodes/{address...}", "/nodes//run/postgresql:5432", "/run/postgresql:5432");
+	check_match("/nodes/{address...}", "/nodes/", NULL);
+	check_match("/{a}/x/{b}", "/1/x/2", "2");
+	check_match("/nodes/{address...}", "/nodes/{address...}", "{address...}");
+}
+
+static void test_bearer(void **state)
+{
+	assert_true(bearer_equals("Bearer secret", "secret"));
+	assert_true(bearer_equals("bearer  secret", "secret"));
+	assert_false(bearer_equals(NULL, "secret"));
+	assert_false(bearer_equals("", "secret"));
+	assert_false(bearer_equals("Bearer", "secret"));
+	assert_false(bearer_equals("Bearer ", "secret"));
+	assert_false(bearer_equals("Bearer secre", "secret"));
+	assert_false(bearer_equals("Bearer secretsecret", "secret"));
+	assert_false(bearer_equals("Bearer secret ", "secret"));
+	assert_false(bearer_equals("Basic secret", "secret"));
+	assert_false(bearer_equals("Bearer ", "")); /* no token is no password */
+	assert_false(bearer_equals("Bearer x", ""));
+	/* the differences of two bytes must not cancel out */
+	assert_false(bearer_equals("Bearer ab", "ba"));
+}
+
+static void test_origins(void **state)
+{
+	assert_true(origin_is_host(NULL, "127.0.0.1:9090"));
+	assert_true(origin_is_host("http://127.0.0.1:9090", "127.0.0.1:9090"));
+	assert_true(origin_is_host("https://Proxy.example", "proxy.example"));
+	assert_false(origin_is_host("http://evil.example", "127.0.0.1:9090"));
+	assert_false(origin_is_host("http://127.0.0.1:9090.evil.example", "127.0.0.1:9090"));
+	assert_false(origin_is_host("null", "127.0.0.1:9090"));
+	assert_false(origin_is_host("http://127.0.0.1:9090", NULL));
+}
+
+static void test_numbers(void **state)
+{
+	uint64_t n;
+
+	assert_true(parse_number("0", 10, &n) && n == 0);
+	assert_true(parse_number("10", 10, &n) && n == 10);
+	assert_true(parse_number("007", 10, &n) && n == 7);
+	assert_true(parse_number("5", 5, &n) && n == 5);
+	assert_true(parse_number("18446744073709551615", UINT64_MAX, &n) && n == UINT64_MAX);
+	assert_false(parse_number("18446744073709551616", UINT64_MAX, &n));
+	assert_false(parse_number("6", 5, &n));
+	assert_false(parse_number("11", 10, &n));
+	assert_false(parse_number("", 10, &n));
+	assert_false(parse_number("-1", 10, &n));
+	assert_false(parse_number("+1", 10, &n));
+	assert_false(parse_number(" 1", 10, &n));
+	assert_false(parse_number("1x", 10, &n));
+	assert_false(parse_number("\xb2", 10, &n));
+}
+
+static void check_label(const char *text, const char *escaped)
+{
+	struct buf b = BUF_INIT(1024);
+
+	buf_add_label(&b, text);
+	assert_string_equal(buf_cstr(&b), escaped);
+	buf_free(&b);
+}
+
+#define BAD "\xef\xbf\xbd"
+
+static void test_labels(void **state)
+{
+	check_label("shop", "shop");
+	check_label("", "");
+	check_label("a\"b\\c\nd", "a\\\"b\\\\c\\nd");
+	check_label("\"} 1\nfake_metric 1", "\\\"} 1\\nfake_metric 1");
+	check_label("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
+	check_label("\xff", BAD);
+	check_label("\xc3", BAD);                     /* cut off */
+	check_label("\xe2\x82", BAD BAD);             /* cut off */
+	check_label("\xc3\"", BAD "\\\"");            /* must not swallow the quote */
+	check_label("\xc0\x80", BAD BAD);             /* overlong */
+	check_label("\xed\xa0\x80", BAD BAD BAD);     /* surrogate */
+	check_label("\xf4\x90\x80\x80", BAD BAD BAD BAD); /* above U+10FFFF */
+}
+
+static void test_times(void **state)
+{
+	char text[32];
+
+	format_time(0, text, sizeof(text));
+	assert_string_equal(text, "1970-01-01T00:00:00.000Z");
+	format_time(1795444305123999ull, text, sizeof(text));
+	assert_string_equal(text, "2026-11-23T14:31:45.123Z");
+}
+
 int main(void)
 {
-	return 0;
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_paths),  cmocka_unit_test(test_bearer), cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_numbers), cmocka_unit_test(test_labels), cmocka_unit_test(test_times),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

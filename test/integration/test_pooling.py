@@ -16,7 +16,8 @@ def limited(make_postgres):
     see that. Nothing is sampled, so nothing is missed.
     """
     server = make_postgres({"max_connections": 250})
-    server.sql("CREATE ROLE few LOGIN CONNECTION LIMIT 20; CREATE DATABASE few OWNER few")
+    server.sql("CREATE ROLE few LOGIN CONNECTION LIMIT 20")
+    server.sql("CREATE DATABASE few OWNER few")
     return server
 
 

@@ -269,7 +269,8 @@ def test_parse_in_a_failed_transaction(target):
         each.query("BEGIN")
         each.query("SELECT 1/0")
     for parts in ([parse("in", "SELECT 1")], [bind("", "before"), execute()], [bind("", "in")],
-                  [parse("c", "ROLLBACK")], [bind("", "c"), execute()], [bind("", "before"), execute()], [bind("", "in")]):
+                  [parse("c", "ROLLBACK")], [bind("", "c"), execute()], [bind("", "before"), execute()],
+                  [bind("", "in")]):
         assert summary(client.batch(*parts)) == summary(direct.batch(*parts))
 
 

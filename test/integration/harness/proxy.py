@@ -41,10 +41,10 @@ def toml(config):
             return str(value)
         if isinstance(value, (list, tuple)):
             return "[" + ", ".join(literal(v) for v in value) + "]"
-        return json.dumps(str(value))
+        return json.dumps(str(value), ensure_ascii=False)
 
     def key(name):
-        return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+        return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
     def walk(table, path, to):
         for name, value in table.items():
