@@ -135,7 +135,7 @@ static enum MHD_Result refuse_body(struct MHD_Connection *connection)
 {
 	struct answer answer = {0};
 
-	answer_error(&answer, MHD_HTTP_PAYLOAD_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
+	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
 	return send_answer(connection, &answer);
 }
 

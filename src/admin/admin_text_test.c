@@ -106,11 +106,11 @@ static void test_labels(void **state)
 	check_label("\"} 1\nfake_metric 1", "\\\"} 1\\nfake_metric 1");
 	check_label("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
 	check_label("\xff", BAD);
-	check_label("\xc3", BAD);                     /* cut off */
-	check_label("\xe2\x82", BAD BAD);             /* cut off */
-	check_label("\xc3\"", BAD "\\\"");            /* must not swallow the quote */
-	check_label("\xc0\x80", BAD BAD);             /* overlong */
-	check_label("\xed\xa0\x80", BAD BAD BAD);     /* surrogate */
+	check_label("\xc3", BAD);                         /* cut off */
+	check_label("\xe2\x82", BAD BAD);                 /* cut off */
+	check_label("\xc3\"", BAD "\\\"");                /* must not swallow the quote */
+	check_label("\xc0\x80", BAD BAD);                 /* overlong */
+	check_label("\xed\xa0\x80", BAD BAD BAD);         /* surrogate */
 	check_label("\xf4\x90\x80\x80", BAD BAD BAD BAD); /* above U+10FFFF */
 }
 
@@ -127,7 +127,7 @@ static void test_times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_paths),  cmocka_unit_test(test_bearer), cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_paths),   cmocka_unit_test(test_bearer), cmocka_unit_test(test_origins),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_labels), cmocka_unit_test(test_times),
 	};
 

@@ -19,8 +19,9 @@ static void copy_pool(const struct pool_view *view, void *to)
 	row->view.database = arena_strdup(&rows->arena, view->database);
 	row->view.user = arena_strdup(&rows->arena, view->user);
 	row->view.node = arena_strdup(&rows->arena, view->node);
+	row->view.mode = arena_strdup(&rows->arena, view->mode);
 	row->view.last_error = arena_strdup(&rows->arena, view->last_error);
-	if (!row->view.database || !row->view.user || !row->view.node || !row->view.last_error)
+	if (!row->view.database || !row->view.user || !row->view.node || !row->view.mode || !row->view.last_error)
 		goto failed;
 	*rows->end = row;
 	rows->end = &row->next;
@@ -56,6 +57,10 @@ static json_t *pool_json(const struct pool_view *v)
 	json_put(json, "active_connections", json_integer(v->active));
 	json_put(json, "idle_connections", json_integer(v->idle));
 	json_put(json, "pending_requests", json_integer(v->waiting));
+	/* the same three as the reference's manual calls them */
+	json_put(json, "active", json_integer(v->active));
+	json_put(json, "idle", json_integer(v->idle));
+	json_put(json, "pending", json_integer(v->waiting));
 	json_put(json, "max_connections", json_integer(v->max));
 	json_put(json, "connecting", json_integer(v->connecting));
 	json_put(json, "pinned", json_integer(v->pinned));

@@ -182,7 +182,7 @@ void endpoint_reload(struct request *request, struct answer *answer)
 		return;
 	}
 	json = json_object();
-	json_put(json, "status", json_text("ok"));
+	json_put(json, "status", json_text("reload asked for; the log tells how it went"));
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 

@@ -24,7 +24,8 @@ enum expect_kind {
 
 #define EXPECT_SWALLOW BIT(0)
 #define EXPECT_LOCAL BIT(1)   /* the server was not asked */
-#define EXPECT_NAMED BIT(3)   /* of a PARSE: object knows the client's name, too */
+#define EXPECT_NOTE BIT(3)    /* object is a note on how to undo it (a named Parse, a Close, an unnamed Parse) */
+#define EXPECT_SAME BIT(4)    /* of an unnamed PARSE: what it replaces has the same text */
 #define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
 
 /* Why the proxy itself asked (with SWALLOW). */

@@ -24,8 +24,8 @@ void expect_drop_object(struct session *s, struct expect *x)
 	if (x->flags & EXPECT_REPLACE) {
 		buf_free(x->object);
 		free(x->object);
-	} else if (x->kind == EXPECT_PARSE && x->flags & EXPECT_NAMED) {
-		parse_note_free(s, x->object);
+	} else if (x->flags & EXPECT_NOTE) {
+		statement_note_free(s, x->object);
 	} else if (x->kind == EXPECT_PARSE) {
 		statement_text_unref(s->worker->statements, x->object);
 	} else {
@@ -42,36 +42,55 @@ static void pop(struct session *s)
 	expects_pop(e);
 }
 
-/* The server did not do what this entry stands for. */
-static void undo(struct session *s, struct expect *x)
+static void undo_unnamed(struct session *s, const struct expect *x, bool failed)
 {
-	struct statement_text *text = x->object;
+	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
 
+	if (x->flags & EXPECT_SWALLOW || (x->flags & EXPECT_SAME && !failed))
+		return;
+	session_forget_unnamed(s);
+	if (note && note->previous && !failed)
+		s->unnamed = statement_text_ref(note->previous);
+}
+
+/* The server did not do what this entry stands for: it failed, or was skipped for an earlier error. */
+static void undo(struct session *s, const struct expect *x, bool failed)
+{
+	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+	const struct statement_text *text = note ? note->text : x->kind == EXPECT_PARSE ? x->object : NULL;
+	bool named = note && *note->name;
+
+	if (x->kind == EXPECT_CLOSE && named &&
+	    !session_remember_statement(s, slice_str(note->name), statement_text_ref(note->text)))
+		session_log(LOG_WARN, s, "out of memory: a statement that was not closed is forgotten", NULL);
 	if (x->kind != EXPECT_PARSE || !text)
 		return;
-	if (x->flags & EXPECT_NAMED) {
-		struct parse_note *note = x->object;
-
-		text = note->text;
+	if (named)
 		session_forget_statement(s, slice_str(note->name));
-	}
+	else
+		undo_unnamed(s, x, failed);
 	if (x->flags & EXPECT_LOCAL)
 		return;
 	if (s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id))
 		s->link->has_unnamed = false;
-	statement_set_remove(&s->link->statements, text->id);
+	if (named || x->flags & EXPECT_SWALLOW)
+		statement_set_remove(&s->link->statements, text->id);
 }
 
-/* After an error the server skips everything up to Sync. */
+/* After an error the server skips everything up to Sync: what is under way, and what the client still sends. Undone
+ * from the newest to the oldest, so that what was there at the beginning is what is there at the end. */
 static void skip_to_sync(struct session *s)
 {
 	struct expects *e = &s->link->expects;
-	struct expect *x;
+	uint32_t count = 0;
 
-	while ((x = expects_first(e)) && x->kind != EXPECT_SYNC) {
-		undo(s, x);
+	while (count < e->count && expects_at(e, count)->kind != EXPECT_SYNC)
+		count++;
+	s->skip_to_sync = count == e->count;
+	for (uint32_t i = count; i-- > 0;)
+		undo(s, expects_at(e, i), /* failed= */ i == 0);
+	while (count-- > 0)
 		pop(s);
-	}
 }
 
 void answer_locals(struct session *s)
@@ -166,12 +185,37 @@ static void look_at_sqlstate(struct session *s, const struct error_fields *e)
 		pool_forget_statements(session_pool(s));
 }
 
+/* Servers know statements by our names, clients by their own. True: it was sent with those. */
+static bool send_with_client_names(struct session *s, const struct frame *f, const uint8_t *whole)
+{
+	size_t size = frame_size(f), name_len = STATEMENT_NAME_SIZE - 1;
+	const uint8_t *at = memmem(whole, size, "\"hp_", 4);
+	char name[STATEMENT_NAME_SIZE];
+	struct slice own;
+	struct buf out = BUF_INIT(LOOK_MAX + 1024);
+
+	if (!at || (size_t)(whole + size - at) < name_len + 2)
+		return false;
+	memcpy(name, at + 1, name_len);
+	name[name_len] = 0;
+	if (!session_statement_name(s, name, &own))
+		return false;
+	buf_add(&out, whole, (size_t)(at + 1 - whole));
+	buf_add(&out, own.bytes, own.len);
+	buf_add(&out, at + 1 + name_len, size - (size_t)(at + 1 + name_len - whole));
+	if (!out.failed)
+		put_be32(out.bytes + 1, (uint32_t)(out.len - 1));
+	session_send_buf(s, &out);
+	return true;
+}
+
 static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
 {
 	struct link *link = s->link;
 	struct expect *x = expects_first(&link->expects);
 	struct error_fields e = {0};
 	const struct buf *ours;
+	bool renamed;
 
 	if (!message_read_error(f->body, f->body_len, &e))
 		return ANSWER_BROKEN;
@@ -197,8 +241,9 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 		skip_to_sync(s);
 		return ANSWER_SWALLOW;
 	}
+	renamed = s->mode != POOL_MODE_SESSION && send_with_client_names(s, f, whole);
 	skip_to_sync(s);
-	return ANSWER_PASS;
+	return renamed ? ANSWER_SWALLOW : ANSWER_PASS;
 replace:
 	if (x && x->flags & EXPECT_REPLACE) {
 		ours = x->object;

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "base/map.h"
 
+#include <stdarg.h>
+
 /* Behind the names nothing of a message is looked at, so this much of it must have come. */
 #define NAMES_MAX 8192u
 
@@ -66,6 +68,25 @@ void session_forget_unnamed(struct session *s)
 	s->unnamed = NULL;
 }
 
+bool session_statement_name(const struct session *s, const char *server_name, struct slice *ret_name)
+{
+	char name[STATEMENT_NAME_SIZE];
+	void *text;
+
+	if (s->unnamed) {
+		statement_id_name(s->unnamed->id, name);
+		*ret_name = SLICE_LITERAL("");
+		if (strcmp(name, server_name) == 0)
+			return true;
+	}
+	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, ret_name, &text);) {
+		statement_id_name(((struct statement_text *)text)->id, name);
+		if (strcmp(name, server_name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void forget_portals(struct session *s)
 {
 	struct slice name;
@@ -96,7 +117,7 @@ void session_forget_statements(struct session *s)
 	s->statements = NULL;
 }
 
-static bool remember(struct session *s, struct slice name, struct statement_text *text)
+bool session_remember_statement(struct session *s, struct slice name, struct statement_text *text)
 {
 	if (!s->statements) {
 		s->statements = calloc(1, sizeof(*s->statements));
@@ -193,18 +214,26 @@ static bool ensure_unnamed(struct session *s, struct statement_text *text)
 /* ---- Parse ---- */
 
 /* The server shall raise the error, for its transaction must end with it; the client gets our words. */
-static bool send_poison(struct session *s, enum proxy_error error, const char *what, const char *mode)
+static bool send_poison(struct session *s, enum proxy_error error, ...)
 {
 	static const uint8_t bind[] = {'B', 0, 0, 0, 22, 0, 'h', 'p', ' ', 'n', 'o', ' ', 's', 'u', 'c', 'h', 0,
 	                               0, 0, 0, 0, 0, 0};
 	struct buf *copy = malloc(sizeof(*copy));
+	va_list args;
 
 	if (!copy)
 		return out_of_memory(s);
 	*copy = BUF_INIT(65536);
-	error_message(copy, error, NULL, what, mode);
-	conn_send_ref(&s->link->conn, bind, sizeof(bind));
-	return push(s, EXPECT_BIND, EXPECT_REPLACE, PURPOSE_CLIENT, copy);
+	va_start(args, error);
+	error_message_va(copy, error, "ERROR", NULL, args);
+	va_end(args);
+	if (!copy->failed && session_expect(s, EXPECT_BIND, EXPECT_REPLACE, PURPOSE_CLIENT, copy) == 0) {
+		conn_send_ref(&s->link->conn, bind, sizeof(bind));
+		return true;
+	}
+	buf_free(copy);
+	free(copy);
+	return out_of_memory(s);
 }
 
 /* What of the session changes the meaning of a statement's text beyond what the server itself re-checks. */
@@ -215,25 +244,28 @@ static uint64_t identity_salt(const struct session *s)
 	return path ? hash_bytes(path, strlen(path)) : 0;
 }
 
-void parse_note_free(struct session *s, struct parse_note *note)
+void statement_note_free(struct session *s, struct statement_note *note)
 {
 	statement_text_unref(s->worker->statements, note->text);
+	statement_text_unref(s->worker->statements, note->previous);
 	free(note);
 }
 
-/* A named Parse is under way, to the server or (LOCAL) no further than here. */
-static bool push_named(struct session *s, struct slice name, struct statement_text *text, uint8_t flags)
+/* A change to the client's statements is under way, to the server or (LOCAL) no further than here. The note gets a
+ * reference to the text of its own, and takes `previous` over. */
+static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, struct slice name,
+                       struct statement_text *text, struct statement_text *previous)
 {
-	struct parse_note *note = malloc(sizeof(*note) + name.len + 1);
+	struct statement_note *note = malloc(sizeof(*note) + name.len + 1);
 
 	if (!note)
 		return out_of_memory(s);
-	note->text = statement_text_ref(text);
+	*note = (struct statement_note){.text = statement_text_ref(text), .previous = previous};
 	memcpy(note->name, name.bytes, name.len);
 	note->name[name.len] = 0;
-	if (session_expect(s, EXPECT_PARSE, flags | EXPECT_NAMED, PURPOSE_CLIENT, note) == 0)
+	if (session_expect(s, kind, flags | EXPECT_NOTE, PURPOSE_CLIENT, note) == 0)
 		return true;
-	parse_note_free(s, note);
+	statement_note_free(s, note);
 	return out_of_memory(s);
 }
 
@@ -244,14 +276,13 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 
 	if ((s->statements ? s->statements->count : 0) >= session_settings(s)->max_client_prepared_statements) {
 		statement_text_unref(s->worker->statements, text);
-		session_fatal(s, ERROR_TOO_MANY_STATEMENTS, NULL, session_settings(s)->max_client_prepared_statements);
-		return false;
+		return send_poison(s, ERROR_TOO_MANY_STATEMENTS, session_settings(s)->max_client_prepared_statements);
 	}
 	if (statement_set_use(set, text->id)) {
-		if (!remember(s, name, text))
+		if (!session_remember_statement(s, name, text))
 			return out_of_memory(s);
 		count_add(&session_counters(s)->statements_shared_total, 1);
-		if (!push_named(s, name, text, EXPECT_LOCAL))
+		if (!push_noted(s, EXPECT_PARSE, EXPECT_LOCAL, name, text, NULL))
 			return false;
 		answer_locals(s);
 		return true;
@@ -259,11 +290,23 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 	statement_id_name(text->id, server_name);
 	if (!make_room(s))
 		return false;
-	if (!remember(s, name, text))
+	if (!session_remember_statement(s, name, text))
 		return out_of_memory(s);
 	if (statement_set_add(set, text->id) < 0)
 		return out_of_memory(s);
-	return push_named(s, name, text, 0) && send_parse(s, text, server_name);
+	return push_noted(s, EXPECT_PARSE, 0, name, text, NULL) && send_parse(s, text, server_name);
+}
+
+/* The unnamed statement is another now; the entry knows how to take it back. */
+static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t flags)
+{
+	struct statement_text *previous = s->unnamed;
+
+	s->unnamed = text;
+	if (previous && previous != text)
+		return push_noted(s, EXPECT_PARSE, flags, SLICE_LITERAL(""), text, previous);
+	statement_text_unref(s->worker->statements, previous);
+	return push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT, statement_text_ref(text));
 }
 
 static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
@@ -271,16 +314,14 @@ static bool parse_unnamed(struct session *s, struct statement_text *text, const 
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse && link_has_unnamed(s, text) &&
 	                (s->link->tx_status == 'I' || s->link->unnamed_in_transaction);
 
-	session_forget_unnamed(s);
-	s->unnamed = text;
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
-		if (!push(s, EXPECT_PARSE, EXPECT_LOCAL, PURPOSE_CLIENT, NULL))
+		if (!push_unnamed(s, text, EXPECT_LOCAL))
 			return false;
 		answer_locals(s);
 		return true;
 	}
-	if (!push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, statement_text_ref(text)))
+	if (!push_unnamed(s, text, 0))
 		return false;
 	link_got_unnamed(s, text);
 	conn_send_ref(&s->link->conn, whole, frame_size(f));
@@ -315,7 +356,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 	if (r.failed || !memchr(r.at, 0, reader_left(&r)))
 		return malformed(s, "malformed Parse", available);
 	if (name.len && client_statement(s, name)) {
-		send_poison(s, ERROR_DUPLICATE_STATEMENT, (const char *)name.bytes, "");
+		send_poison(s, ERROR_DUPLICATE_STATEMENT, (const char *)name.bytes);
 		return frame_size(f);
 	}
 	text = statement_table_get(s->worker->statements, &s->worker->queries, read_rest(&r), identity_salt(s));
@@ -449,40 +490,44 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 	return pass_on(s, f, whole, available, 0);
 }
 
-/* The proxy's own: the link keeps the statement for whoever prepares the same. */
-static bool close_is_ours(struct session *s, uint8_t what, struct slice name)
-{
-	if (what != 'S')
-		return !s->link;
-	if (name.len == 0) {
-		session_forget_unnamed(s);
-		return !s->link;
-	}
-	return session_forget_statement(s, name) || !s->link;
-}
-
-static size_t close_message(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+static size_t close_here(struct session *s, const struct frame *f, size_t available, struct slice name,
+                         struct statement_text *text)
 {
 	static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+	bool fine = true;
+
+	if (!s->link)
+		conn_send_ref(&s->conn, close_complete, sizeof(close_complete));
+	else if (text)
+		fine = push_noted(s, EXPECT_CLOSE, EXPECT_LOCAL, name, text, NULL);
+	else
+		fine = push(s, EXPECT_CLOSE, EXPECT_LOCAL, PURPOSE_CLIENT, NULL);
+	if (text && fine)
+		session_forget_statement(s, name);
+	if (s->link && fine)
+		answer_locals(s);
+	return fine ? frame_size(f) : available;
+}
+
+/* A statement is only the client's to forget: the link keeps it for whoever prepares the same. */
+static size_t close_message(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
 	struct reader r = reader_make(f->body, f->body_len);
 	uint8_t what = read_u8(&r);
 	struct slice name = read_cstring(&r);
+	struct statement_text *text = what == 'S' && name.len && s->statements ? map_get(s->statements, name) : NULL;
 
 	if (!reader_done(&r))
 		return malformed(s, "malformed Close", available);
-	if (!close_is_ours(s, what, name)) {
-		if (what == 'S' && name.len == 0)
-			s->link->has_unnamed = false;
-		if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
-			return available;
-		return pass_on(s, f, whole, available, 0);
-	}
-	if (!s->link) {
-		conn_send_ref(&s->conn, close_complete, sizeof(close_complete));
-	} else if (push(s, EXPECT_CLOSE, EXPECT_LOCAL, PURPOSE_CLIENT, NULL)) {
-		answer_locals(s);
-	}
-	return frame_size(f);
+	if (what == 'S' && name.len == 0)
+		session_forget_unnamed(s);
+	if (text || !s->link)
+		return close_here(s, f, available, name, text);
+	if (what == 'S' && name.len == 0)
+		s->link->has_unnamed = false;
+	if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
+		return available;
+	return pass_on(s, f, whole, available, 0);
 }
 
 /* ---- session mode ---- */

@@ -81,7 +81,8 @@ static bool take_parameter(struct session *s, const char *name, const char *valu
 		return add_setting(s, name, value) == 0;
 	if (startup_split_options(value, add_setting, s, bad, sizeof(bad)) == 0)
 		return true;
-	session_fatal(s, ERROR_INVALID_PARAMETER, NULL, "options", bad);
+	session_fatal(s, ERROR_INVALID_OPTION, NULL, strncmp(bad, "--", 2) == 0 ? "" : "invalid command-line argument for server process: ", bad,
+	              strncmp(bad, "--", 2) == 0 ? " requires a value" : "");
 	return false;
 }
 

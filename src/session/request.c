@@ -369,6 +369,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 		send_ready(s, 'I');
 		return FRAME_HEADER;
 	}
+	s->skip_to_sync = false;
 	if (!s->copying_in && !expect(s, EXPECT_SYNC, NULL))
 		return available;
 	return pass_on(s, f, whole, available);

@@ -43,10 +43,11 @@ enum session_state {
 #define PIN_SETTINGS BIT(6)  /* set_config with arguments that are not literals */
 #define PIN_STATEMENT BIT(7) /* a statement too large to be kept was prepared */
 
-/* A named Parse under way: what to forget if it fails. */
-struct parse_note {
-	struct statement_text *text;
-	char name[];
+/* A change to the client's statements that is under way, and undone if the server skips the message for an error. */
+struct statement_note {
+	struct statement_text *text;     /* prepared, or closed */
+	struct statement_text *previous; /* of an unnamed Parse: what was there before, or NULL */
+	char name[];                     /* "" : the unnamed one */
 };
 
 struct session {
@@ -145,6 +146,7 @@ extern const struct waiter_ops session_waiter_ops;
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
 void session_forget_statements(struct session *s); /* DISCARD ALL, DEALLOCATE ALL, end */
 bool session_forget_statement(struct session *s, struct slice name); /* true: there was one */
+bool session_remember_statement(struct session *s, struct slice name, struct statement_text *text) MUST_USE;
 void session_forget_unnamed(struct session *s);
 
 /* ---- answer.c (server -> client) ---- */
@@ -155,7 +157,9 @@ void answer_locals(struct session *s);
 void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
-void parse_note_free(struct session *s, struct parse_note *note);
+void statement_note_free(struct session *s, struct statement_note *note);
+/* The client's name of a statement that the server calls so; false: none of its. */
+bool session_statement_name(const struct session *s, const char *server_name, struct slice *ret_name);
 void expect_drop_object(struct session *s, struct expect *x);
 
 /* ---- effects.c: what statements do to the session ---- */

@@ -63,10 +63,12 @@ static void negotiate(struct session *s, const struct startup *p)
 {
 	struct buf out = BUF_INIT(65536);
 
-	s->long_key = p->minor >= 2;
-	if (p->minor <= 2 && p->protocol_option_count == 0)
+	uint32_t spoken = p->minor >= 2 ? 2 : 0; /* there is no 3.1 */
+
+	s->long_key = spoken == 2;
+	if (p->minor == spoken && p->protocol_option_count == 0)
 		return;
-	message_negotiate_version(&out, (3u << 16) | MIN(p->minor, 2u), p->protocol_options, p->protocol_option_count);
+	message_negotiate_version(&out, (3u << 16) | spoken, p->protocol_options, p->protocol_option_count);
 	session_send_buf(s, &out);
 }
 

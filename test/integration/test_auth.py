@@ -244,6 +244,22 @@ def test_malformed_scram(make_proxy, closing):
     assert closing(login(proxy, "trust_user", SECRET)).value("SELECT 1") == "1"
 
 
+@pytest.mark.parametrize("mode", ["password", "md5", "passthrough"])
+def test_query_right_behind_the_password(make_proxy, closing, mode):
+    """Nobody has to wait for AuthenticationOk."""
+    proxy = make_proxy({"auth": {"mode": mode}, "users": {"plain_user": {"password": PASSWORD}}})
+    client = closing(Wire(proxy.address))
+    client.startup({"user": "plain_user", "database": "app"})
+    request = client.read()
+    answer = PASSWORD.encode()
+    if mode == "md5":
+        inner = hashlib.md5((PASSWORD + "plain_user").encode()).hexdigest()
+        answer = b"md5" + hashlib.md5(inner.encode() + request.body[4:8]).hexdigest().encode()
+    client.send(wire.message("p", answer + b"\0"), wire.query("SELECT session_user"))
+    client.finish_login({"user": "plain_user"})
+    assert wire.rows(client.until_ready()) == [["plain_user"]]
+
+
 def test_query_instead_of_a_password(make_proxy, closing):
     proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": SECRET}}})
     client = closing(Wire(proxy.address))
@@ -255,7 +271,7 @@ def test_query_instead_of_a_password(make_proxy, closing):
 
 # ---------------------------------------------------------------- rules
 
-def test_hba_file(make_proxy, closing, tmp_path):
+def test_hba_file(make_proxy, closing, tmp_path, certs):
     hba = tmp_path / "pg_hba.conf"
     hba.write_text("""# type database user address method
 host  app    trust_user   127.0.0.1/32   trust
@@ -265,7 +281,8 @@ hostssl all  cert_user    all            cert
 host  "app"  md5_user     127.0.0.1 255.255.255.255  md5
 local all    all                         trust
 """)
-    proxy = make_proxy({"auth": {"hba_file": str(hba)},
+    tls = {"enabled": True, "cert_path": certs.server.cert, "key_path": certs.server.key, "ca_path": certs.ca}
+    proxy = make_proxy({"auth": {"hba_file": str(hba)}, "tls": tls,
                         "users": {"app": {"password": "a"}, "md5_user": {"password": PASSWORD}}})
     assert closing(login(proxy, "trust_user", None)).auth_methods == [0]
     assert refused(proxy, "trust_user", None, "other").code == "28000"
@@ -420,7 +437,7 @@ def test_secrets_are_nowhere(make_proxy, closing, tmp_path):
     proxy = make_proxy({"proxy": {"admin_token": "Token.Secret.815"}, "log": {"level": "trace"},
                         "auth": {"mode": "md5", "auth_file": str(path)},
                         "users": {"app2": {"password": plain + "2"}},
-                        "databases": {"other": {"password": plain + "3"}}})
+                        "databases": {"other": {"user": "app", "password": plain + "3"}, "*": {}}})
     closing(login(proxy, "trust_user", plain)).query("SELECT 1")
     _comes_in(proxy, "trust_user", plain + " wrong")
     closing(login(proxy, "app2", plain + "2"))

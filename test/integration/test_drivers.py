@@ -251,14 +251,12 @@ def test_pg_dump_and_restore(target, bench, name):
         assert db.execute("SHOW search_path").fetchone() == ('"$user", public',)
 
 
-@pytest.mark.modes("session")
 def test_pg_basebackup(target, tmp_path):
     place = tmp_path / "backup"
     program(target, "pg_basebackup", "-D", str(place), "-X", "stream", "-c", "fast", "--no-sync", user="postgres")
     assert (place / "PG_VERSION").exists()
 
 
-@pytest.mark.modes("session")
 def test_logical_replication(target, table, name):
     target.postgres.sql(f"CREATE PUBLICATION {name} FOR TABLE {table}", database="app")
     arguments = ["-d", "app", "-S", name, "-P", "test_decoding"]

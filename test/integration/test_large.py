@@ -10,7 +10,17 @@ from harness.wire import bind, copy_data, copy_done, execute, parse, query, rows
 MB = 1 << 20
 
 
-def drain(client, until=b"Z"):
+def resident(target):
+    return target.proxy.rss() if target.proxy else 0
+
+
+def assert_bounded(target, before, limit):
+    """What the proxy holds more than before is less than limit."""
+    if target.proxy and target.proxy.measures_memory:
+        assert target.proxy.rss() - before < limit
+
+
+def drain(client):
     """Reads and forgets, header by header; returns the sizes of DataRow bodies and the last status byte."""
     sizes, buffer = [], bytearray()
     client.socket.settimeout(60)
@@ -40,25 +50,23 @@ def test_a_row_of_256_megabytes(target, protocol):
     """One DataRow streams through: the proxy may hold some buffers of it, not the row."""
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     text = "SELECT repeat('x', 268435456)"
     client.send(query(text) if protocol == "simple" else run(text) + sync())
     sizes, status = drain(client)
     assert sizes == [268435456 + 6] and status == b"I"
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
     assert client.value("SELECT 1") == "1"
 
 
 def test_many_rows(target):
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)"))
     sizes, _ = drain(client)
     assert len(sizes) == 200000
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
 
 
 def test_many_small_rows(target):
@@ -71,18 +79,17 @@ def test_many_small_rows(target):
 def test_copy_out_of_200_megabytes(target):
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client.send(query("COPY (SELECT repeat('x', 100000) FROM generate_series(1, 2000)) TO STDOUT"))
     sizes, _ = drain(client)
     assert len(sizes) == 2000
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
 
 
 def test_copy_in_of_100_megabytes(target, table):
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client.send(query(f"COPY {table} FROM STDIN"))
     client.read_until("G")
     line = b"%d\t" + b"x" * 1_000_000 + b"\n"
@@ -90,8 +97,7 @@ def test_copy_in_of_100_megabytes(target, table):
         client.send(copy_data(line % (i + 100)))
     client.send(copy_done())
     assert wire.tags(client.until_ready()) == ["COPY 100"]
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
 
 
 @pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 1_048_575, 1_048_577, 3_000_000])
@@ -109,20 +115,18 @@ def test_sizes_around_buffers(target, size):
 def test_a_bind_of_64_megabytes(target):
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client.batch(parse("s", "SELECT length($1::text)"))
     assert rows(client.batch(bind("", "s", ["x" * (64 * MB)]), execute())) == [[str(64 * MB)]]
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
 
 
 def test_a_query_of_32_megabytes(target):
     client = target.wire()
     client.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     assert client.value("SELECT length('" + "x" * (32 * MB) + "')") == str(32 * MB)
-    if target.proxy:
-        assert target.proxy.rss() - before < 96 * MB, "a text may be looked at whole, and is let go of"
+    assert_bounded(target, before, 96 * MB)
     assert client.value("SELECT 1") == "1"
 
 
@@ -132,13 +136,12 @@ def test_a_client_that_never_reads(target):
     lazy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.login({"user": "app", "database": "app", "application_name": "lazy"})
     other.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     lazy.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"))
     wait_until(lambda: target.postgres.backends("wait_event = 'ClientWrite'"))
     for i in range(20):
         assert other.value(f"SELECT {i}") == str(i)
-    if target.proxy:
-        assert target.proxy.rss() - before < 16 * MB
+    assert_bounded(target, before, 16 * MB)
     lazy.abort()
     wait_until(lambda: not target.postgres.backends("wait_event = 'ClientWrite'"))
 
@@ -147,15 +150,14 @@ def test_many_clients_that_never_read(target):
     lazies = []
     other = target.wire()
     other.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     for _ in range(10):
         lazy = target.wire()
         lazy.send(query("SELECT repeat('x', 100000) FROM generate_series(1, 10000)"))
         lazies.append(lazy)
     wait_until(lambda: len(target.postgres.backends("wait_event = 'ClientWrite'")) == 10)
     assert other.value("SELECT 1") == "1"
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
     for lazy in lazies:
         lazy.abort()
     wait_until(lambda: not target.postgres.backends("wait_event = 'ClientWrite'"))
@@ -165,7 +167,7 @@ def test_a_client_that_writes_and_never_reads(target):
     """Queries without end, answers unread: its writing must be stopped some time, and memory stay bounded."""
     other = target.wire()
     other.query("SELECT 1")
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client = target.wire()
     client.socket.settimeout(1)
     sent, part = 0, query("SELECT repeat('x', 10000)") * 1000
@@ -177,8 +179,7 @@ def test_a_client_that_writes_and_never_reads(target):
         pass
     assert sent < 64 * MB, "the writer was never stopped"
     assert other.value("SELECT 1") == "1"
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
     client.abort()
 
 
@@ -204,12 +205,11 @@ def test_wide_rows(target):
 @pytest.mark.slow
 def test_a_row_of_nearly_one_gigabyte(target):
     client = target.wire()
-    before = target.proxy.rss() if target.proxy else 0
+    before = resident(target)
     client.send(query("SELECT repeat('x', 1073741000)"))
     sizes, _ = drain(client)
     assert sizes == [1073741000 + 6]
-    if target.proxy:
-        assert target.proxy.rss() - before < 32 * MB
+    assert_bounded(target, before, 32 * MB)
 
 
 def test_memory_comes_back(make_proxy, closing):
@@ -229,4 +229,5 @@ def test_memory_comes_back(make_proxy, closing):
     first = proxy.rss()
     for _ in range(5):
         burst()
-    assert proxy.rss() - first < 8 * MB
+    if proxy.measures_memory:
+        assert proxy.rss() - first < 8 * MB

@@ -143,8 +143,9 @@ def test_pipelined_transactions_keep_their_link_to_the_end(make_proxy, closing):
 
 @pytest.mark.parametrize("section,key", [("databases", "app"), ("users", "app")])
 def test_mode_by_database_or_user(make_proxy, closing, section, key):
-    proxy = make_proxy({"pool": {"mode": "transaction", "max_connections": 2},
-                        section: {key: {"mode": "session"}}})
+    config = {"pool": {"mode": "transaction", "max_connections": 2}, "databases": {"*": {}}}
+    config.setdefault(section, {})[key] = {"mode": "session"}
+    proxy = make_proxy(config)
     first, second = closing(proxy.wire()), closing(proxy.wire())
     assert pid(first) != pid(second)
     for _ in range(3):
@@ -164,7 +165,7 @@ def test_user_counts_more_than_database(make_proxy, closing):
 # ---------------------------------------------------------------- limits
 
 def test_limit_of_a_pool_by_override(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 20}, "databases": {"other": {"max_connections": 1}}})
+    proxy = make_proxy({"pool": {"max_connections": 20}, "databases": {"other": {"max_connections": 1}, "*": {}}})
     holder = closing(proxy.wire(database="other"))
     holder.query("BEGIN")
     waiter = closing(proxy.wire(database="other"))
@@ -524,7 +525,7 @@ def test_pools_vanish_when_unused(make_proxy):
 # ---------------------------------------------------------------- databases
 
 def test_alias(make_proxy, closing):
-    proxy = make_proxy({"databases": {"alias": {"dbname": "other"}}})
+    proxy = make_proxy({"databases": {"alias": {"dbname": "other"}, "*": {}}})
     client = closing(proxy.wire(database="alias"))
     assert client.value("SELECT current_database()") == "other"
     assert closing(proxy.wire(database="app")).value("SELECT current_database()") == "app"
@@ -621,7 +622,7 @@ def test_statistics_add_up(make_proxy, closing):
     assert proxy.metric("transactions_total") == 12
     assert proxy.metric("logins_total") == 1
     pool = next(p for p in proxy.pools() if p["database"] == "app" and p["user"] == "app")
-    assert pool["active"] == 0 and pool["idle"] == 1 and pool["waiting"] == 0
+    assert (pool["active_connections"], pool["idle_connections"], pool["pending_requests"]) == (0, 1, 0)
     (session,) = [s for s in proxy.sessions() if s.get("user") == "app"]
     assert session["database"] == "app"
 

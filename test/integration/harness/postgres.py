@@ -206,7 +206,7 @@ class Postgres:
             _signal(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in family))
+        wait_until(lambda: all(_is_gone(pid) for pid in family))
         try:
             os.unlink(os.path.join(self.data, "postmaster.pid"))
         except FileNotFoundError:
@@ -293,6 +293,14 @@ class Postgres:
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+
+def _is_gone(pid):
+    try:
+        os.waitpid(pid, os.WNOHANG)  # orphans are ours: see the subreaper in proxy.py
+    except ChildProcessError:
+        pass
+    return not os.path.exists(f"/proc/{pid}")
 
 
 def _signal(pid, number):

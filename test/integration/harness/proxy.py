@@ -230,6 +230,12 @@ class Proxy:
         if not self.expects_failure:
             assert code == expected, f"the proxy ended with {code}:\n{self.log()[-4000:]}"
 
+    def wait_end(self, expected=0, timeout=20):
+        """It ends by itself (or was told to, by a signal that the test has sent)."""
+        wait_until(lambda: self.process.poll() is not None, timeout,
+                   lambda: "the proxy doesn't end:\n" + self.log()[-4000:])
+        self.stop(expected=expected)
+
     def remove(self):
         try:
             self.stop()
@@ -339,6 +345,12 @@ class Proxy:
                 self.advance(step)
                 moved += step
             time.sleep(0.01)
+
+    @property
+    def measures_memory(self):
+        """A sanitizer keeps what is freed: then VmRSS says nothing."""
+        with open(self.binary, "rb") as f:
+            return not re.search(rb"__(asan|tsan|msan)_init", f.read())
 
     def rss(self):
         """Bytes resident now."""
