@@ -71,7 +71,7 @@ run_logged()
 		now=$((SECONDS - began))
 		if [[ $on_terminal ]]; then
 			printf '\r    %s %s... %d s%s\e[K' "$dim" "$label" "$now" "$plain"
-		elif ((now >= shown + 15)); then
+		elif ((now >= shown + (shown < 60 ? 15 : 60))); then # rarer when it takes long
 			shown=$now
 			printf '    %s ... %d s\n' "$label" "$now"
 		fi

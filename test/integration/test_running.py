@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from harness import Proxy, ServerError, Wire, lease_port, wait_until, wire
 from harness.proxy import merge, toml
-from harness.wire import Closed, errors, query, rows
+from harness.wire import Closed, Deadline, errors, query, rows
 
 
 HURRIED = 3  # the exit code of an end that had to close clients in their transactions
@@ -21,9 +21,11 @@ HURRIED = 3  # the exit code of an end that had to close clients in their transa
 def admits(address):
     """False: a new client is refused, by the kernel or with 57P01."""
     try:
-        with Wire(address, 5) as client:
+        with Wire(address, 2) as client:
             client.login({"user": "app", "database": "app"})
         return True
+    except Deadline:
+        return True  # neither in nor refused: the worst of all
     except ServerError as e:
         assert e.code in ("57P01", "57P03")
         return False
@@ -390,12 +392,12 @@ def test_admin_survives_garbage(make_proxy):
     for data in (b"\0" * 100, b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n",
                  b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", os.urandom(2000), b"GET /metrics HTTP/1.0\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", proxy.admin_port), 10) as s:
-            s.sendall(data)
-            s.shutdown(socket.SHUT_WR)
             try:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
                 s.recv(100)
             except OSError:
-                pass
+                pass  # it may hang up at any time
     assert proxy.admin("/livez")[0] == 200
 
 

@@ -174,6 +174,8 @@ class Relay(_Server):
         try:
             while True:
                 data = source.recv(65536)
+                if not is_reply and len(self.requests) < 1 << 20:
+                    self.requests += data
                 self.open.wait()
                 if not data:
                     break
@@ -181,8 +183,6 @@ class Relay(_Server):
                     self.replied += len(data)
                     if self.budget is not None:
                         data, self.budget = data[:self.budget], self.budget - len(data)
-                elif len(self.requests) < 1 << 20:
-                    self.requests += data
                 target.sendall(data)
                 if is_reply and self.budget is not None and self.budget <= 0:
                     break

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -195,6 +196,8 @@ class Proxy:
         pid = wait_until(lambda: next((p for p in self._family() if p != old.pid), None), 20,
                          lambda: "no successor:\n" + self.log()[-4000:])
         self.process = Adopted(pid)
+        wait_until(lambda: "next process serves" in self.log(), 20,
+                   lambda: "the successor doesn't serve:\n" + self.log()[-4000:])
         return old
 
     def _family(self):
@@ -244,6 +247,8 @@ class Proxy:
                 os.kill(pid, signal.SIGKILL)
             for lease in self.leases:
                 lease.release()
+            if not os.environ.get("HELIOS_TEST_KEEP"):
+                shutil.rmtree(self.root, ignore_errors=True)
 
     def reload(self, changes=None, accepted=True):
         """Writes the changed configuration, sends SIGHUP, and waits until it is in force (or was refused)."""

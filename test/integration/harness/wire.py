@@ -18,6 +18,7 @@ PROTOCOL_3_2 = (3, 2)
 SSL_REQUEST = 80877103
 GSSENC_REQUEST = 80877104
 CANCEL_REQUEST = 80877102
+BACKEND_KINDS = b"RKSZTDCEIN123ntsVGHWdcAv"
 DEADLINE = float(os.environ.get("HELIOS_TEST_DEADLINE", "20"))
 
 
@@ -295,6 +296,7 @@ class Wire:
     def read_raw(self):
         """The next message, whichever it is."""
         kind, length = struct.unpack("!cI", self.read_bytes(5))
+        assert kind in BACKEND_KINDS, f"no server sends a message {kind} ({length} bytes)"
         assert 4 <= length < 1 << 30, f"message {kind} of {length} bytes"
         m = Message(kind.decode("latin-1"), self.read_bytes(length - 4))
         if m.kind == "S":
