@@ -24,6 +24,7 @@ struct admin_context {
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */
 	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */
+	const char *const *features;      /* for GET /version; ends with NULL. NULL: none */
 	uint64_t started_wall;            /* of the process; wall clock, microseconds */
 	/* POST /reload: has the file read again. Called on an admin thread, without locks. 0 or -errno. NULL: not
 	 * offered */

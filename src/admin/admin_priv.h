@@ -132,9 +132,7 @@ struct pool_rows {
 bool pool_rows_collect(struct pool_rows *rows, struct pools *pools) MUST_USE;
 void pool_rows_free(struct pool_rows *rows);
 
-/* Logins fail, and have not succeeded since. */
-bool node_is_down(const struct node *node, uint64_t now_wall);
-/* Enabled nodes that are not known to be down. */
+/* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);
 /* May clients be sent here? message: why (not). */
 bool admin_is_ready(struct admin *admin, const char **ret_message);

@@ -219,20 +219,28 @@ static void test_reload(void **state)
 static void test_nodes(void **state)
 {
 	struct node *node = node_list_at(fixture.nodes, 0);
+	struct config_health health = {.failure_threshold = 2, .success_threshold = 2};
 
 	assert_int_equal(ask("GET", "/nodes/main", TOKEN), 200);
 	assert_received("\"address\":\"127.0.0.1:5999\"");
 	assert_int_equal(ask("GET", "/nodes/127.0.0.1:5999", TOKEN), 200);
 	assert_int_equal(ask("GET", "/nodes/none", TOKEN), 404);
 	assert_int_equal(ask("GET", "/readyz", ""), 200);
-	atomic_store(&node->last_failed_wall, clock_wall());
+	node_checked(node, /* good= */ false, &health);
+	assert_int_equal(ask("GET", "/readyz", ""), 200);
+	node_checked(node, /* good= */ false, &health);
 	assert_int_equal(ask("GET", "/readyz", ""), 503);
+	assert_int_equal(ask("GET", "/nodes/main", TOKEN), 200);
+	assert_received("\"failure_count\":2");
 	assert_int_equal(ask("GET", "/topology", TOKEN), 200);
 	assert_received("\"healthyNodes\":0,\"unhealthyNodes\":1,\"totalNodes\":1");
-	atomic_store(&node->last_used_wall, clock_wall() + 1);
+	node_checked(node, /* good= */ true, &health);
+	assert_int_equal(ask("GET", "/readyz", ""), 503);
+	node_checked(node, /* good= */ true, &health);
 	assert_int_equal(ask("GET", "/readyz", ""), 200);
-	atomic_store(&node->last_used_wall, 0);
-	atomic_store(&node->last_failed_wall, clock_wall() - 31 * USEC_PER_SEC); /* long ago tells nothing */
+	node_checked(node, /* good= */ false, &health);
+	node_checked(node, /* good= */ false, &health);
+	node_answered(node); /* a login tells more than a check */
 	assert_int_equal(ask("GET", "/readyz", ""), 200);
 	atomic_store(&node->enabled, false);
 	assert_int_equal(ask("GET", "/readyz", ""), 503);

@@ -128,8 +128,6 @@ static json_t *node_error_json(struct node *node, const struct pool_rows *pools)
 
 static json_t *node_json(struct node *node, const struct pool_rows *pools)
 {
-	uint64_t worked = atomic_load(&node->last_used_wall), failed = atomic_load(&node->last_failed_wall);
-	bool enabled = atomic_load(&node->enabled);
 	json_t *json = json_object();
 	char address[ADDRESS_SIZE];
 
@@ -137,13 +135,13 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools)
 	json_put(json, "address", json_text(address));
 	json_put(json, "name", json_text(node->name));
 	json_put(json, "role", json_text(role_name(node->role)));
-	json_put(json, "enabled", json_boolean(enabled));
-	json_put(json, "healthy", json_boolean(enabled && !node_is_down(node, clock_wall())));
-	json_put(json, "last_check", time_json(MAX(worked, failed)));
-	json_put(json, "failure_count", json_integer((json_int_t)atomic_load(&node->failures)));
+	json_put(json, "enabled", json_boolean(atomic_load(&node->enabled)));
+	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
+	json_put(json, "last_check", time_json(atomic_load(&node->last_check_wall)));
+	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
 	json_put(json, "last_error", node_error_json(node, pools));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
-	json_put(json, "latency_ms", json_null()); /* nodes are not probed in this build */
+	json_put(json, "latency_ms", json_null()); /* not measured in this build */
 	json_put(json, "replication_lag_bytes", json_null());
 	return json;
 }
@@ -151,15 +149,15 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools)
 /* NULL: out of memory. */
 static json_t *nodes_json(struct admin *admin)
 {
-	struct node_list *nodes = admin->context.nodes;
+	const struct node_set *nodes = node_list_now(admin->context.nodes);
 	struct pool_rows pools;
 	json_t *list;
 
 	if (!pool_rows_collect(&pools, admin->context.pools))
 		return NULL;
 	list = json_array();
-	for (uint32_t i = 0; i < node_list_count(nodes); i++)
-		(void)json_array_append_new(list, node_json(node_list_at(nodes, i), &pools));
+	for (uint32_t i = 0; i < nodes->count; i++)
+		(void)json_array_append_new(list, node_json(nodes->nodes[i], &pools));
 	pool_rows_free(&pools);
 	return list;
 }
@@ -188,7 +186,7 @@ void endpoint_topology(struct request *request, struct answer *answer)
 {
 	const struct node_list *nodes = request->admin->context.nodes;
 	const struct node *primary = node_list_primary(nodes);
-	uint32_t total = node_list_count(nodes), healthy = nodes_healthy(nodes);
+	uint32_t total = node_list_count(nodes), healthy = MIN(nodes_healthy(nodes), total);
 	json_t *json = json_object();
 	char address[ADDRESS_SIZE] = "";
 

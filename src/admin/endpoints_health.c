@@ -5,7 +5,6 @@
 #include <time.h>
 
 #define PING_EVERY_MS 1000u
-#define DOWN_FOR_US   (30 * USEC_PER_SEC) /* a failure tells something about a node for so long */
 
 void endpoint_health(struct request *request, struct answer *answer)
 {
@@ -53,30 +52,22 @@ void endpoint_live(struct request *request, struct answer *answer)
 	answer_json(answer, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, json);
 }
 
-bool node_is_down(const struct node *node, uint64_t now_wall)
-{
-	uint64_t failed = atomic_load(&node->last_failed_wall), worked = atomic_load(&node->last_used_wall);
-
-	return failed > worked && failed + DOWN_FOR_US > now_wall;
-}
-
 uint32_t nodes_healthy(const struct node_list *nodes)
 {
-	uint64_t now = clock_wall();
+	const struct node_set *set = node_list_now(nodes);
 	uint32_t healthy = 0;
 
-	for (uint32_t i = 0; i < node_list_count(nodes); i++) {
-		const struct node *node = node_list_at(nodes, i);
-
-		healthy += atomic_load(&node->enabled) && !node_is_down(node, now);
-	}
+	for (uint32_t i = 0; i < set->count; i++)
+		healthy += node_is_healthy(set->nodes[i]);
 	return healthy;
 }
 
 static bool any_node_is_enabled(const struct node_list *nodes)
 {
-	for (uint32_t i = 0; i < node_list_count(nodes); i++)
-		if (atomic_load(&node_list_at(nodes, i)->enabled))
+	const struct node_set *set = node_list_now(nodes);
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (atomic_load(&set->nodes[i]->enabled))
 			return true;
 	return false;
 }
@@ -90,7 +81,7 @@ bool admin_is_ready(struct admin *admin, const char **ret_message)
 	else if (!any_node_is_enabled(c->nodes))
 		*ret_message = "no node is enabled";
 	else if (nodes_healthy(c->nodes) == 0)
-		*ret_message = "no node can be logged in to";
+		*ret_message = "no node is healthy";
 	else {
 		*ret_message = "ready";
 		return true;
@@ -111,11 +102,6 @@ void endpoint_ready(struct request *request, struct answer *answer)
 
 /* ---- what this is ---- */
 
-static const char *const features[] = {
-	"pool-modes", "prepared-statements", "tls", "scram-sha-256", "scram-sha-256-plus", "md5",
-	"cert-auth",  "auth-query",          "hba", "replication",   "prometheus",
-};
-
 /* The compiler's words ("Nov  3 2026", "14:31:45") as ISO 8601; they follow SOURCE_DATE_EPOCH where it is set. */
 static void build_time(char *text, size_t size)
 {
@@ -131,8 +117,8 @@ void endpoint_version(struct request *request, struct answer *answer)
 	json_t *json = json_object(), *list = json_array();
 	char built[64], started[32];
 
-	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
-		(void)json_array_append_new(list, json_text(features[i]));
+	for (const char *const *f = request->admin->context.features; f && *f; f++)
+		(void)json_array_append_new(list, json_text(*f));
 	build_time(built, sizeof(built));
 	format_time(request->admin->context.started_wall, started, sizeof(started));
 	json_put(json, "version", json_text(HELIOS_VERSION));

@@ -81,7 +81,7 @@ static bool add_pools(struct buf *b, struct admin *admin)
 /* ---- nodes ---- */
 
 #define NODE_METRICS(X) \
-	X("up", "gauge", "1 unless logins to the node fail.", !node_is_down(node, now)) \
+	X("up", "gauge", "1 unless the node is unhealthy or not enabled.", node_is_healthy(node)) \
 	X("enabled", "gauge", "1 when the node may be used.", atomic_load(&node->enabled)) \
 	X("links", "gauge", "Server connections open or being opened.", atomic_load(&node->links)) \
 	X("failures_total", "counter", "Connects and logins that failed.", atomic_load(&node->failures))
@@ -90,12 +90,12 @@ static void add_nodes(struct buf *b, const struct node_list *nodes)
 {
 	static const char *const roles[] = {
 		[NODE_PRIMARY] = "primary", [NODE_STANDBY] = "standby", [NODE_REPLICA] = "replica"};
-	uint64_t now = clock_wall();
+	const struct node_set *set = node_list_now(nodes);
 
 #define X(metric, kind, help, value) \
 	add_name(b, "heliosdb_proxy_node_" metric, kind, help); \
-	for (uint32_t i = 0; i < node_list_count(nodes); i++) { \
-		const struct node *node = node_list_at(nodes, i); \
+	for (uint32_t i = 0; i < set->count; i++) { \
+		const struct node *node = set->nodes[i]; \
 \
 		buf_add_str(b, "heliosdb_proxy_node_" metric "{node=\""); \
 		buf_add_label(b, node->name); \

@@ -8,82 +8,242 @@
 #include <sys/un.h>
 
 struct node_list {
-	uint32_t count;
-	struct node nodes[];
+	_Atomic(struct node_set *) now;
+	struct node *all;
 };
 
-static int node_init(struct node *node, const struct config_node *from)
+/* ---- one node ---- */
+
+static bool node_is(const struct node *node, const struct config_node *from, const char *name)
 {
+	return strcmp(node->name, name) == 0 && strcmp(node->host, from->host) == 0 && node->port == from->port;
+}
+
+static void node_free(struct node *node)
+{
+	if (!node)
+		return;
+	free(node->name);
+	free(node->host);
+	pthread_mutex_destroy(&node->lock);
+	free(node);
+}
+
+static struct node *node_new(const struct config_node *from, const char *name)
+{
+	struct node *node = calloc(1, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	pthread_mutex_init(&node->lock, NULL);
+	node->name = strdup(name);
+	node->host = strdup(from->host);
+	node->port = (uint16_t)from->port;
+	if (node->name && node->host)
+		return node;
+	node_free(node);
+	return NULL;
+}
+
+/* The node of these lines, made when it is new. NULL: out of memory. */
+static struct node *node_for(struct node_list *list, const struct config_node *from)
+{
+	struct node *node;
 	char name[300];
 
 	snprintf(name, sizeof(name), from->host[0] == '/' ? "%s/.s.PGSQL.%u" : "%s:%u", from->host, from->port);
-	node->name = strdup(from->name && *from->name ? from->name : name);
-	node->host = strdup(from->host);
-	node->port = from->port;
-	node->role = from->role;
-	atomic_init(&node->enabled, from->enabled);
-	pthread_mutex_init(&node->lock, NULL);
-	return node->name && node->host ? 0 : -ENOMEM;
+	if (from->name && *from->name)
+		snprintf(name, sizeof(name), "%s", from->name);
+	for (node = list->all; node; node = node->next)
+		if (node_is(node, from, name))
+			return node;
+	node = node_new(from, name);
+	if (!node)
+		return NULL;
+	node->next = list->all;
+	list->all = node;
+	return node;
+}
+
+/* ---- the list ---- */
+
+static struct node_set *set_new(struct node_list *list, const struct config *config)
+{
+	struct node_set *set = calloc(1, sizeof(*set) + config->node_count * sizeof(struct node *));
+
+	for (uint32_t i = 0; set && i < config->node_count; i++) {
+		set->nodes[i] = node_for(list, &config->nodes[i]);
+		if (!set->nodes[i]) {
+			free(set);
+			return NULL;
+		}
+		set->count++;
+	}
+	return set;
+}
+
+static bool set_has(const struct node_set *set, const struct node *node)
+{
+	for (uint32_t i = 0; set && i < set->count; i++)
+		if (set->nodes[i] == node)
+			return true;
+	return false;
+}
+
+static bool sets_equal(const struct node_set *a, const struct node_set *b)
+{
+	return a && a->count == b->count && memcmp(a->nodes, b->nodes, a->count * sizeof(a->nodes[0])) == 0;
+}
+
+static void publish(struct node_list *list, struct node_set *fresh, const struct config *config)
+{
+	struct node_set *old = atomic_load(&list->now);
+
+	for (uint32_t i = 0; i < fresh->count; i++) {
+		atomic_store(&fresh->nodes[i]->role, config->nodes[i].role);
+		atomic_store(&fresh->nodes[i]->enabled, config->nodes[i].enabled);
+	}
+	if (sets_equal(old, fresh)) {
+		free(fresh);
+		return;
+	}
+	fresh->older = old;
+	atomic_store(&list->now, fresh);
+	for (uint32_t i = 0; old && i < old->count; i++)
+		if (!set_has(fresh, old->nodes[i]))
+			atomic_store(&old->nodes[i]->enabled, false);
 }
 
 struct node_list *node_list_new(const struct config *config)
 {
-	struct node_list *list = calloc(1, sizeof(*list) + config->node_count * sizeof(struct node));
+	struct node_list *list = calloc(1, sizeof(*list));
+	struct node_set *set = list ? set_new(list, config) : NULL;
 
-	if (!list)
+	if (!set) {
+		node_list_free(list);
 		return NULL;
-	for (uint32_t i = 0; i < config->node_count; i++) {
-		list->count++;
-		if (node_init(&list->nodes[i], &config->nodes[i]) < 0) {
-			node_list_free(list);
-			return NULL;
-		}
 	}
+	publish(list, set, config);
 	return list;
+}
+
+int node_list_reload(struct node_list *list, const struct config *config)
+{
+	struct node_set *set = set_new(list, config);
+
+	if (!set)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < set->count; i++)
+		if (!set_has(atomic_load(&list->now), set->nodes[i]) && node_resolve(set->nodes[i]) < 0)
+			log_warn("cannot resolve a node's name; trying again every 30 s", kv_str("node", set->nodes[i]->name));
+	publish(list, set, config);
+	return 0;
 }
 
 void node_list_free(struct node_list *list)
 {
+	struct node_set *set;
+	struct node *node;
+
 	if (!list)
 		return;
-	for (uint32_t i = 0; i < list->count; i++) {
-		free(list->nodes[i].name);
-		free(list->nodes[i].host);
-		pthread_mutex_destroy(&list->nodes[i].lock);
+	while ((set = atomic_load(&list->now))) {
+		atomic_store(&list->now, set->older);
+		free(set);
+	}
+	while ((node = list->all)) {
+		list->all = node->next;
+		node_free(node);
 	}
 	free(list);
 }
 
+const struct node_set *node_list_now(const struct node_list *list)
+{
+	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->now, memory_order_acquire);
+}
+
 uint32_t node_list_count(const struct node_list *list)
 {
-	return list->count;
+	return node_list_now(list)->count;
 }
 
 struct node *node_list_at(const struct node_list *list, uint32_t index)
 {
-	return (struct node *)(uintptr_t)&list->nodes[index];
+	return node_list_now(list)->nodes[index];
 }
 
 struct node *node_list_primary(const struct node_list *list)
 {
-	for (uint32_t i = 0; i < list->count; i++)
-		if (list->nodes[i].enabled && list->nodes[i].role == NODE_PRIMARY)
-			return node_list_at(list, i);
-	return list->count == 1 && list->nodes[0].enabled ? node_list_at(list, 0) : NULL;
+	const struct node_set *set = node_list_now(list);
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (atomic_load(&set->nodes[i]->enabled) && atomic_load(&set->nodes[i]->role) == NODE_PRIMARY)
+			return set->nodes[i];
+	return set->count == 1 && atomic_load(&set->nodes[0]->enabled) ? set->nodes[0] : NULL;
 }
 
 struct node *node_list_find(const struct node_list *list, const char *name)
 {
-	for (uint32_t i = 0; i < list->count; i++) {
-		const struct node *n = &list->nodes[i];
+	const struct node_set *set = node_list_now(list);
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct node *n = set->nodes[i];
 		char address[300];
 
 		snprintf(address, sizeof(address), "%s:%u", n->host, n->port);
 		if (strcmp(n->name, name) == 0 || strcmp(address, name) == 0)
-			return node_list_at(list, i);
+			return set->nodes[i];
 	}
 	return NULL;
 }
+
+/* ---- health ---- */
+
+static void become(struct node *node, bool unhealthy)
+{
+	if (atomic_exchange(&node->unhealthy, unhealthy) == unhealthy)
+		return;
+	if (unhealthy)
+		log_warn("node is unhealthy: it takes no connections", kv_str("node", node->name),
+		         kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
+	else
+		log_info("node is healthy again", kv_str("node", node->name));
+}
+
+void node_checked(struct node *node, bool good, const struct config_health *settings)
+{
+	atomic_store(&node->last_check_wall, clock_wall());
+	if (good) {
+		atomic_store(&node->failed_in_row, 0);
+		if (atomic_fetch_add(&node->good_in_row, 1) + 1 >= settings->success_threshold)
+			become(node, /* unhealthy= */ false);
+	} else {
+		atomic_store(&node->good_in_row, 0);
+		if (atomic_fetch_add(&node->failed_in_row, 1) + 1 >= settings->failure_threshold)
+			become(node, /* unhealthy= */ true);
+	}
+}
+
+void node_answered(struct node *node)
+{
+	atomic_store(&node->doubtful, false);
+	atomic_store(&node->failed_in_row, 0);
+	atomic_store(&node->last_check_wall, clock_wall());
+	become(node, /* unhealthy= */ false);
+}
+
+void node_in_doubt(struct node *node)
+{
+	atomic_store(&node->doubtful, true);
+}
+
+bool node_is_healthy(const struct node *node)
+{
+	return atomic_load(&node->enabled) && !atomic_load(&node->unhealthy);
+}
+
+/* ---- addresses ---- */
 
 static void set_unix_address(struct node *node)
 {

@@ -1,6 +1,10 @@
 /*
  * Nodes: the servers of the cluster. Names are resolved on the control thread (it may block there);
  * workers copy an address under a lock when they connect, which is rare.
+ *
+ * Which nodes there are may change with a reload. A node is known by name, host and port: what is still there stays the
+ * same struct. Nodes and sets that are gone are kept until the end, for other threads may be looking at them, and a
+ * reload that changes nodes is rare.
  */
 #ifndef CLUSTER_NODE_H
 #define CLUSTER_NODE_H
@@ -17,23 +21,44 @@ struct node {
 	char *name; /* "host:port", or as configured */
 	char *host; /* a name, an address, or the folder of a unix socket ("/var/run/postgresql") */
 	uint16_t port;
-	enum node_role role;
-	_Atomic bool enabled;
+	_Atomic(enum node_role) role;
+	_Atomic bool enabled;          /* false as well when the configuration no longer has it */
 	_Atomic uint32_t links;        /* open or being opened, over all pools */
+	_Atomic uint64_t links_wanted_since; /* see struct budget of the pools */
 	_Atomic uint64_t failures;     /* connects or logins that failed, since the start */
-	_Atomic uint64_t last_used_wall, last_failed_wall; /* wall clock, microseconds; 0: never */
+	_Atomic uint64_t last_failed_wall;
+	_Atomic uint64_t last_used_wall; /* a login worked; wall clock, microseconds; 0: never */
+	/* health, see node_answered() */
+	_Atomic bool unhealthy;
+	_Atomic bool doubtful;         /* a link could not connect: to be checked at once */
+	_Atomic uint32_t failed_in_row, good_in_row;
+	_Atomic uint64_t last_check_wall;
 	pthread_mutex_t lock;          /* of what follows */
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
 	uint32_t address_count, next_address;
 	char resolve_error[128]; /* "" when the last attempt was right */
+	struct node *next; /* of all there ever were */
 };
 
 struct node_list;
 
+/* The nodes of one configuration. Never changes. */
+struct node_set {
+	struct node_set *older;
+	uint32_t count;
+	struct node *nodes[];
+};
+
 /* From the configuration; addresses are not resolved yet. NULL: out of memory. */
 struct node_list *node_list_new(const struct config *config);
 void node_list_free(struct node_list *list);
+/* Control thread: the nodes are those of this configuration from now on; new ones are resolved first. 0, or -ENOMEM:
+ * then they stay as they were. */
+int node_list_reload(struct node_list *list, const struct config *config) MUST_USE;
+/* Any thread; valid until the list is freed. */
+const struct node_set *node_list_now(const struct node_list *list);
+/* For the control thread, which alone changes the list. */
 uint32_t node_list_count(const struct node_list *list);
 struct node *node_list_at(const struct node_list *list, uint32_t index);
 /* Where everything goes in this build: the first enabled node with the role primary, or of any role when
@@ -45,5 +70,15 @@ struct node *node_list_find(const struct node_list *list, const char *name);
 int node_resolve(struct node *node);
 /* The next address in turn. 0, or -EHOSTUNREACH when none is known. */
 int node_address(struct node *node, struct sockaddr_storage *ret, socklen_t *ret_len) MUST_USE;
+
+/* What a check found out: failure_threshold bad ones in a row make a node unhealthy, success_threshold good ones in a
+ * row healthy. One thread checks a node. */
+void node_checked(struct node *node, bool good, const struct config_health *settings);
+/* A server answered a login, be it with an error about the user, the database or its limits: that node is well. */
+void node_answered(struct node *node);
+/* A link could not be opened, for a reason that may lie with the node: it is to be checked soon. */
+void node_in_doubt(struct node *node);
+/* Enabled, and not known to be unhealthy. */
+bool node_is_healthy(const struct node *node);
 
 #endif

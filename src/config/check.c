@@ -95,8 +95,6 @@ static void check_databases(struct loader *l)
 
 		if (d->node[0] && !config_node_find(c, d->node))
 			error_at(l, d->line, "[databases.%s] node: there is no node %s", d->name, d->node);
-		if (d->password[0] && !d->user[0])
-			error_at(l, d->line, "[databases.%s] password needs user", d->name);
 		if (!d->override_count)
 			continue;
 		snprintf(what, sizeof(what), "[databases.%s]", d->name);
@@ -237,7 +235,8 @@ static void check_hba(struct loader *l)
 	for (const struct hba_rule *rule = hba_rule_next(c->hba, NULL); rule; rule = hba_rule_next(c->hba, rule)) {
 		if (rule->client_cert != CLIENT_CERT_NONE && !(c->tls.enabled && c->tls.ca_path[0]))
 			report_add(l->report, REPORT_ERROR, rule->file, rule->line, 0,
-				   "client certificates need [tls] with ca_path");
+				   "this line asks for client certificates: set [tls] cert_path, key_path, and ca_path, the "
+				   "authorities that sign them");
 		if (rule->map[0] && !ident_has_map(c->ident, rule->map))
 			report_add(l->report, REPORT_WARNING, rule->file, rule->line, 0,
 				   "auth.ident_file has no map %s: nobody can log in by this line", rule->map);
@@ -265,7 +264,9 @@ static void check_auth(struct loader *l)
 		error_at(l, line_of(l, "auth", "mode"),
 			 "[auth] this mode needs users: set auth_file, [users.NAME] password, or auth_user");
 	if (auth->mode == AUTH_MODE_CERT && !auth->hba_file[0] && !(c->tls.enabled && c->tls.ca_path[0]))
-		error_at(l, line_of(l, "auth", "mode"), "[auth] mode = \"cert\" needs [tls] with ca_path");
+		error_at(l, line_of(l, "auth", "mode"),
+			 "[auth] mode = \"cert\" asks for client certificates: set [tls] cert_path, key_path, and "
+			 "ca_path, the authorities that sign them");
 	if (auth->auth_user[0] && !strstr(auth->auth_query, "$1"))
 		warn_at(l, line_of(l, "auth", "auth_query"), "[auth] auth_query has no $1, which is the user's name");
 }

@@ -150,7 +150,6 @@ static void mistakes_are_told_with_their_place(void **state)
 		{NODE "[databases.d]\nmin_connections = 200\n", 4, "[databases.d] min_connections"},
 		{NODE "[users.u]\nmin_connections = 200\n", 4, "[users.u] min_connections"},
 		{NODE "[databases.d]\nnode = \"nowhere\"\n", 4, "there is no node nowhere"},
-		{NODE "[databases.d]\npassword = \"x\"\n", 4, "password needs user"},
 		{NODE "[[databases]]\nuser = \"x\"\n", 4, "needs a name"},
 		{NODE "[[databases]]\nname = \"d\"\n[[databases]]\nname = \"d\"\n", 6, "database d has two tables"},
 		{NODE "databases = 1\n", 4, "unknown key databases in"},

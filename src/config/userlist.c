@@ -7,6 +7,7 @@
 struct userlist {
 	struct map secrets; /* user -> struct secret */
 	struct arena *arena;
+	bool has_plain;
 };
 
 static void userlist_wipe(void *argument)
@@ -42,6 +43,7 @@ static int add(struct userlist *list, const char *user, const char *secret_text,
 		return r;
 	if (ret_was_there)
 		*ret_was_there = secret != NULL;
+	list->has_plain = list->has_plain || parsed.kind == SECRET_PLAIN;
 	if (secret) {
 		secret_wipe(secret);
 	} else {
@@ -68,6 +70,11 @@ const struct secret *userlist_get(const struct userlist *list, const char *user)
 uint32_t userlist_count(const struct userlist *list)
 {
 	return list->secrets.count;
+}
+
+bool userlist_has_plain(const struct userlist *list)
+{
+	return list->has_plain;
 }
 
 /* -------------------------------------------------------------------------------------------- lines */

@@ -23,5 +23,7 @@ int userlist_add(struct userlist *list, const char *user, const char *secret) MU
 /* NULL: no such user. Lives as long as the list. */
 const struct secret *userlist_get(const struct userlist *list, const char *user);
 uint32_t userlist_count(const struct userlist *list);
+/* Is (or was) any of the secrets a password in clear? */
+bool userlist_has_plain(const struct userlist *list);
 
 #endif

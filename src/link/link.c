@@ -16,8 +16,8 @@ static const char *const state_names[] = {
 
 static const uint8_t may_become[] = {
 	[LINK_CONNECTING] = BIT(LINK_ENCRYPTING) | BIT(LINK_LOGGING_IN) | BIT(LINK_CLOSED),
-	[LINK_ENCRYPTING] = BIT(LINK_LOGGING_IN) | BIT(LINK_CLOSED),
-	[LINK_LOGGING_IN] = BIT(LINK_IDLE) | BIT(LINK_CLOSED),
+	[LINK_ENCRYPTING] = BIT(LINK_CONNECTING) | BIT(LINK_LOGGING_IN) | BIT(LINK_CLOSED),
+	[LINK_LOGGING_IN] = BIT(LINK_CONNECTING) | BIT(LINK_IDLE) | BIT(LINK_CLOSED),
 	[LINK_IDLE] = BIT(LINK_ACTIVE) | BIT(LINK_CLOSED),
 	[LINK_ACTIVE] = BIT(LINK_IDLE) | BIT(LINK_CLOSED),
 	[LINK_CLOSED] = 0,
@@ -53,7 +53,7 @@ int link_open(struct loop *loop, const struct link_target *target, const struct 
 	list_init(&link->cancels_under_way);
 	statement_set_init(&link->statements);
 	conn_init(&link->conn, &link_login_conn_ops);
-	r = link_login_begin(link, target);
+	r = link_login_begin(link, loop, target);
 	if (r == 0)
 		r = link_target_connect(target, &link->conn, loop);
 	if (r < 0) {
@@ -74,6 +74,7 @@ static void link_free(struct loop_deferred *deferred)
 	params_unref(link->settings_before);
 	params_unref(link->reported);
 	params_unref(link->reported_at_login);
+	params_unref(link->reported_at_mark);
 	statement_set_clear(&link->statements);
 	expects_free(&link->expects);
 	buf_free(&link->error);

@@ -5,6 +5,9 @@
  *
  *   CONNECTING -> ENCRYPTING -> LOGGING_IN -> IDLE <-> ACTIVE
  *        \____________\_____________\__________\________\____> CLOSED
+ *
+ * Before it has authenticated a link may go back to CONNECTING once, to try with TLS what failed without it or the
+ * other way round (server_tls.mode allow and prefer).
  */
 #ifndef LINK_LINK_H
 #define LINK_LINK_H
@@ -42,6 +45,7 @@ struct link_target {
 	uint16_t port;
 	const char *user, *database;
 	const char *replication;      /* value of the startup parameter; NULL: none */
+	const char *connect_query;    /* run before the link is logged in; NULL or "": none */
 	const struct secret *secret;  /* copied; NULL: none */
 	struct tls_context *tls;      /* counted; NULL: never TLS */
 	enum tls_mode tls_mode;
@@ -56,7 +60,7 @@ struct link_failure {
 	char sqlstate[6];
 	bool from_server;         /* the server said so */
 	bool wants_password;      /* it asked for a password and there was none */
-	const char *what;         /* for logs: "connect", "tls", "login" */
+	const char *what;         /* for logs: "connect", "tls", "login", "connect_query" */
 };
 
 struct link_events { /* of the pool that opened it */
@@ -92,6 +96,7 @@ struct link {
 	bool close_when_free;      /* drained, too old, or doubtful: not back into the pool */
 	bool used_password;        /* the server asked for one (or for a proof) */
 	bool held_for_cancel;      /* free, but a cancel is under way */
+	bool open_batch;           /* extended messages were sent, and the ReadyForQuery of their Sync has not come */
 	bool fresh;                /* nothing of its user's was sent since it was lent, or since settings were */
 	bool answering;            /* some of the answer that is under way was passed on */
 	bool fatal;                /* the server said FATAL: it is about to close */
@@ -106,11 +111,13 @@ struct link {
 	const struct link_user_ops *user_ops;
 	void *user;                /* the user's own */
 	void *owner;               /* the pool shard's own */
+	void *server;              /* its owner's own, too: where the link leads */
 	struct list node;          /* in a list of its owner */
 	const struct params *settings; /* what was SET on it: name -> SQL that sets it */
 	const struct params *settings_before; /* while new ones are being put onto it */
 	const struct params *reported; /* ParameterStatus: name -> value */
-	const struct params *reported_at_login;
+	const struct params *reported_at_login, *reported_at_mark;
+	bool reset_in_transaction; /* RESET: what is reported then is the server's default, not the client's wish */
 	struct statement_set statements;
 	struct statement_id unnamed;
 	bool has_unnamed, unnamed_in_transaction;
@@ -143,8 +150,10 @@ bool link_parameter_status(struct link *link, const uint8_t *body, size_t len);
 /* Forgets savepoints and marks. */
 void link_forget_transaction(struct link *link);
 
-/* Opens a connection of its own to the server to cancel what the link runs; done(link) when the server has closed it,
+/* Opens a connection of its own to the server to cancel what the link runs; done(link), if the link still is, and
+ * over(argument) (may be NULL) when the server has closed it,
  * or it failed: from then on no cancel of ours can hit what the link runs next. 0 or -errno. */
-int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link)) MUST_USE;
+int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link),
+                void (*over)(void *argument), void *argument) MUST_USE;
 
 #endif

@@ -13,6 +13,8 @@ struct cancel {
 	struct list node;  /* in its link's cancels_under_way */
 	struct link_target *target;
 	void (*done)(struct link *link);
+	void (*over)(void *argument);
+	void *argument;
 	uint32_t pid;
 	uint8_t key[32];
 	uint8_t key_len;
@@ -43,6 +45,8 @@ static void cancel_end(struct cancel *c)
 	loop_defer(c->conn.loop, &c->deferred);
 	if (link)
 		c->done(link);
+	if (c->over)
+		c->over(c->argument);
 }
 
 static void cancel_closed(struct conn *conn, int error)
@@ -107,7 +111,8 @@ static const struct conn_ops cancel_ops = {
 	.ready = cancel_ready,
 };
 
-int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link))
+int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link),
+                void (*over)(void *argument), void *argument)
 {
 	struct cancel *c = calloc(1, sizeof(*c));
 	int r = -ENOMEM;
@@ -117,8 +122,15 @@ int link_cancel(struct link *link, const struct link_target *target, void (*done
 	c->target = link_target_copy(target);
 	if (!c->target)
 		goto fail;
+	/* encrypted as the link is, whatever it took to get there */
+	if (!conn_is_tls(&link->conn))
+		c->target->tls_mode = TLS_DISABLE;
+	else if (c->target->tls_mode < TLS_PREFER)
+		c->target->tls_mode = TLS_REQUIRE;
 	c->link = link;
 	c->done = done;
+	c->over = over;
+	c->argument = argument;
 	c->pid = link->backend_pid;
 	c->key_len = link->key_len;
 	memcpy(c->key, link->key, link->key_len);

@@ -1,6 +1,6 @@
 /*
  * Connecting and logging in to a server: TCP or unix socket, TLS as libpq's sslmode says, StartupMessage,
- * authentication (wire/scram.h knows the methods), and everything up to the first ReadyForQuery.
+ * authentication (wire/scram.h knows the methods), everything up to the first ReadyForQuery, and connect_query.
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
  */
 #include "link/link_priv.h"
@@ -19,9 +19,15 @@
 static const struct slice alpn_postgresql = {(const uint8_t *)"\x0apostgresql", 11};
 
 struct link_login {
+	struct link *link;
+	struct loop *loop;
 	struct link_target *target;
 	struct server_auth *auth;
 	bool authenticated;
+	bool asks_connect_query;  /* logged in, and connect_query is under way */
+	bool tried_otherwise;     /* this is the second attempt, see try_otherwise() */
+	struct buf first_error;   /* ErrorResponse of the first one; empty: it was not the server's */
+	struct timer again;       /* the second attempt begins */
 };
 
 /* ---- the target ---- */
@@ -38,9 +44,11 @@ struct link_target *link_target_copy(const struct link_target *from)
 	t->user = strdup(from->user);
 	t->database = strdup(from->database);
 	t->replication = from->replication ? strdup(from->replication) : NULL;
+	t->connect_query = from->connect_query ? strdup(from->connect_query) : NULL;
 	t->tls = tls_context_ref(from->tls);
 	t->secret = secret;
 	if (!t->host || !t->user || !t->database || (from->replication && !t->replication) ||
+	    (from->connect_query && !t->connect_query) ||
 	    (from->secret && (!secret || secret_copy(from->secret, secret) < 0))) {
 		link_target_free(t);
 		return NULL;
@@ -64,6 +72,7 @@ void link_target_free(struct link_target *t)
 	free((char *)(uintptr_t)t->user);
 	free((char *)(uintptr_t)t->database);
 	free((char *)(uintptr_t)t->replication);
+	free((char *)(uintptr_t)t->connect_query);
 	free(t);
 }
 
@@ -123,12 +132,65 @@ static void fail_with(struct link *link, const uint8_t *error, size_t len, const
 static void fail_own(struct link *link, enum proxy_error error, const char *what, const char *why, bool wants_password)
 {
 	const struct link_target *t = link->login->target;
+	const struct buf *first = &link->login->first_error;
 	struct buf out = BUF_INIT(4096);
 
+	if (first->len) { /* the server's own words say more than ours of the second attempt */
+		fail_with(link, first->bytes, first->len, what, /* from_server= */ true, wants_password);
+		return;
+	}
 	log_debug("server login failed", kv_str("host", t->host), kv_uint("port", t->port), kv_str("why", why));
 	error_message(&out, error, why, "unexpected message");
 	fail_with(link, out.bytes, out.len, what, false, wants_password);
 	buf_free(&out);
+}
+
+/* ---- once more, otherwise ---- */
+
+static void begin_again(struct timer *timer)
+{
+	struct link_login *login = container_of(timer, struct link_login, again);
+	struct link *link = login->link;
+	int r;
+
+	conn_init(&link->conn, &link_login_conn_ops);
+	r = link_target_connect(login->target, &link->conn, login->loop);
+	if (r < 0) {
+		link->conn.loop = login->loop;
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", strerror(-r), false);
+	}
+}
+
+/*
+ * As libpq does: allow is plain first, and TLS when the server refuses that; prefer is TLS first, and plain when the
+ * handshake fails or the server refuses. Only a refusal of the kind of connection (28000, no matching entry in
+ * pg_hba.conf) counts: a wrong password would be as wrong the second time, and lock an account sooner.
+ * error: the server's, or none. true: the link begins anew.
+ */
+static bool try_otherwise(struct link *link, const uint8_t *error, size_t len)
+{
+	struct link_login *login = link->login;
+	struct link_target *t = login->target;
+	struct error_fields fields = {0};
+	bool encrypted = link->state == LINK_ENCRYPTING || conn_is_tls(&link->conn);
+
+	if (login->tried_otherwise || login->authenticated || !t->tls || t->address.ss_family == AF_UNIX ||
+	    t->tls_mode != (encrypted ? TLS_PREFER : TLS_ALLOW))
+		return false;
+	if (error && (!message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) ||
+	              !slice_equal(fields.sqlstate, SLICE_LITERAL("28000"))))
+		return false;
+	login->tried_otherwise = true;
+	t->tls_mode = encrypted ? TLS_DISABLE : TLS_REQUIRE;
+	if (error)
+		buf_add(&login->first_error, error, len);
+	server_auth_free(login->auth);
+	login->auth = NULL;
+	conn_close(&link->conn);
+	link_set_state(link, LINK_CONNECTING);
+	/* not from here: we may be inside of a callback of the connection */
+	timer_set(loop_timers(login->loop), &login->again, clock_now() + USEC_PER_MSEC);
+	return true;
 }
 
 static void login_timeout(struct timer *timer)
@@ -235,6 +297,49 @@ static bool backend_key(struct link *link, const struct frame *f)
 	return true;
 }
 
+/* ---- connect_query ---- */
+
+static void ask_connect_query(struct link *link)
+{
+	struct buf out = BUF_INIT(1u << 20);
+
+	message_query(&out, slice_str(link->login->target->connect_query));
+	if (out.failed) {
+		buf_free(&out);
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "out of memory, or connect_query is too long", false);
+		return;
+	}
+	link->login->asks_connect_query = true;
+	conn_send(&link->conn, out.bytes, out.len);
+	buf_free(&out);
+}
+
+static bool wants_connect_query(const struct link_login *login)
+{
+	const struct link_target *t = login->target;
+
+	return t->connect_query && *t->connect_query && !t->replication && !login->asks_connect_query;
+}
+
+/* One message of its answer, of a kind that a login does not have. */
+static bool connect_query_message(struct link *link, const struct frame *f)
+{
+	switch (f->type) {
+	case 'T':
+	case 'D':
+	case 'C':
+	case 'I':
+	case 'A':
+		return true;
+	case 'Z':
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "connect_query leaves a transaction open", false);
+		return false;
+	default:
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "connect_query must not copy", false);
+		return false;
+	}
+}
+
 static void logged_in(struct link *link)
 {
 	timer_cancel(&link->timer);
@@ -251,7 +356,9 @@ static bool login_message(struct link *link, const struct frame *f, const uint8_
 {
 	switch (f->type) {
 	case 'R':
-		return !link->login->authenticated && authentication(link, f);
+		if (!link->login->authenticated)
+			return authentication(link, f);
+		break;
 	case 'S':
 		if (link->login->authenticated && link_parameter_status(link, f->body, f->body_len))
 			return true;
@@ -264,15 +371,22 @@ static bool login_message(struct link *link, const struct frame *f, const uint8_
 	case 'v':
 		return true;
 	case 'E':
-		fail_with(link, whole, frame_size(f), "login", /* from_server= */ true, false);
+		if (!try_otherwise(link, whole, frame_size(f)))
+			fail_with(link, whole, frame_size(f), link->login->asks_connect_query ? "connect_query" : "login",
+			          /* from_server= */ true, false);
 		return false;
 	case 'Z':
-		if (link->login->authenticated && f->body_len == 1 && f->body[0] == 'I') {
-			logged_in(link);
-			return false; /* the bytes behind belong to the other ops */
+		if (!link->login->authenticated || f->body_len != 1 || f->body[0] != 'I')
+			break;
+		if (wants_connect_query(link->login)) {
+			ask_connect_query(link);
+			return link->state != LINK_CLOSED;
 		}
-		break;
+		logged_in(link);
+		return false; /* the bytes behind belong to the other ops */
 	}
+	if (link->login->asks_connect_query)
+		return connect_query_message(link, f);
 	fail_own(link, ERROR_SERVER_PROTOCOL, "login", "unexpected or malformed message while logging in", false);
 	return false;
 }
@@ -302,7 +416,7 @@ static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
 			return at;
 		at += frame_size(&f);
 		if (!login_message(link, &f, bytes + at - frame_size(&f)))
-			return link->state == LINK_CLOSED ? len : at;
+			return conn_is_open(conn) ? at : len;
 	}
 	return at;
 }
@@ -314,6 +428,8 @@ static void login_closed(struct conn *conn, int error)
 	                  : error ? strerror(-error)
 	                          : "the server closed the connection while logging in";
 
+	if (link->state == LINK_ENCRYPTING && conn_is_tls(conn) && try_otherwise(link, NULL, 0))
+		return;
 	fail_own(link, ERROR_SERVER_CONNECT_FAILED, link->state == LINK_CONNECTING ? "connect" : "login", why, false);
 }
 
@@ -323,12 +439,16 @@ const struct conn_ops link_login_conn_ops = {
 	.ready = login_ready,
 };
 
-int link_login_begin(struct link *link, const struct link_target *target)
+int link_login_begin(struct link *link, struct loop *loop, const struct link_target *target)
 {
 	timer_init(&link->timer, login_timeout);
 	link->login = calloc(1, sizeof(*link->login));
 	if (!link->login)
 		return -ENOMEM;
+	link->login->link = link;
+	link->login->loop = loop;
+	buf_init(&link->login->first_error, LOGIN_MESSAGE_MAX + FRAME_HEADER);
+	timer_init(&link->login->again, begin_again);
 	link->login->target = link_target_copy(target);
 	return link->login->target ? 0 : -ENOMEM;
 }
@@ -337,8 +457,10 @@ void link_login_end(struct link *link)
 {
 	if (!link->login)
 		return;
+	timer_cancel(&link->login->again);
 	server_auth_free(link->login->auth);
 	link_target_free(link->login->target);
+	buf_free(&link->login->first_error);
 	free(link->login);
 	link->login = NULL;
 }

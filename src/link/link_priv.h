@@ -18,7 +18,7 @@ enum encrypt_step link_target_encrypt(const struct link_target *target, struct c
 /* The server's one byte answer to SSLRequest. ENCRYPT_FAILED: TLS is a must, and there is none. */
 enum encrypt_step link_target_encrypt_answer(const struct link_target *target, struct conn *conn, uint8_t answer);
 
-int link_login_begin(struct link *link, const struct link_target *target) MUST_USE;
+int link_login_begin(struct link *link, struct loop *loop, const struct link_target *target) MUST_USE;
 void link_login_end(struct link *link);
 
 void link_set_state(struct link *link, enum link_state to);

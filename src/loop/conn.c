@@ -23,6 +23,19 @@ void conn_set_dirty(struct conn *conn)
 		list_push_back(&conn->loop->dirty, &conn->dirty);
 }
 
+static void join_loop(struct conn *conn, struct loop *loop)
+{
+	conn->loop = loop;
+	list_push_back(&loop->conns, &conn->all);
+	count(&loop->counters.open, 1);
+}
+
+static void leave_loop(struct conn *conn)
+{
+	list_remove(&conn->all);
+	count(&conn->loop->counters.open, (uint64_t)-1);
+}
+
 static void set_resumed(struct conn *conn)
 {
 	if (list_is_empty(&conn->resumed))
@@ -51,6 +64,7 @@ void conn_init(struct conn *conn, const struct conn_ops *ops)
 	*conn = (struct conn){.ops = ops, .fd = -1, .keep_max = KEEP_MAX_DEFAULT};
 	list_init(&conn->dirty);
 	list_init(&conn->resumed);
+	list_init(&conn->all);
 }
 
 static int start(struct conn *conn, struct loop *loop, int fd, enum conn_state state)
@@ -63,7 +77,7 @@ static int start(struct conn *conn, struct loop *loop, int fd, enum conn_state s
 	r = poll_add(loop, fd, conn, POLL_CONN, connecting ? EPOLLOUT : EPOLLIN);
 	if (r < 0)
 		return r;
-	conn->loop = loop;
+	join_loop(conn, loop);
 	conn->fd = fd;
 	conn->state = (uint8_t)state;
 	conn->flags = connecting ? CONN_OUT : CONN_IN;
@@ -123,7 +137,9 @@ static void close_socket(struct conn *conn)
 		} else {
 			conn_forget_kept(conn);
 		}
-		poll_forget(loop, conn);
+		/* Closing alone would leave it in the set while a forked child, about to exec, has the socket, too. */
+		poll_remove(loop, conn->fd, conn);
+		leave_loop(conn);
 	}
 	list_remove(&conn->dirty);
 	list_remove(&conn->resumed);
@@ -349,6 +365,7 @@ int conn_detach(struct conn *conn)
 	list_remove(&conn->resumed);
 	if (!(conn->flags & CONN_OFF))
 		poll_remove(loop, conn->fd, conn);
+	leave_loop(conn);
 	conn->loop = NULL;
 	conn->state = CONN_CLOSED;
 	conn->flags = 0;
@@ -363,7 +380,7 @@ int conn_attach(struct conn *conn, struct loop *loop)
 	r = poll_add(loop, conn->fd, conn, POLL_CONN, EPOLLIN);
 	if (r < 0)
 		return r;
-	conn->loop = loop;
+	join_loop(conn, loop);
 	conn->state = CONN_OPEN;
 	conn->flags = CONN_IN;
 	return 0;

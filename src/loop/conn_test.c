@@ -417,6 +417,44 @@ static void a_failed_write_still_reads(void **state UNUSED)
 	probe_end(&p);
 }
 
+/* As in a child between fork and exec: the kernel would go on reporting the socket by a pointer to what was the conn. */
+static void a_closed_socket_that_lives_elsewhere_is_forgotten(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_probe(loop, &p), elsewhere = dup(p.conn.fd);
+
+	settle(loop);
+	probe_end(&p);
+	memset(&p, 0xff, sizeof(p));
+	put(fd, "late");
+	loop_run_turn(loop, 0);
+	assert_int_equal(loop->event_count, 0);
+	close(elsewhere);
+	close(fd);
+}
+
+static void closing_all_tells_every_owner(void **state UNUSED)
+{
+	struct probe probes[3];
+	int fds[3];
+
+	for (size_t i = 0; i < ARRAY_SIZE(probes); i++)
+		fds[i] = open_probe(loop, &probes[i]);
+	conn_finish(&probes[1].conn, USEC_PER_SEC);
+	assert_int_equal(loop_counters(loop)->open, 3);
+	assert_false(loop_is_over(loop));
+	loop_close_all(loop);
+	assert_int_equal(loop_counters(loop)->open, 0);
+	loop_run_turn(loop, 0);
+	assert_true(loop_is_over(loop));
+	for (size_t i = 0; i < ARRAY_SIZE(probes); i++) {
+		assert_int_equal(probes[i].closed, 1);
+		assert_int_equal(probes[i].error, -ECANCELED);
+		probe_end(&probes[i]);
+		close(fds[i]);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -438,6 +476,8 @@ int main(void)
 		TEST(forwarding_to_a_slow_reader),
 		TEST(a_turn_of_many_megabytes),
 		TEST(a_failed_write_still_reads),
+		TEST(a_closed_socket_that_lives_elsewhere_is_forgotten),
+		TEST(closing_all_tells_every_owner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,7 +71,7 @@ int poll_change(struct loop *loop, int fd, void *object, uint32_t events)
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
 }
 
-void poll_forget(struct loop *loop, void *object)
+static void forget_events(struct loop *loop, void *object)
 {
 	for (int i = loop->event_at; i < loop->event_count; i++) {
 		if ((loop->events[i].data.u64 & ~(uint64_t)TARGET_MASK) == (uint64_t)(uintptr_t)object)
@@ -82,7 +82,7 @@ void poll_forget(struct loop *loop, void *object)
 void poll_remove(struct loop *loop, int fd, void *object)
 {
 	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	poll_forget(loop, object);
+	forget_events(loop, object);
 }
 
 static bool wants_write(const struct conn *conn)

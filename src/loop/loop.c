@@ -38,6 +38,7 @@ int loop_new(const char *backend, void *thread, struct loop **ret_loop)
 	list_init(&loop->resumed);
 	list_init(&loop->again);
 	list_init(&loop->deferred);
+	list_init(&loop->conns);
 	turn_init(loop);
 	loop->timers = timer_wheel_new(clock_update());
 	r = loop->timers ? poll_open(loop) : -ENOMEM;
@@ -235,6 +236,19 @@ void loop_run(struct loop *loop)
 	while (!atomic_load_explicit(&loop->stop, memory_order_relaxed))
 		loop_run_turn(loop, USEC_NEVER);
 	atomic_store(&loop->stop, false);
+}
+
+void loop_close_all(struct loop *loop)
+{
+	struct list *node;
+
+	while ((node = list_first(&loop->conns)))
+		conn_fail(list_entry(node, struct conn, all), -ECANCELED);
+}
+
+bool loop_is_over(struct loop *loop)
+{
+	return list_is_empty(&loop->conns) && is_settled(loop) && list_is_empty(&loop->again) && !atomic_load(&loop->mailbox);
 }
 
 void loop_free(struct loop *loop)

@@ -67,6 +67,7 @@ struct conn {
 	struct iovec *iov;          /* turn memory: what is to be written at the end of this turn */
 	struct list dirty;          /* in the loop's list of those with something queued */
 	struct list resumed;
+	struct list all;            /* in the loop's list of all that are open */
 	union {
 		struct conn_kept *kept;     /* received, not consumed; NULL when nothing */
 		struct conn_finish *finish; /* once conn_finish() was called */
@@ -101,11 +102,16 @@ struct loop_listener {
 
 struct loop_counters { /* since the start; written by the loop's thread, read by any with relaxed atomic loads */
 	uint64_t turns, waits, receives, sends, accepts, bytes_in, bytes_out, messages;
+	uint64_t open; /* connections that are open now, or have last words to write */
 };
 
 /* ---- the loop ---- */
 /* `thread` is handed to messages. backend: "auto" or "epoll" (others: -ENOTSUP). 0 or -errno. */
 int loop_new(const char *backend, void *thread, struct loop **ret_loop) MUST_USE;
+/* For the end: fails every connection with -ECANCELED, so that the owners let go of them. */
+void loop_close_all(struct loop *loop);
+/* Nothing is open, queued, or waits in the mailbox: the loop may be freed. */
+bool loop_is_over(struct loop *loop);
 void loop_free(struct loop *loop);          /* all connections must be closed; frees no owner */
 void loop_run(struct loop *loop);           /* until loop_stop() */
 void loop_run_turn(struct loop *loop, usec_t wait_at_most); /* one turn; for tests too */

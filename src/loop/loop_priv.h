@@ -91,6 +91,7 @@ struct loop {
 	struct list resumed; /* to be shown what they have before the flush */
 	struct list again;   /* the same, in the next turn: they had their share of this one */
 	struct list deferred;
+	struct list conns; /* all that are open */
 	struct conn *showing; /* whose received() runs; NULL once it was closed or detached in there */
 	struct loop_counters counters;
 	int event_at, event_count;
@@ -116,8 +117,6 @@ int poll_add(struct loop *loop, int fd, void *object, enum poll_target target, u
 int poll_change(struct loop *loop, int fd, void *object, uint32_t events) MUST_USE; /* of a conn */
 /* Out of the set; also forgets what this wait has brought for it. */
 void poll_remove(struct loop *loop, int fd, void *object);
-/* Forgets only: closing the socket takes it out of the set. */
-void poll_forget(struct loop *loop, void *object);
 /* Puts what the conn needs (reading, writing) into force, if it is not. */
 int poll_update(struct conn *conn) MUST_USE;
 

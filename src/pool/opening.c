@@ -11,6 +11,9 @@
 #include "wire/frame.h"
 #include "wire/message.h"
 
+/* Also when login_retry is 0: whoever waits hears of the failure, rather than that it is tried over and over for him. */
+#define RETRY_LEAST (20 * USEC_PER_MSEC)
+
 int pool_target(struct pool *pool, struct link_target *ret, struct secret *secret)
 {
 	struct pools *pools = pool->pools;
@@ -80,7 +83,7 @@ static void remember_failure(struct pool *pool, const struct link_failure *failu
 	pool->failure = copy;
 	pool->failure_len = failure->error_len;
 	pool->failure_head = *failure;
-	pool->retry_at = clock_now() + pool_settings(pool)->login_retry;
+	pool->retry_at = clock_now() + MAX(pool_settings(pool)->login_retry, RETRY_LEAST);
 	snprintf(pool->failure_text, sizeof(pool->failure_text), "%.*s", (int)MIN(fields.message.len, 180u),
 	         (const char *)fields.message.bytes);
 	pthread_mutex_unlock(&pool->lock);
@@ -144,6 +147,18 @@ static void no_address(struct shard *shard)
 	buf_free(&out);
 }
 
+static void fail_for_the_end(struct shard *shard)
+{
+	struct buf out = BUF_INIT(1024);
+	struct link_failure failure = {.sqlstate = "57P01", .what = "shutdown"};
+
+	error_message(&out, ERROR_SHUTTING_DOWN, NULL);
+	failure.error = out.bytes;
+	failure.error_len = out.failed ? 0 : out.len;
+	shard_fail_waiters(shard, &failure);
+	buf_free(&out);
+}
+
 /* ---- opening ---- */
 
 void shard_open_links(struct shard *shard)
@@ -155,6 +170,10 @@ void shard_open_links(struct shard *shard)
 	               clock_now() - list_entry(first, struct waiter, node)->since >= s->reserve_timeout;
 	int r = 0;
 
+	if (unlikely(shard->thread->ending)) {
+		fail_for_the_end(shard);
+		return;
+	}
 	if (must_hold_back(pool)) {
 		if (first && !pool_has_links(pool))
 			fail_with_last(shard);
@@ -216,6 +235,20 @@ void pool_forget_dedicated(struct shard *shard, struct waiter *waiter)
 			link->user = NULL;
 			link->close_when_free = true;
 		}
+	}
+}
+
+void shard_close_opening(struct shard *shard)
+{
+	struct list *node;
+
+	while ((node = list_first(&shard->opening))) {
+		struct link *link = list_entry(node, struct link, node);
+
+		atomic_fetch_sub(&shard->opening_count, 1);
+		link->user = NULL; /* whoever it was for is told by its own end */
+		link_close(link);
+		shard_end_link(shard, link);
 	}
 }
 

@@ -368,10 +368,15 @@ void pool_offer_secret(struct pool *pool, const struct secret *secret)
 	if (pool->secret_is_forced || secret_copy(secret, &copy) < 0)
 		return;
 	pthread_mutex_lock(&pool->lock);
-	secret_wipe(&pool->secret);
-	pool->secret = copy;
-	pool->retry_at = 0; /* what failed before may be right now */
+	if (!secret_equal(&pool->secret, &copy)) {
+		struct secret old = pool->secret;
+
+		pool->secret = copy;
+		copy = old;
+		pool->retry_at = 0; /* what failed before may be right now */
+	}
 	pthread_mutex_unlock(&pool->lock);
+	secret_wipe(&copy);
 }
 
 bool pool_copy_secret(struct pool *pool, struct secret *ret)

@@ -27,6 +27,7 @@ struct pool_thread {
 	struct list shards;   /* all shards of this thread */
 	struct timer tick;    /* once a second: idle time-outs, lifetimes, warm links */
 	struct pools *pools;
+	bool ending;          /* no link is opened, none is kept */
 };
 
 /* What all pools share. */
@@ -120,14 +121,18 @@ int pool_open_replication(struct shard *shard, const char *replication, struct w
 int pool_try_secret(struct shard *shard, const struct secret *secret, struct waiter *waiter) MUST_USE;
 /* Whoever waited for one of the two above no longer does: the link is closed as soon as it is logged in. */
 void pool_forget_dedicated(struct shard *shard, struct waiter *waiter);
-/* Cancels what the link runs. 0 or -errno. */
-int pool_cancel(struct link *link) MUST_USE;
+/* Cancels what the link runs. 0 or -errno; after 0 over(argument) is called when the server is done with it (NULL:
+ * nobody wants to know). */
+int pool_cancel(struct link *link, void (*over)(void *argument), void *argument) MUST_USE;
 void pool_count_pinned(struct link *link, int by);
 struct shard *link_shard(const struct link *link);
 /* The thread's tick, once a second: time-outs, lifetimes, warm links, the reserve. */
 void pool_thread_tick(struct pool_thread *thread);
 /* Closes all idle links of this thread (shutdown). */
 void pool_thread_close_idle(struct pool_thread *thread);
+/* Closes all links of this thread but those that somebody still uses, which close when they are given back; whoever
+ * waits is told that the proxy shuts down. */
+void pool_thread_end(struct pool_thread *thread);
 /* Links of this thread, of all states. */
 uint32_t pool_thread_links(const struct pool_thread *thread);
 

@@ -85,6 +85,7 @@ void shard_fail_waiters(struct shard *shard, const struct link_failure *failure)
 
 /* opening.c */
 void shard_open_links(struct shard *shard);            /* as many as waiters need and limits allow */
+void shard_close_opening(struct shard *shard);
 int pool_target(struct pool *pool, struct link_target *ret, struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;
 /* Some other thread has idle links, or waiters: tell it. */

@@ -187,6 +187,11 @@ static bool hand_elsewhere(struct shard *shard, struct link *link)
 void shard_offer(struct shard *shard, struct link *link)
 {
 	assert(link->state == LINK_IDLE);
+	if (unlikely(shard->thread->ending)) {
+		link_close(link);
+		shard_end_link(shard, link);
+		return;
+	}
 	shard_in_use(shard);
 	if (unlikely(hand_elsewhere(shard, link)))
 		return;
@@ -338,7 +343,7 @@ static void begin_reset(struct shard *shard, struct link *link, const char *quer
 static bool is_reusable(const struct link *link)
 {
 	return link->state == LINK_ACTIVE && !link->close_when_free && conn_is_open(&link->conn) &&
-	       link->tx_status == 'I' && link->expects.count == 0 && link->left == 0 && clock_now() < link->expires;
+	       link->tx_status == 'I' && link->expects.count == 0 && !link->open_batch && link->left == 0 && clock_now() < link->expires;
 }
 
 void pool_give_back(struct link *link)
@@ -365,7 +370,7 @@ void pool_give_back(struct link *link)
 
 /* ---- cancelling ---- */
 
-int pool_cancel(struct link *link)
+int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 {
 	struct shard *shard = link->owner;
 	struct secret secret;
@@ -374,7 +379,7 @@ int pool_cancel(struct link *link)
 
 	if (r < 0)
 		return r;
-	r = link_cancel(link, &target, cancel_done);
+	r = link_cancel(link, &target, cancel_done, over, argument);
 	if (r == 0) {
 		link->cancelled = true;
 		count_add(&shard->thread->counters.cancels_forwarded_total, 1);
@@ -412,40 +417,70 @@ static void close_old(struct shard *shard, usec_t now)
 	}
 }
 
-static void shard_tick(struct shard *shard, usec_t now)
+static void shard_tick(struct shard *shard)
 {
-	struct pool *pool = pool_ref(shard->pool); /* closing its last link must not end it under our feet */
+	struct pool *pool = shard->pool;
 
-	close_old(shard, now);
+	close_old(shard, clock_now());
 	if (!list_is_empty(&shard->waiters))
 		shard_serve(shard); /* the reserve may be open now, or a retry due */
 	if (!list_is_empty(&shard->node) && atomic_load_explicit(&pool->was_used, memory_order_relaxed) &&
 	    atomic_load(&pool->links) < pool_settings(pool)->min_connections)
 		shard_open_links(shard);
-	pool_unref(pool);
+}
+
+static void close_idle(struct shard *shard)
+{
+	struct link *link;
+
+	while ((link = pop_idle(shard))) {
+		link_close(link);
+		shard_end_link(shard, link);
+	}
+}
+
+/* What one shard does may empty any other, which leaves the list then: so each is taken out before its turn. */
+static void each_shard(struct pool_thread *thread, void (*run)(struct shard *shard))
+{
+	struct list todo, *node;
+
+	list_init(&todo);
+	while ((node = list_first(&thread->shards))) {
+		list_remove(node);
+		list_push_back(&todo, node);
+	}
+	while ((node = list_first(&todo))) {
+		struct shard *shard = list_entry(node, struct shard, node);
+		struct pool *pool = pool_ref(shard->pool);
+
+		list_remove(node);
+		list_push_back(&thread->shards, node);
+		run(shard);
+		pool_unref(pool);
+	}
 }
 
 void pool_thread_tick(struct pool_thread *thread)
 {
-	usec_t now = clock_now();
-
-	list_for_each(node, &thread->shards)
-		shard_tick(list_entry(node, struct shard, node), now);
+	each_shard(thread, shard_tick);
 }
 
 void pool_thread_close_idle(struct pool_thread *thread)
 {
-	list_for_each(node, &thread->shards) {
-		struct shard *shard = list_entry(node, struct shard, node);
-		struct pool *pool = pool_ref(shard->pool);
-		struct link *link;
+	each_shard(thread, close_idle);
+}
 
-		while ((link = pop_idle(shard))) {
-			link_close(link);
-			shard_end_link(shard, link);
-		}
-		pool_unref(pool);
-	}
+static void end_shard(struct shard *shard)
+{
+	shard_serve(shard); /* fails those who wait */
+	close_idle(shard);
+	shard_close_opening(shard);
+}
+
+void pool_thread_end(struct pool_thread *thread)
+{
+	thread->ending = true;
+	each_shard(thread, end_shard);
 }
 
 uint32_t pool_thread_links(const struct pool_thread *thread)

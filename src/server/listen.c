@@ -14,6 +14,14 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#define ADMIN_PREFIX  "admin "
+#define ADMIN_BACKLOG 128
+
+static bool is_unix(const char *address)
+{
+	return strncmp(address, "unix:", 5) == 0;
+}
+
 static bool add(struct listen_set *set, int fd, const char *address, bool shared, bool from_systemd)
 {
 	struct listen_socket *s = &set->sockets[set->count];
@@ -130,16 +138,16 @@ static int open_unix(const char *path, int backlog, char *why, size_t size)
 static bool open_address(struct listen_set *set, const char *address, uint32_t workers, int backlog, char *why,
                          size_t size)
 {
-	bool is_unix = strncmp(address, "unix:", 5) == 0;
+	bool shared = is_unix(address);
 	int fd;
 
-	if (!is_unix && !port_is_free(address, why, size))
+	if (!shared && !port_is_free(address, why, size))
 		return false;
-	for (uint32_t i = 0; i < (is_unix ? 1 : workers); i++) {
-		fd = is_unix ? open_unix(address + 5, backlog, why, size) : open_tcp(address, backlog, why, size);
+	for (uint32_t i = 0; i < (shared ? 1 : workers); i++) {
+		fd = shared ? open_unix(address + 5, backlog, why, size) : open_tcp(address, backlog, why, size);
 		if (fd < 0)
 			return false;
-		if (!add(set, fd, address, is_unix, false)) {
+		if (!add(set, fd, address, shared, false)) {
 			close(fd);
 			snprintf(why, size, "more listening sockets than %u", LISTEN_SOCKETS_MAX);
 			return false;
@@ -165,10 +173,12 @@ static void take_handed_over(struct listen_set *set)
 		*space = 0;
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 			continue;
-		if (strcmp(line, "admin") == 0)
+		if (strncmp(line, ADMIN_PREFIX, strlen(ADMIN_PREFIX)) == 0) {
 			set->admin = fd;
-		else
-			add(set, fd, line, strncmp(line, "unix:", 5) == 0, false);
+			snprintf(set->admin_address, sizeof(set->admin_address), "%s", line + strlen(ADMIN_PREFIX));
+		} else {
+			add(set, fd, line, is_unix(line), false);
+		}
 	}
 	free(text);
 }
@@ -214,11 +224,30 @@ static void close_unconfigured(struct listen_set *set, const struct config_strin
 	}
 }
 
+/* One that was handed over is taken if it is the one that is configured. */
+static bool open_admin(struct listen_set *set, const char *address, char *why, size_t size)
+{
+	if (set->admin >= 0 && strcmp(set->admin_address, address) == 0)
+		return true;
+	if (set->admin >= 0)
+		close(set->admin);
+	set->admin = -1;
+	if (!*address)
+		return true;
+	if (is_unix(address))
+		set->admin = open_unix(address + 5, ADMIN_BACKLOG, why, size);
+	else if (port_is_free(address, why, size))
+		set->admin = open_tcp(address, ADMIN_BACKLOG, why, size);
+	if (set->admin >= 0)
+		snprintf(set->admin_address, sizeof(set->admin_address), "%s", address);
+	return set->admin >= 0;
+}
+
 bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size)
 {
 	const struct config_proxy *p = &config->proxy;
 
-	*set = (struct listen_set){.admin = -1};
+	*set = LISTEN_SET_INIT;
 	take_handed_over(set);
 	close_unconfigured(set, &p->listen_address);
 	take_from_systemd(set);
@@ -227,24 +256,28 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 			if (!has_address(set, p->listen_address.items[i]) &&
 			    !open_address(set, p->listen_address.items[i], workers, (int)p->listen_backlog, why, size))
 				return false;
-	if (!*p->admin_address || set->admin >= 0)
-		return true;
-	if (!port_is_free(p->admin_address, why, size))
-		return false;
-	set->admin = strncmp(p->admin_address, "unix:", 5) == 0
-	                     ? open_unix(p->admin_address + 5, 128, why, size)
-	                     : open_tcp(p->admin_address, 128, why, size);
-	return set->admin >= 0;
+	return open_admin(set, p->admin_address, why, size);
 }
 
 void listen_set_close(struct listen_set *set, bool unlink_unix)
 {
 	for (uint32_t i = 0; i < set->count; i++) {
 		close(set->sockets[i].fd);
-		if (unlink_unix && strncmp(set->sockets[i].address, "unix:", 5) == 0)
+		if (unlink_unix && is_unix(set->sockets[i].address))
 			unlink(set->sockets[i].address + 5);
 	}
 	set->count = 0;
+}
+
+void listen_set_close_admin(struct listen_set *set, bool is_ours, bool unlink_unix)
+{
+	if (set->admin < 0)
+		return;
+	if (is_ours)
+		close(set->admin);
+	if (unlink_unix && is_unix(set->admin_address))
+		unlink(set->admin_address + 5);
+	set->admin = -1;
 }
 
 char *listen_set_describe(struct listen_set *set)
@@ -255,10 +288,9 @@ char *listen_set_describe(struct listen_set *set)
 
 	if (!out)
 		return NULL;
-	for (uint32_t i = 0; i < set->count; i++) {
+	for (uint32_t i = 0; i < set->count; i++)
 		fprintf(out, "%s %d\n", set->sockets[i].address, set->sockets[i].fd);
-	}
 	if (set->admin >= 0)
-		fprintf(out, "admin %d\n", set->admin);
+		fprintf(out, ADMIN_PREFIX "%s %d\n", set->admin_address, set->admin);
 	return fclose(out) == 0 ? text : NULL;
 }

@@ -16,18 +16,24 @@ struct listen_socket {
 	int fd;
 	bool shared;        /* by all workers */
 	bool from_systemd;
-	char address[160];  /* as configured; "admin" for the admin API's */
+	char address[160];  /* as configured */
 };
 
 struct listen_set {
 	struct listen_socket sockets[LISTEN_SOCKETS_MAX];
 	uint32_t count;
-	int admin; /* fd or -1 */
+	int admin; /* fd or -1; once the admin API runs it owns it */
+	char admin_address[160];
 };
+
+#define LISTEN_SET_INIT ((struct listen_set){.admin = -1})
 
 /* Opens (or inherits) all that the configuration names. false: why says what to do. */
 bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size);
+/* The clients' sockets; again: nothing happens. */
 void listen_set_close(struct listen_set *set, bool unlink_unix);
+/* is_ours: the admin API, which would own it, was never started. */
+void listen_set_close_admin(struct listen_set *set, bool is_ours, bool unlink_unix);
 /* The environment variable's value for the next process: "address fd\n"... malloc'd. */
 char *listen_set_describe(struct listen_set *set);
 

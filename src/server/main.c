@@ -1,18 +1,11 @@
 /* The command line of heliosdb-proxy. */
 #include "config/config.h"
 #include "config/reference.h"
+#include "server/built_in.h"
 #include "server/proxy.h"
 
 #include <getopt.h>
 #include <stdio.h>
-
-#ifdef HAVE_SYSTEMD
-#define FEATURE_SYSTEMD " systemd"
-#else
-#define FEATURE_SYSTEMD ""
-#endif
-
-static const char features[] = "pool-modes tls scram scram-plus hba auth-query admin epoll" FEATURE_SYSTEMD;
 
 static const char help[] =
 	"heliosdb-proxy: a proxy for everything that speaks PostgreSQL's protocol\n"
@@ -72,6 +65,14 @@ static int generate(const char *what)
 	return EXIT_OK;
 }
 
+static void print_version(void)
+{
+	printf("heliosdb-proxy %s\nfeatures:", HELIOS_VERSION);
+	for (const char *const *f = features; *f; f++)
+		printf(" %s", *f);
+	putchar('\n');
+}
+
 static int usage_error(const char *text)
 {
 	fprintf(stderr, "heliosdb-proxy: %s\nTry heliosdb-proxy --help.\n", text);
@@ -127,7 +128,7 @@ static int parse(int argc, char **argv, struct command_line *c)
 		case OPT_TR: /* accepted for the reference's sake; transaction replay is not in this build */
 			break;
 		case 'V':
-			printf("heliosdb-proxy %s\nfeatures: %s\n", HELIOS_VERSION, features);
+			print_version();
 			return EXIT_OK;
 		case 'h':
 			fputs(help, stdout);

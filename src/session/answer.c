@@ -37,9 +37,19 @@ void expect_drop_object(struct session *s, struct expect *x)
 static void pop(struct session *s)
 {
 	struct expects *e = &s->link->expects;
+	struct expect *x = expects_first(e);
+	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
 
-	expect_drop_object(s, expects_first(e));
+	if (note && *note->name)
+		s->names_pending--;
+	else if (x->kind == EXPECT_PARSE && !(x->flags & EXPECT_SWALLOW) && x->object)
+		s->unnamed_pending--;
+	expect_drop_object(s, x);
 	expects_pop(e);
+	if (unlikely(s->waits_for_name)) {
+		s->waits_for_name = false;
+		conn_resume(&s->conn);
+	}
 }
 
 static void undo_unnamed(struct session *s, const struct expect *x, bool failed)
@@ -48,6 +58,8 @@ static void undo_unnamed(struct session *s, const struct expect *x, bool failed)
 
 	if (x->flags & EXPECT_SWALLOW || (x->flags & EXPECT_SAME && !failed))
 		return;
+	if (!s->unnamed || !statement_id_equal(s->unnamed->id, (note ? note->text : (struct statement_text *)x->object)->id))
+		return; /* a later Parse has replaced it */
 	session_forget_unnamed(s);
 	if (note && note->previous && !failed)
 		s->unnamed = statement_text_ref(note->previous);
@@ -127,14 +139,14 @@ void session_maybe_release(struct session *s)
 {
 	struct link *link = s->link;
 
-	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->tx_status != 'I' || s->syncing ||
+	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->open_batch || link->tx_status != 'I' || s->syncing ||
 	    (s->left && !s->left_dropped))
 		return;
 	if (unlikely(s->worker->closing)) {
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
 		return;
 	}
-	if (s->mode == POOL_MODE_SESSION || s->pins)
+	if (s->mode == POOL_MODE_SESSION || s->pins || settings_learn(s))
 		return;
 	session_release(s);
 }
@@ -164,9 +176,15 @@ static enum answer ready(struct session *s, const struct frame *f)
 		return s->state == SESSION_CLOSED || !s->link ? ANSWER_GONE : ANSWER_SWALLOW;
 	}
 	pop(s);
+	link->open_batch = link->expects.count > 0;
 	link->answering = false;
 	s->copying_in = false;
 	effects_ready(s, link->tx_status);
+	if (unlikely(link->settings != s->settings && link->tx_status == 'I' && link->expects.count == 0)) {
+		/* RESET took the link to the server's default, the client's default is what it logged in with */
+		s->hold_ready = true;
+		return settings_sync(s) || s->state != SESSION_CLOSED ? ANSWER_SWALLOW : ANSWER_GONE;
+	}
 	if (unlikely(s->mode == POOL_MODE_STATEMENT && link->tx_status != 'I')) {
 		session_fatal(s, ERROR_STATEMENT_MODE_TRANSACTION, NULL);
 		return ANSWER_GONE;
@@ -177,9 +195,11 @@ static enum answer ready(struct session *s, const struct frame *f)
 /* A plan that was made before the schema changed: statements of all links are made anew. */
 static void look_at_sqlstate(struct session *s, const struct error_fields *e)
 {
+	/* 26000 counts if it is one of ours that the server does not know: a function may have said DEALLOCATE ALL */
+	bool ours = e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
 	bool changed = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "0A000", 5) == 0 &&
 	               slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
-	bool unknown = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "26000", 5) == 0;
+	bool unknown = ours && e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "26000", 5) == 0;
 
 	if (changed || unknown)
 		pool_forget_statements(session_pool(s));
@@ -315,6 +335,11 @@ static enum answer copy_in(struct session *s)
 
 		if (in_copy && i > 0 && x.kind == EXPECT_SYNC)
 			continue;
+		if (in_copy && i > 0 && x.kind != EXPECT_COPY_END) {
+			expect_drop_object(s, &x); /* the copy fails of it, and that is its answer */
+			in_copy = false;
+			continue;
+		}
 		in_copy = in_copy && x.kind != EXPECT_COPY_END;
 		*expects_at(&kept, kept.count++) = x;
 		kept.answers += expect_ends_with_ready(&x) && !(x.flags & EXPECT_SWALLOW);
@@ -345,8 +370,12 @@ static enum answer notice(const struct session *s)
 }
 
 /* Kinds that must be whole before they are looked at. */
-static bool needs_whole(uint8_t type)
+static bool needs_whole(const struct session *s, uint8_t type)
 {
+	const struct expect *x = expects_first(&s->link->expects);
+
+	if (unlikely(x && x->purpose == PURPOSE_LEARN && type == 'D'))
+		return true;
 	return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
 }
 
@@ -356,6 +385,10 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 
 	switch (f->type) {
 	case 'D':
+		x = expects_first(&s->link->expects);
+		if (unlikely(x && x->purpose == PURPOSE_LEARN))
+			settings_learned_row(s, f);
+		FALLTHROUGH;
 	case 'd':
 		x = expects_first(&s->link->expects);
 		return !x ? ANSWER_BROKEN : x->flags & EXPECT_SWALLOW ? ANSWER_SWALLOW : ANSWER_PASS;
@@ -435,7 +468,7 @@ static void after_messages(struct session *s)
 		s->paused_for_link = false;
 		conn_resume(&s->conn);
 	}
-	if (link->expects.answers || s->state != SESSION_ACTIVE)
+	if (link->expects.answers || link->open_batch || s->state != SESSION_ACTIVE)
 		return;
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
@@ -469,9 +502,9 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		enum answer answer;
 		size_t size, have;
 
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(f.type) && f.body_len <= LOOK_MAX))
+		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(s, f.type) && f.body_len <= LOOK_MAX))
 			break;
-		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(f.type))) {
+		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(s, f.type))) {
 			pass_span(s, bytes + from, bytes + at);
 			broken(s, &f);
 			return len;
@@ -535,6 +568,10 @@ static void answer_lost(struct link *link, int error)
 	count_add(&session_counters(s)->links_lost_total, 1);
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
+	if (link->left && !link->left_swallow) {
+		session_close(s, "the server closed its connection in the middle of a message"); /* no other fits in there */
+		return;
+	}
 	if (link->fatal && s->state != SESSION_WELCOMING) {
 		session_close(s, "the server ended its connection"); /* it told the client why */
 		return;

@@ -17,7 +17,7 @@ void session_pin(struct session *s, uint8_t why)
 
 	if (s->mode == POOL_MODE_SESSION || (s->pins & why) == why)
 		return;
-	if (session_settings(s)->session_state == SESSION_STATE_LOG && !(why & (PIN_STATEMENT | PIN_PREPARE))) {
+	if (session_settings(s)->session_state == SESSION_STATE_LOG && !(why & PIN_STATEMENT)) {
 		session_log(LOG_WARN, s, "state of a session is left on a shared server connection",
 		            names[__builtin_ctz(why)]);
 		return;
@@ -92,6 +92,7 @@ static void set_both(struct session *s, const char *name, const char *sql)
 /* RESET x: the session goes back to what it logged in with, the link to the server's default. */
 static void reset_one(struct session *s, const char *name)
 {
+	s->link->reset_in_transaction = true;
 	params_set(&s->settings, name, params_get(s->startup_settings, name));
 	params_set(&s->link->settings, name, NULL);
 }
@@ -101,6 +102,7 @@ static void reset_all(struct session *s, bool roles_too)
 	static const char *const kept[] = {"role", "session_authorization"};
 	const struct params *client = params_ref(s->startup_settings), *link = NULL;
 
+	s->link->reset_in_transaction = true;
 	for (size_t i = 0; !roles_too && i < ARRAY_SIZE(kept); i++) {
 		const char *value = params_get(s->settings, kept[i]);
 
@@ -255,6 +257,45 @@ static void mark_assign(struct settings_mark *to, const struct params *client, c
 void effects_mark(struct session *s)
 {
 	mark_assign(&s->link->mark, s->settings, s->link->settings);
+	params_assign(&s->link->reported_at_mark, s->link->reported);
+}
+
+static bool is_read_only(const char *name)
+{
+	static const char *const names[] = {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding",
+	                                    "server_version", "session_authorization"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* A function may SET, too: what the server reports as changed, and no statement of the client's explains, is a setting
+ * of the session like any other. */
+static void adopt_reported(struct session *s)
+{
+	struct link *link = s->link;
+	const char *name, *value, *before, *had;
+	char lower_name[64], *sql;
+
+	for (uint32_t i = 0; i < params_count(link->reported); i++) {
+		params_at(link->reported, i, &name, &value);
+		before = params_get(link->reported_at_mark, name);
+		if (is_read_only(name) || (before && strcmp(before, value) == 0))
+			continue;
+		scan_identifier(slice_str(name), lower_name, sizeof(lower_name));
+		had = params_get(link->mark.client, lower_name);
+		if (params_get(s->settings, lower_name) != had &&
+		    (!had || !params_get(s->settings, lower_name) || strcmp(had, params_get(s->settings, lower_name)) != 0))
+			continue; /* a SET of the client's explains it */
+		sql = settings_sql(lower_name, value);
+		if (sql)
+			set_both(s, lower_name, sql);
+		else
+			link->close_when_free = true;
+		free(sql);
+	}
 }
 
 static void go_back_to(struct session *s, const struct settings_mark *mark)
@@ -438,6 +479,12 @@ void effects_ready(struct session *s, char status)
 		count_add(&session_counters(s)->transactions_total, 1);
 		if (unlikely(s->settings != link->mark.client || link->settings != link->mark.link || link->savepoint_count))
 			transaction_ended(s, !s->error_in_batch);
+		if (unlikely(link->reported != link->reported_at_mark)) {
+			if (!link->reset_in_transaction)
+				adopt_reported(s);
+			effects_mark(s);
+		}
+		link->reset_in_transaction = false;
 	}
 	s->error_in_batch = false;
 }

@@ -200,8 +200,25 @@ static void link_got_unnamed(struct session *s, const struct statement_text *tex
 	s->link->unnamed = text->id;
 }
 
+/* The client has no unnamed statement, but the link may have somebody else's: it must not be met. */
+static bool forget_others_unnamed(struct session *s)
+{
+	struct buf out = BUF_INIT(64);
+	bool fine;
+
+	message_close(&out, 'S', "");
+	fine = !out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL);
+	if (fine)
+		conn_send(&s->link->conn, out.bytes, out.len);
+	s->link->has_unnamed = false;
+	buf_free(&out);
+	return fine;
+}
+
 static bool ensure_unnamed(struct session *s, struct statement_text *text)
 {
+	if (!text)
+		return s->pins & PIN_STATEMENT || forget_others_unnamed(s);
 	if (likely(link_has_unnamed(s, text)))
 		return true;
 	if (!push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)) ||
@@ -263,6 +280,10 @@ static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, 
 	*note = (struct statement_note){.text = statement_text_ref(text), .previous = previous};
 	memcpy(note->name, name.bytes, name.len);
 	note->name[name.len] = 0;
+	if (name.len)
+		s->names_pending++;
+	else
+		s->unnamed_pending++;
 	if (session_expect(s, kind, flags | EXPECT_NOTE, PURPOSE_CLIENT, note) == 0)
 		return true;
 	statement_note_free(s, note);
@@ -303,9 +324,11 @@ static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t
 	struct statement_text *previous = s->unnamed;
 
 	s->unnamed = text;
+	s->unnamed_batch = s->batch;
 	if (previous && previous != text)
 		return push_noted(s, EXPECT_PARSE, flags, SLICE_LITERAL(""), text, previous);
 	statement_text_unref(s->worker->statements, previous);
+	s->unnamed_pending++;
 	return push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT, statement_text_ref(text));
 }
 
@@ -437,7 +460,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		return available;
 	if (!text || name.len == 0) {
 		/* an unknown name is the server's to refuse, unless SQL PREPARE made it known there */
-		if ((text && !ensure_unnamed(s, text)) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
+		if ((name.len == 0 && !ensure_unnamed(s, text)) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 			return available;
 		return pass_on(s, f, whole, available, 0);
 	}
@@ -459,7 +482,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	if (!reader_done(&r))
 		return malformed(s, "malformed Describe", available);
 	text = what == 'S' ? client_statement(s, name) : NULL;
-	if (text && name.len == 0 && !ensure_unnamed(s, text))
+	if (what == 'S' && name.len == 0 && !ensure_unnamed(s, text))
 		return available;
 	if (text && name.len) {
 		if (!ensure_named(s, text, server_name) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
@@ -548,9 +571,45 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 	return pass_on(s, f, whole, available, 0);
 }
 
+/*
+ * What a name means may hang on whether an earlier batch fails: its Parse or Close is not answered yet. Within one batch
+ * nothing hangs on it: if the one fails, the other is skipped.
+ */
+static bool must_wait_for_name(struct session *s, struct slice name)
+{
+	const struct expects *e = &s->link->expects;
+	bool sync_between = false;
+
+	if (name.len == 0)
+		return s->unnamed_pending && s->unnamed_batch != s->batch;
+	for (uint32_t i = s->names_pending ? e->count : 0; i-- > 0;) {
+		const struct expect *x = expects_at(e, i);
+		const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		sync_between = sync_between || x->kind == EXPECT_SYNC;
+		if (note && sync_between && slice_equal(slice_str(note->name), name))
+			return true;
+	}
+	return false;
+}
+
+/* The statement that the message names. false: it names none. */
+static bool named_statement(const struct frame *f, size_t available, struct slice *ret_name)
+{
+	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+
+	if (f->type == 'E' || ((f->type == 'D' || f->type == 'C') && read_u8(&r) != 'S'))
+		return false;
+	if (f->type == 'B')
+		read_cstring(&r); /* portal */
+	*ret_name = read_cstring(&r);
+	return !r.failed && !(f->type == 'P' && ret_name->len == 0);
+}
+
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
 	uint64_t keep = s->worker->settings.config->limits.max_message_kept;
+	struct slice name;
 
 	if (available < frame_size(f)) {
 		if (f->type == 'D' || f->type == 'E' || f->type == 'C') {
@@ -567,6 +626,11 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 		return close_message(s, f, whole, available);
 	if (!session_need_link(s))
 		return 0;
+	if (unlikely(s->names_pending || s->unnamed_pending) && named_statement(f, available, &name) &&
+	    must_wait_for_name(s, name)) {
+		s->waits_for_name = true;
+		return 0;
+	}
 	switch (f->type) {
 	case 'P':
 		return parse(s, f, whole, available);

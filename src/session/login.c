@@ -10,7 +10,6 @@
 #include "config/ident.h"
 #include "config/userlist.h"
 
-#include <ctype.h>
 #include <openssl/rand.h>
 
 #define PASSWORD_MESSAGE_MAX (65536u + 64u)
@@ -25,89 +24,142 @@ static bool is_listed(const struct config_strings *list, const char *name)
 	return false;
 }
 
-/* Names of parameters are case-insensitive; ours are in lower case. */
-static void lower(char *to, size_t size, const char *from)
+/* Names of parameters are case-insensitive; ours are in lower case. NULL: out of memory. */
+static char *lower(const char *from)
 {
-	size_t i;
+	char *name = strdup(from);
 
-	for (i = 0; i + 1 < size && from[i]; i++)
-		to[i] = (char)tolower((unsigned char)from[i]);
-	to[i] = 0;
+	for (char *c = name; c && *c; c++)
+		*c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+	return name;
 }
 
-static int add_setting(void *to, const char *name, const char *value)
+/*
+ * As PostgreSQL up to 15 does at once: nobody knows the encoding of these bytes, and sent on as they are they would
+ * make the server refuse the statement that sets them. (Newer ones write \xNN, which they do with '?' no more.)
+ */
+static void clean_ascii(char *text)
 {
-	struct session *s = to;
-	char canonical[64];
-	char *sql;
+	for (; *text; text++)
+		if (*text < 32 || *text > 126)
+			*text = '?';
+}
 
-	lower(canonical, sizeof(canonical), name);
-	if (is_listed(&s->worker->settings.config->pool.ignore_startup_parameters, canonical))
-		return 0;
-	sql = settings_sql(canonical, value);
+static int set_parameter(struct session *s, const char *key, const char *name, const char *value)
+{
+	char *sql = settings_sql(name, value);
+
 	if (!sql)
 		return -ENOMEM;
-	params_set(&s->settings, canonical, sql);
+	params_set(&s->settings, key, sql);
 	free(sql);
-	if (strcmp(canonical, "application_name") == 0) {
-		free(s->application);
-		s->application = strdup(value);
-	}
 	return 0;
 }
 
-static bool wants_replication(const char *value)
+static int set_application(struct session *s, const char *name, const char *value)
 {
-	static const char *const no[] = {"false", "off", "no", "0", "f", "n"};
+	char *clean = strdup(value);
 
-	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
-		if (strcasecmp(value, no[i]) == 0)
-			return false;
+	if (!clean)
+		return -ENOMEM;
+	clean_ascii(clean);
+	free(s->application);
+	s->application = clean;
+	return set_parameter(s, "application_name", name, clean);
+}
+
+/* The server is told the name as the client wrote it: should there be no such parameter, its error says so. */
+static int add_setting(void *to, const char *name, const char *value)
+{
+	struct session *s = to;
+	char *key = lower(name);
+	int r = 0;
+
+	if (!key)
+		return -ENOMEM;
+	if (is_listed(&s->worker->settings.config->pool.ignore_startup_parameters, key))
+		r = 0;
+	else if (strcmp(key, "application_name") == 0)
+		r = set_application(s, name, value);
+	else
+		r = set_parameter(s, key, name, value);
+	free(key);
+	return r;
+}
+
+static bool begins(const char *word, const char *given)
+{
+	return strncasecmp(word, given, strlen(given)) == 0;
+}
+
+/* A boolean as PostgreSQL reads them: on, off, or what begins true, false, yes or no. False: none of these. */
+static bool read_bool(const char *text, bool *ret)
+{
+	size_t len = strlen(text);
+
+	if (len && (begins("true", text) || begins("yes", text)))
+		*ret = true;
+	else if (len && (begins("false", text) || begins("no", text)))
+		*ret = false;
+	else if (strcasecmp(text, "on") == 0 || strcmp(text, "1") == 0)
+		*ret = true;
+	else if ((len > 1 && begins("off", text)) || strcmp(text, "0") == 0)
+		*ret = false;
+	else
+		return false;
 	return true;
 }
 
-static bool take_parameter(struct session *s, const char *name, const char *value)
+static bool take_replication(struct session *s, const char *value)
 {
 	struct session_login *l = s->login;
-	char bad[100] = "";
+	bool wanted = strcmp(value, "database") == 0;
 
-	if (strcmp(name, "user") == 0 || strcmp(name, "database") == 0)
-		return true;
-	if (strcmp(name, "replication") == 0) {
-		l->replication = wants_replication(value) ? strdup(value) : NULL;
-		return true;
+	if (!wanted && !read_bool(value, &wanted)) {
+		session_fatal(s, ERROR_INVALID_PARAMETER, "Valid values are: \"false\", 0, \"true\", 1, \"database\".",
+		              "replication", value);
+		return false;
 	}
-	if (strcmp(name, "options") != 0)
-		return add_setting(s, name, value) == 0;
+	free(l->replication);
+	l->replication = wanted ? strdup(value) : NULL;
+	return !wanted || l->replication;
+}
+
+static bool take_options(struct session *s, const char *value)
+{
+	char bad[100] = "";
+	bool is_long;
+
 	if (startup_split_options(value, add_setting, s, bad, sizeof(bad)) == 0)
 		return true;
-	session_fatal(s, ERROR_INVALID_OPTION, NULL, strncmp(bad, "--", 2) == 0 ? "" : "invalid command-line argument for server process: ", bad,
-	              strncmp(bad, "--", 2) == 0 ? " requires a value" : "");
+	is_long = strncmp(bad, "--", 2) == 0;
+	session_fatal(s, ERROR_INVALID_OPTION, NULL, is_long ? "" : "invalid command-line argument for server process: ",
+	              bad, is_long ? " requires a value" : "");
 	return false;
 }
 
-/* application_name can't be wrong and is the server's as it is, if it is plain: then it is no part of the key. */
-static bool is_plain_name(const char *name)
-{
-	size_t i;
-
-	for (i = 0; name[i]; i++)
-		if (name[i] < 32 || name[i] > 126)
-			return false;
-	return i < 64;
-}
-
+/* Parameters that have a name of their own count more than those in "options", wherever they stand. */
 static bool take_parameters(struct session *s, const struct startup *p)
 {
-	struct session_login *l = s->login;
+	static const char *const ours[] = {"user", "database", "options", "replication"};
+	const char *options = startup_get(p, "options"), *replication = startup_get(p, "replication");
+	bool plain;
 
-	for (uint32_t i = 0; i < p->parameter_count; i++)
-		if (!take_parameter(s, (const char *)p->parameters[i].name.bytes, (const char *)p->parameters[i].value.bytes))
+	if ((options && !take_options(s, options)) || (replication && !take_replication(s, replication)))
+		return false;
+	for (uint32_t i = 0; i < p->parameter_count; i++) {
+		const char *name = (const char *)p->parameters[i].name.bytes;
+		bool is_ours = false;
+
+		for (size_t j = 0; j < ARRAY_SIZE(ours); j++)
+			is_ours = is_ours || strcmp(name, ours[j]) == 0;
+		if (!is_ours && add_setting(s, name, (const char *)p->parameters[i].value.bytes) < 0)
 			return false;
+	}
 	params_assign(&s->startup_settings, s->settings);
-	l->welcome_key = s->application && is_plain_name(s->application)
-	                         ? params_with(s->settings, "application_name", NULL)
-	                         : params_ref(s->settings);
+	/* application_name can't be wrong, and is the server's as it is unless it is cut: it is no part of the key */
+	plain = s->application && strlen(s->application) < 64;
+	s->login->welcome_key = plain ? params_with(s->settings, "application_name", NULL) : params_ref(s->settings);
 	return true;
 }
 
@@ -134,6 +186,11 @@ static bool is_unix(const struct session *s)
 	return s->address == 0 && s->port == 0;
 }
 
+static const char *encryption_name(const struct session *s)
+{
+	return conn_is_tls(&s->conn) ? "SSL encryption" : "no encryption";
+}
+
 static bool check_rules(struct session *s)
 {
 	struct session_login *l = s->login;
@@ -145,21 +202,21 @@ static bool check_rules(struct session *s)
 		return false;
 	}
 	if ((c->admission && !admitted(s, c->admission, &admission)) || (c->hba && !admitted(s, c->hba, &l->rule))) {
-		session_fatal(s, ERROR_HBA_REJECT, NULL, l->user, l->database,
-		              conn_is_tls(&s->conn) ? "SSL encryption" : "no encryption");
+		session_fatal(s, ERROR_HBA_REJECT, NULL, l->user, l->database, encryption_name(s));
 		return false;
 	}
 	return true;
 }
 
-static enum auth_method method_of(const struct session_login *l)
+static void choose_method(struct session_login *l)
 {
 	static const enum auth_method methods[] = {
 		[AUTH_MODE_PASSTHROUGH] = AUTH_PASSWORD, [AUTH_MODE_TRUST] = AUTH_TRUST, [AUTH_MODE_PASSWORD] = AUTH_PASSWORD,
 		[AUTH_MODE_MD5] = AUTH_MD5, [AUTH_MODE_SCRAM] = AUTH_SCRAM, [AUTH_MODE_CERT] = AUTH_CERT,
 	};
 
-	return l->rule ? l->rule->method : methods[l->config->auth.mode];
+	l->method = l->rule ? l->rule->method : methods[l->config->auth.mode];
+	l->passthrough = !l->rule && l->config->auth.mode == AUTH_MODE_PASSTHROUGH;
 }
 
 /* ---- the beginning and the end ---- */
@@ -172,6 +229,8 @@ int login_begin(struct session *s, const struct startup *p)
 	if (!l)
 		return -ENOMEM;
 	s->login = l;
+	l->session = s;
+	list_init(&l->asker.node);
 	l->config = s->worker->settings.config;
 	if (!user || !*user) {
 		session_fatal(s, ERROR_NO_USER, NULL);
@@ -187,22 +246,34 @@ int login_begin(struct session *s, const struct startup *p)
 	}
 	if (!check_rules(s))
 		return 0;
-	l->method = method_of(l);
+	choose_method(l);
 	session_set_state(s, SESSION_AUTH);
-	if (!l->rule && l->config->auth.mode == AUTH_MODE_PASSTHROUGH)
+	if (l->passthrough)
 		passthrough_begin(s);
 	else
 		login_find_secret(s);
 	return 0;
 }
 
-/* What was looked up in the old configuration is looked up in the new one: it may reject now. */
+/*
+ * What was looked up in the old configuration is looked up in the new one: it may reject now. Who is being asked for a
+ * proof that would no longer do begins anew.
+ */
 void login_reloaded(struct session *s)
 {
-	s->login->config = s->worker->settings.config;
-	s->login->rule = NULL;
-	if (s->login->user)
-		(void)!check_rules(s);
+	struct session_login *l = s->login;
+	enum auth_method method = l->method;
+	bool passthrough = l->passthrough;
+
+	l->config = s->worker->settings.config;
+	l->rule = NULL;
+	l->asked_in = NULL; /* nothing is kept of it any more */
+	if (!check_rules(s))
+		return;
+	choose_method(l);
+	if (s->state == SESSION_AUTH && (l->method != method || l->passthrough != passthrough))
+		session_fatal(s, ERROR_HBA_REJECT, "The access rules have changed meanwhile: connect again.", l->user,
+		              l->database, encryption_name(s));
 }
 
 void login_end(struct session *s)
@@ -211,8 +282,7 @@ void login_end(struct session *s)
 
 	if (!l)
 		return;
-	if (l->query)
-		auth_query_forget(l->query);
+	auth_query_leave(&l->asker);
 	client_auth_free(l->auth);
 	secret_wipe(&l->secret);
 	params_unref(l->welcome_key);
@@ -225,12 +295,17 @@ void login_end(struct session *s)
 
 void login_failed(struct session *s)
 {
+	struct session_login *l = s->login;
+
+	if (l->asked_in) /* it may have changed there */
+		auth_query_forget(s->worker, l->asked_in, l->user);
 	session_fatal(s, ERROR_PASSWORD_FAILED, NULL, s->login->user);
 }
 
 /* ---- methods that the proxy decides ---- */
 
-static void check_certificate(struct session *s)
+/* False: the client shows no certificate that names the user, and was refused. */
+static bool certificate_names_user(struct session *s)
 {
 	struct session_login *l = s->login;
 	bool by_dn = l->rule && l->rule->client_name == CLIENT_NAME_DN;
@@ -241,13 +316,29 @@ static void check_certificate(struct session *s)
 
 	if (len == 0) {
 		session_fatal(s, ERROR_CERT_REQUIRED, NULL);
-		return;
+		return false;
 	}
 	if (!ident_allows(l->config->ident, l->rule ? l->rule->map : "", name, l->user)) {
 		session_fatal(s, ERROR_CERT_USER_MISMATCH, NULL, l->user, name);
-		return;
+		return false;
 	}
-	login_authenticated(s);
+	return true;
+}
+
+/* What the rule asks for besides its method. False: refused. */
+static bool check_certificate(struct session *s)
+{
+	const struct session_login *l = s->login;
+	char name[1024];
+
+	if (l->method == AUTH_CERT || (l->rule && l->rule->client_cert == CLIENT_CERT_VERIFY_FULL))
+		return certificate_names_user(s);
+	if (!l->rule || l->rule->client_cert == CLIENT_CERT_NONE)
+		return true;
+	if (conn_is_tls(&s->conn) && conn_tls_peer_dn(&s->conn, name, sizeof(name)) > 0)
+		return true;
+	session_fatal(s, ERROR_CERT_REQUIRED, NULL);
+	return false;
 }
 
 static bool may_ask_in_clear(const struct session *s)
@@ -284,6 +375,22 @@ static void exchange_step(struct session *s, enum auth_step step, struct buf *ou
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "malformed authentication message");
 }
 
+/*
+ * Keys for SCRAM from a password that is stored in clear. Where there are such passwords every name takes this way, of
+ * users that don't exist as well: else the time that it takes would tell who exists.
+ */
+static bool derive_keys(struct session *s)
+{
+	struct session_login *l = s->login;
+	struct worker *w = s->worker;
+
+	if (l->method != AUTH_SCRAM || (l->secret.kind != SECRET_PLAIN && !userlist_has_plain(l->config->userlist)))
+		return true;
+	if (!w->scram_cache)
+		w->scram_cache = scram_cache_new();
+	return w->scram_cache && scram_cache_derive(w->scram_cache, &l->secret, l->user, w->shared->mock_key) == 0;
+}
+
 static void begin_exchange(struct session *s)
 {
 	struct session_login *l = s->login;
@@ -292,8 +399,10 @@ static void begin_exchange(struct session *s)
 	struct buf out = BUF_INIT(65536);
 
 	l->phase = LOGIN_EXCHANGE;
-	l->auth = client_auth_new(l->method, l->user, &l->secret, s->worker->shared->mock_key, slice_make(end_point, len),
-	                          conn_is_tls(&s->conn));
+	conn_resume(&s->conn); /* it may have sent its answer already */
+	if (derive_keys(s))
+		l->auth = client_auth_new(l->method, l->user, &l->secret, s->worker->shared->mock_key,
+		                          slice_make(end_point, len), conn_is_tls(&s->conn));
 	if (!l->auth) {
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return;
@@ -305,33 +414,27 @@ static void have_secret(struct session *s)
 {
 	struct session_login *l = s->login;
 
-	if (l->rule && l->rule->client_cert != CLIENT_CERT_NONE && l->method != AUTH_CERT) {
-		char name[1024];
-
-		if (!conn_is_tls(&s->conn) || conn_tls_peer_dn(&s->conn, name, sizeof(name)) == 0) {
-			session_fatal(s, ERROR_CERT_REQUIRED, NULL);
-			return;
-		}
-	}
-	if (l->method == AUTH_TRUST)
+	if (!check_certificate(s))
+		return;
+	if (l->method == AUTH_TRUST || l->method == AUTH_CERT)
 		login_authenticated(s);
-	else if (l->method == AUTH_CERT)
-		check_certificate(s);
 	else if (l->method != AUTH_PASSWORD || !login_refuses_clear_text(s))
 		begin_exchange(s);
 }
 
-static void auth_query_done(struct session *s, const struct secret *secret, const char *error)
+static void auth_query_answered(struct auth_asker *asker, const struct secret *secret, const char *error)
 {
-	struct session_login *l = s->login;
+	struct session_login *l = container_of(asker, struct session_login, asker);
+	struct session *s = l->session;
 
-	l->query = NULL;
-	if (error)
-		session_log(LOG_WARN, s, "auth_query failed; the user counts as unknown", error);
-	if (secret_copy(secret, &l->secret) < 0)
+	if (error) {
+		session_log(LOG_WARN, s, "auth_query failed; refusing the login", error);
+		session_fatal(s, ERROR_AUTH_QUERY_FAILED, NULL); /* why is no stranger's business */
+	} else if (secret_copy(secret, &l->secret) < 0) {
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
-	else
+	} else {
 		have_secret(s);
+	}
 }
 
 void login_find_secret(struct session *s)
@@ -349,24 +452,22 @@ void login_find_secret(struct session *s)
 			have_secret(s);
 	} else if (*auth->auth_user && strcmp(auth->auth_user, l->user) != 0) {
 		l->phase = LOGIN_AUTH_QUERY;
-		l->query = auth_query_begin(s->worker, *auth->auth_database ? auth->auth_database : l->database, l->user,
-		                            auth_query_done, s);
-		if (!l->query)
-			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+		l->asked_in = *auth->auth_database ? auth->auth_database : l->database;
+		l->asker.answered = auth_query_answered;
+		auth_query_ask(s->worker, l->asked_in, l->user, &l->asker);
 	} else {
 		have_secret(s); /* of kind NONE: the exchange goes to its end, and fails there */
 	}
 }
 
-size_t login_received(struct session *s, uint8_t *bytes, size_t len)
+/* Bytes taken of the client's answer; 0: more are needed. */
+static size_t take_answer(struct session *s, uint8_t *bytes, size_t len)
 {
 	struct session_login *l = s->login;
 	struct frame f = {0};
 	enum frame_result r = frame_read(bytes, len, &f);
 	struct buf out = BUF_INIT(65536);
 
-	if (l->phase != LOGIN_EXCHANGE && l->phase != LOGIN_PASSWORD)
-		return 0; /* it is our turn */
 	if (r == FRAME_BAD || (r != FRAME_SHORT && (f.type != 'p' || f.body_len > PASSWORD_MESSAGE_MAX))) {
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "expected a password or SASL message");
 		return len;
@@ -378,7 +479,24 @@ size_t login_received(struct session *s, uint8_t *bytes, size_t len)
 	else
 		exchange_step(s, client_auth_answer(l->auth, f.body, f.body_len, &out), &out);
 	wipe(bytes, frame_size(&f));
-	return s->state == SESSION_CLOSED ? len : frame_size(&f);
+	return frame_size(&f);
+}
+
+static bool is_clients_turn(const struct session *s)
+{
+	return s->state == SESSION_AUTH && (s->login->phase == LOGIN_EXCHANGE || s->login->phase == LOGIN_PASSWORD);
+}
+
+/* What comes ahead of its time is left with the loop: conn_resume() is called where the client's turn begins. */
+size_t login_received(struct session *s, uint8_t *bytes, size_t len)
+{
+	size_t at = 0, taken = 1;
+
+	while (at < len && taken > 0 && is_clients_turn(s)) {
+		taken = take_answer(s, bytes + at, len - at);
+		at += taken;
+	}
+	return s->state == SESSION_CLOSED ? len : at;
 }
 
 /* ---- authenticated ---- */
@@ -387,11 +505,16 @@ size_t login_received(struct session *s, uint8_t *bytes, size_t len)
 static void offer_secret(struct session *s)
 {
 	struct session_login *l = s->login;
+	const struct config_database *d = config_database_find(l->config, l->database);
+	const struct secret *known = d && *d->user ? userlist_get(l->config->userlist, d->user) : NULL;
 	struct secret offer = {0};
 	const char *password = l->auth ? client_auth_password(l->auth) : NULL;
 	const struct scram_keys *keys = l->auth ? client_auth_keys(l->auth) : NULL;
 
-	if (l->secret.kind == SECRET_PLAIN) {
+	if (d && *d->user && strcmp(d->user, l->user) != 0) { /* the client's own opens nothing there */
+		if (known)
+			pool_offer_secret(session_pool(s), known);
+	} else if (l->secret.kind == SECRET_PLAIN) {
 		pool_offer_secret(session_pool(s), &l->secret);
 	} else if (password && secret_parse(password, &offer) == 0) {
 		offer.kind = SECRET_PLAIN; /* a password may look like a verifier, and be none */

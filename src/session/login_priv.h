@@ -21,11 +21,15 @@ struct session_login {
 	const struct hba_rule *rule;     /* NULL: no HBA file. Lives with the configuration ... */
 	const struct config *config;     /* ... of this login */
 	struct client_auth *auth;
-	struct auth_query *query;
+	bool passthrough;                /* the server decides */
+	struct session *session;
+	struct auth_asker asker;         /* while in LOGIN_AUTH_QUERY */
+	const char *asked_in;            /* database where auth_query ran; NULL: it was not needed */
 	struct secret secret;            /* what the proxy knows of the user */
 	const struct params *welcome_key; /* settings without application_name */
 };
 
+/* The client didn't prove who it is. */
 void login_failed(struct session *s);
 void login_authenticated(struct session *s);
 void login_welcome(struct session *s);

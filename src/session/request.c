@@ -58,6 +58,7 @@ int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint
 
 	if (!(flags & EXPECT_SWALLOW) && (link->fresh || (link->expects.count == 0 && link->tx_status == 'I'))) {
 		link->fresh = false;
+		s->learned = false;
 		effects_mark(s);
 		link->unnamed_in_transaction = false;
 	}
@@ -65,6 +66,8 @@ int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint
 		s->paused_for_link = true; /* goes on when half of them are answered */
 		conn_pause(&s->conn);
 	}
+	if (kind >= EXPECT_PARSE && !(flags & EXPECT_LOCAL))
+		link->open_batch = true;
 	return expects_push(&link->expects, x);
 }
 
@@ -255,8 +258,9 @@ static bool answers_itself(struct session *s, const struct query_info *info)
 		answer_simple(s, "DEALLOCATE ALL");
 		return true;
 	case VERB_DISCARD_ALL:
+		if (s->settings != s->startup_settings)
+			return false; /* the server has to tell what the parameters are then */
 		session_forget_statements(s);
-		params_assign(&s->settings, s->startup_settings);
 		answer_simple(s, "DISCARD ALL");
 		return true;
 	default:
@@ -339,6 +343,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (!expect(s, EXPECT_QUERY, info))
 		return available;
 	s->link->has_unnamed = false; /* a simple query ends the unnamed statement */
+	s->batch++;
 	if (s->unnamed)
 		session_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
@@ -370,6 +375,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 		return FRAME_HEADER;
 	}
 	s->skip_to_sync = false;
+	s->batch++;
 	if (!s->copying_in && !expect(s, EXPECT_SYNC, NULL))
 		return available;
 	return pass_on(s, f, whole, available);
@@ -400,6 +406,10 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 		return fail_this(s, f, available);
 	if (unlikely(s->skip_to_sync && f->type != 'S' && f->type != 'X'))
 		return drop(s, f, available);
+	if (unlikely(s->copying_in && strchr("QPBDECF", f->type))) {
+		s->copying_in = false;
+		return pass_on(s, f, whole, available); /* the copy fails of it, and that is its answer */
+	}
 	switch (f->type) {
 	case 'Q':
 		return simple_query(s, f, whole, available);

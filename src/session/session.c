@@ -195,8 +195,8 @@ static void cancel_overdue_query(struct session *s)
 {
 	usec_t limit = session_settings(s)->query_timeout;
 
-	if (s->link && s->link->expects.answers)
-		(void)!pool_cancel(s->link); /* best effort: the link is closed anyway */
+	if (s->link && s->link->expects.count)
+		(void)!pool_cancel(s->link, NULL, NULL); /* best effort: the link is closed anyway */
 	session_fatal(s, ERROR_QUERY_TIMEOUT, NULL, (unsigned)(limit / USEC_PER_MSEC));
 }
 
@@ -309,6 +309,7 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, sockl
 		goto no_memory;
 	s->worker = w;
 	s->state = SESSION_STARTUP;
+	s->serial = ++w->last_serial;
 	s->connected = s->since = clock_now();
 	list_init(&s->node);
 	list_init(&s->waiter.node);
@@ -360,8 +361,8 @@ static void let_go_of_link(struct session *s)
 		pool_count_pinned(link, -1);
 	for (uint32_t i = 0; i < link->expects.count; i++)
 		expect_drop_object(s, expects_at(&link->expects, i));
-	if (link->expects.answers && link->state == LINK_ACTIVE && s->state != SESSION_REPLICATION)
-		(void)!pool_cancel(link); /* nobody waits for it any more; closing alone would not stop it */
+	if (link->expects.count && link->state == LINK_ACTIVE && s->state != SESSION_REPLICATION)
+		(void)!pool_cancel(link, NULL, NULL); /* nobody waits for it any more; closing alone would not stop it */
 	if (s->pins || s->mode == POOL_MODE_SESSION)
 		link->dirty = link->dirty || s->pins || link->changed;
 	if (s->left)

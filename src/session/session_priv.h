@@ -67,6 +67,10 @@ struct session {
 	char *application;            /* application_name as it logged in; NULL */
 	usec_t connected, since;      /* since: in this state */
 	uint64_t left;                /* bytes of a client message whose beginning was passed on or dropped */
+	uint32_t names_pending;       /* changes to named statements that the server has not confirmed yet */
+	uint32_t unnamed_pending;     /* likewise the unnamed one */
+	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
+	uint64_t serial;              /* unique in the worker */
 	uint32_t slot;
 	uint32_t address;             /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
@@ -77,6 +81,9 @@ struct session {
 	bool left_dropped : 1;        /* left: to be dropped rather than passed on */
 	bool skip_to_sync : 1;        /* an error was sent for an extended message; no link is held */
 	bool fail_next : 1;           /* an error was sent for the message at the head of its bytes */
+	bool waits_for_name : 1;      /* its next message means a statement whose fate an earlier batch decides */
+	bool hold_ready : 1;          /* ReadyForQuery is owed once its settings are on the link again */
+	bool learned : 1;             /* pool.track_parameters were asked for since its last statement */
 	bool syncing : 1;             /* its settings are being put onto the link, and must be accepted first */
 	bool copying_in : 1;          /* the server wants copy data: Sync and Flush don't count */
 	bool paused_for_link : 1;     /* reading stopped: the server doesn't take more */
@@ -181,6 +188,9 @@ void session_unpin(struct session *s, uint8_t why);
  * true: go on, false: wait until it is accepted (s->syncing), or the session is closed. */
 bool settings_sync(struct session *s);
 void settings_sync_done(struct session *s, const uint8_t *error, size_t len);
+/* pool.track_parameters: asks the server what they are. true: it was asked, and the link must stay until it answers. */
+bool settings_learn(struct session *s);
+void settings_learned_row(struct session *s, const struct frame *f);
 /* SQL that sets a parameter to a value given as text. Length, or 0 when it doesn't fit. */
 char *settings_sql(const char *name, const char *value); /* malloc'd; NULL: out of memory */
 /* Tells the client what the link reports otherwise than what the client was told. */
@@ -188,15 +198,22 @@ void settings_report(struct session *s);
 
 /* ---- cancel.c ---- */
 uint32_t session_pid(const struct session *s);
-void cancel_request(struct worker *w, uint32_t pid, struct slice key);
+/* s: the connection that asks; it is closed when the cancel is done with. false: there is nothing to be done. */
+bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 
 /* ---- auth_query.c ---- */
-/* Asks auth_query for a user's secret; done() follows (also at once), with a secret of kind NONE when there is none.
- * The session may have been closed meanwhile: then auth_query_forget() was called. */
-struct auth_query;
-struct auth_query *auth_query_begin(struct worker *w, const char *database, const char *user,
-                                    void (*done)(struct session *s, const struct secret *secret, const char *error),
-                                    struct session *s);
-void auth_query_forget(struct auth_query *q);
+struct auth_asker { /* a login that asks; embedded in it */
+	struct list node; /* alone: it doesn't wait */
+	/* secret: lives as long as the call; of kind NONE when the user has none. error: NULL, or why nothing is known. */
+	void (*answered)(struct auth_asker *asker, const struct secret *secret, const char *error);
+};
+/* Asks auth_query for a user's secret. answered() follows, maybe from inside. */
+void auth_query_ask(struct worker *w, const char *database, const char *user, struct auth_asker *asker);
+void auth_query_leave(struct auth_asker *asker); /* doesn't wait: nothing happens */
+/* What is kept of this user did not let it in: it is asked for anew next time. */
+void auth_query_forget(struct worker *w, const char *database, const char *user);
+void auth_queries_init(struct auth_queries *a);
+void auth_queries_forget_all(struct auth_queries *a); /* the configuration has changed */
+void auth_queries_free(struct auth_queries *a);       /* none runs */
 
 #endif

@@ -189,12 +189,87 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 		login_settings_done(s, error, len);
 		return;
 	}
+	if (error && s->hold_ready) {
+		link->close_when_free = true;
+		session_fatal_bytes(s, error, len, "the parameters it logged in with were refused");
+		return;
+	}
 	if (error) {
 		session_fail_request(s, error, len);
 		return;
 	}
 	if (link->reported != s->reported)
 		settings_report(s);
+	if (s->hold_ready) {
+		s->hold_ready = false;
+		conn_send_ref(&s->conn, "Z\0\0\0\5I", 6);
+	}
 	if (waited)
 		conn_resume(&s->conn);
+}
+
+/* ---- parameters that functions may have changed ---- */
+
+bool settings_learn(struct session *s)
+{
+	const struct config_strings *names = &session_settings(s)->track_parameters;
+	struct buf sql = BUF_INIT(65536), out = BUF_INIT(65536);
+	bool asked;
+
+	if (likely(names->count == 0) || s->learned)
+		return false;
+	buf_add_str(&sql, "SELECT name, setting, source FROM pg_catalog.pg_settings WHERE name IN (''");
+	for (uint32_t i = 0; i < names->count; i++) {
+		buf_add_str(&sql, ", ");
+		add_literal(&sql, names->items[i]);
+	}
+	buf_add_char(&sql, ')');
+	message_query(&out, slice_make(sql.bytes, sql.len));
+	asked = !sql.failed && !out.failed && session_expect(s, EXPECT_QUERY, EXPECT_SWALLOW, PURPOSE_LEARN, NULL) == 0;
+	if (asked) {
+		conn_send(&s->link->conn, out.bytes, out.len);
+		s->link->has_unnamed = false;
+	} else {
+		s->link->close_when_free = true; /* no memory: at least nobody else gets what it may have */
+	}
+	s->learned = true;
+	buf_free(&sql);
+	buf_free(&out);
+	return asked;
+}
+
+static bool read_text(struct reader *r, char *text, size_t size)
+{
+	uint32_t len = read_u32(r);
+	struct slice value = len == UINT32_MAX ? SLICE_LITERAL("") : read_slice(r, len);
+
+	if (r->failed || value.len >= size)
+		return false;
+	memcpy(text, value.bytes, value.len);
+	text[value.len] = 0;
+	return true;
+}
+
+/* A row (name, value, source): what the session has set is the session's, what it has not is the server's default. */
+void settings_learned_row(struct session *s, const struct frame *f)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	char name[128], lower_name[128], value[4096], source[64], *sql = NULL;
+	uint16_t columns = read_u16(&r);
+	bool is_set;
+
+	if (columns != 3 || !read_text(&r, name, sizeof(name)) || !read_text(&r, value, sizeof(value)) ||
+	    !read_text(&r, source, sizeof(source))) {
+		s->link->close_when_free = true;
+		return;
+	}
+	scan_identifier(slice_str(name), lower_name, sizeof(lower_name));
+	is_set = strcmp(source, "session") == 0;
+	if (is_set && !(sql = settings_sql(lower_name, value))) {
+		s->link->close_when_free = true;
+		return;
+	}
+	params_set(&s->settings, lower_name, sql);
+	params_set(&s->link->settings, lower_name, sql);
+	free(sql);
 }

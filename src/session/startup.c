@@ -115,8 +115,9 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 		return len;
 	case STARTUP_CANCEL:
 		count_add(&session_counters(s)->cancel_requests_total, 1);
-		cancel_request(s->worker, p.cancel_pid, p.cancel_key);
-		session_close(s, "cancel request"); /* without a word, as PostgreSQL does */
+		conn_pause(&s->conn);
+		if (!cancel_request(s, p.cancel_pid, p.cancel_key))
+			session_close(s, "cancel request"); /* without a word, as PostgreSQL does */
 		return len;
 	case STARTUP_SESSION:
 		session_packet(s, &p);

@@ -3,12 +3,57 @@
 
 #include "base/log.h"
 
+#define CLOSING_TICK (50 * USEC_PER_MSEC)
+
+/* What is done to one session may close any other: so each is taken out before its turn. */
+static void each_session(struct worker *w, void (*run)(struct session *s))
+{
+	struct list todo, *node;
+
+	list_init(&todo);
+	while ((node = list_first(&w->sessions))) {
+		list_remove(node);
+		list_push_back(&todo, node);
+	}
+	while ((node = list_first(&todo))) {
+		list_remove(node);
+		list_push_back(&w->sessions, node);
+		run(list_entry(node, struct session, node));
+	}
+}
+
+static bool has_work(const struct session *s)
+{
+	return s->state == SESSION_WAITING ||
+	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->left)) || s->state == SESSION_REPLICATION;
+}
+
+static void close_session(struct session *s)
+{
+	session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
+}
+
+static void close_if_free(struct session *s)
+{
+	if (!has_work(s))
+		close_session(s);
+}
+
+/* Most close when their link becomes free; this finds those that never got one. */
+static void close_free_sessions(struct worker *w)
+{
+	each_session(w, close_if_free);
+}
+
 static void worker_tick(struct timer *timer)
 {
 	struct pool_thread *t = container_of(timer, struct pool_thread, tick);
+	struct worker *w = container_of(t, struct worker, pool_thread);
 
 	pool_thread_tick(t);
-	timer_set(loop_timers(t->loop), timer, clock_now() + USEC_PER_SEC);
+	if (w->closing)
+		close_free_sessions(w);
+	timer_set(loop_timers(t->loop), timer, clock_now() + (w->closing ? CLOSING_TICK : USEC_PER_SEC));
 }
 
 int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *pools)
@@ -16,11 +61,13 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	w->shared = shared;
 	w->free_slot = UINT32_MAX;
 	list_init(&w->sessions);
-	list_init(&w->auth_waiting);
+	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	w->statements = statement_table_new();
-	if (!w->statements || query_infos_init(&w->queries) < 0)
+	if (!w->statements || query_infos_init(&w->queries) < 0) {
+		statement_table_free(w->statements);
 		return -ENOMEM;
+	}
 	pools_join(pools, &w->pool_thread);
 	timer_init(&w->pool_thread.tick, worker_tick);
 	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + USEC_PER_SEC);
@@ -32,6 +79,8 @@ void worker_destroy(struct worker *w)
 	timer_cancel(&w->pool_thread.tick);
 	statement_table_free(w->statements);
 	query_infos_free(&w->queries);
+	auth_queries_free(&w->auth);
+	scram_cache_free(w->scram_cache);
 	slab_destroy(&w->session_slab);
 	free(w->slots);
 }
@@ -63,35 +112,40 @@ void worker_stop_listening(struct worker *w)
 	w->listener_count = 0;
 }
 
+static void take_reload(struct session *s)
+{
+	if (s->login)
+		login_reloaded(s);
+}
+
 void worker_reload(struct worker *w, const struct worker_settings *fresh)
 {
 	w->settings = *fresh;
-	list_for_each(node, &w->sessions) {
-		struct session *s = list_entry(node, struct session, node);
-
-		if (s->login)
-			login_reloaded(s);
-	}
+	auth_queries_forget_all(&w->auth);
+	each_session(w, take_reload);
 }
 
 /* ---- the end ---- */
 
-static bool has_work(const struct session *s)
-{
-	return s->state == SESSION_WAITING ||
-	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->left)) || s->state == SESSION_REPLICATION;
-}
-
-void worker_drain(struct worker *w, bool now)
+void worker_drain(struct worker *w)
 {
 	w->closing = true;
-	list_for_each(node, &w->sessions) {
-		struct session *s = list_entry(node, struct session, node);
-
-		if (now || !has_work(s))
-			session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
-	}
+	close_free_sessions(w);
 	pool_thread_close_idle(&w->pool_thread);
+	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + CLOSING_TICK);
+}
+
+void worker_end(struct worker *w)
+{
+	w->closing = true;
+	worker_stop_listening(w);
+	each_session(w, close_session);
+	pool_thread_end(&w->pool_thread);
+}
+
+bool worker_is_quiet(const struct worker *w)
+{
+	return __atomic_load_n(&loop_counters(w->pool_thread.loop)->open, __ATOMIC_RELAXED) == 0;
 }
 
 void worker_stop(struct worker *w)

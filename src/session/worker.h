@@ -5,11 +5,12 @@
 #ifndef SESSION_WORKER_H
 #define SESSION_WORKER_H
 
+#include "base/map.h"
 #include "base/slab.h"
 #include "pool/pool.h"
 #include "session/query_info.h"
 
-#define LISTENERS_MAX 16u
+#define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
 
 /* What the sessions of all workers share. Lives as long as the process. */
 struct sessions_shared {
@@ -26,6 +27,14 @@ struct worker_settings {
 	struct tls_context *client_tls; /* NULL: TLS is off */
 };
 
+/* See auth_query.c. */
+struct auth_queries {
+	struct list running;
+	struct list answers; /* kept ones, oldest first */
+	struct map by_name;  /* the same by database and user */
+	uint32_t answer_count;
+};
+
 struct worker {
 	struct pool_thread pool_thread; /* first: loop messages get a pool_thread */
 	struct sessions_shared *shared;
@@ -34,6 +43,7 @@ struct worker {
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */
 	struct session **slots;         /* by slot number: finds the session of a cancel key */
+	uint64_t last_serial;
 	uint32_t slot_count, free_slot; /* free slots are chained through their values, see session.c */
 	struct slab session_slab;
 	struct query_infos queries;
@@ -41,10 +51,11 @@ struct worker {
 	struct loop_listener listeners[LISTENERS_MAX];
 	uint32_t listener_count;
 	bool closing;                   /* drained: sessions are closed as they become free */
-	struct list auth_waiting;       /* logins that wait for the same auth_query are one job each */
+	struct auth_queries auth;
+	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
 };
 
-/* Makes the worker's own parts; loop and index are set. 0 or -ENOMEM. */
+/* Makes the worker's own parts; loop and index are set. 0, or -ENOMEM: then there is nothing to destroy. */
 int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *pools) MUST_USE;
 void worker_destroy(struct worker *w);
 /* Listens on an fd. Called before the thread runs. 0 or -errno. */
@@ -52,9 +63,13 @@ int worker_listen(struct worker *w, int fd) MUST_USE;
 void worker_stop_listening(struct worker *w);
 /* Takes a new configuration over; logins under way go on by it. */
 void worker_reload(struct worker *w, const struct worker_settings *fresh);
-/* From now on sessions without a transaction are closed; the others when theirs ends. `now`: all at once. */
-void worker_drain(struct worker *w, bool now);
-/* Ends the worker's loop once what is closing is closed (any thread). */
+/* From now on sessions without a transaction are closed; the others when theirs ends. */
+void worker_drain(struct worker *w);
+/* Closes everything: listeners, sessions, links. What is open afterwards are last words and cancels on their way. */
+void worker_end(struct worker *w);
+/* Nothing is open any more (any thread; true for good only after worker_end()). */
+bool worker_is_quiet(const struct worker *w);
+/* Ends the worker's loop after this turn (any thread). */
 void worker_stop(struct worker *w);
 
 /* A session for people; strings live as long as the call. */

@@ -42,12 +42,21 @@ struct secret {
 int secret_parse(const char *text, struct secret *ret) MUST_USE;
 int secret_copy(const struct secret *from, struct secret *ret) MUST_USE;
 void secret_wipe(struct secret *s); /* and frees what it owns */
+bool secret_equal(const struct secret *a, const struct secret *b); /* what is stored; derived keys don't count */
 /*
  * PLAIN: fills the keys that log in clients by SCRAM (with the salt that an unknown user of that name would see), once;
- * other kinds: nothing to do. Call it before the first login: client_auth_new() else derives for itself, at each login,
- * and that takes longer than an unknown user's. 0 or -errno.
+ * other kinds: nothing to do. client_auth_new() does it when nobody has before, at each login; that takes longer than
+ * an unknown user's, which is why logins go through a scram_cache. 0 or -errno.
  */
 int secret_derive(struct secret *secret, const char *user, const uint8_t mock_key[32]) MUST_USE;
+
+struct scram_cache; /* of derived keys; one thread's. Holds 16384 names */
+struct scram_cache *scram_cache_new(void); /* NULL: out of memory */
+void scram_cache_free(struct scram_cache *cache); /* wipes; NULL is fine */
+/* As secret_derive(). With another kind of secret, or none, the same work is done for nothing: where some secrets are
+ * PLAIN, all logins go through here, so that time doesn't tell who has one. 0 or -errno. */
+int scram_cache_derive(struct scram_cache *cache, struct secret *secret, const char *user,
+		       const uint8_t mock_key[32]) MUST_USE;
 bool scram_verifier_parse(const char *text, struct scram_keys *ret);
 int scram_verifier_print(const struct scram_keys *keys, char *text, size_t size) MUST_USE; /* length or -ENOSPC */
 /* PBKDF2: about 2 ms for 4096 iterations. 0 or -errno. */

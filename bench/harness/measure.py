@@ -1,0 +1,202 @@
+"""One measurement each. They return a dict of numbers; None: this target can't be measured so."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+from .process import BIN, as_user, environment
+
+READY = b"Z\x00\x00\x00\x05I"  # never within the rows we ask for
+
+
+class Failed(Exception):
+    pass
+
+
+def pgbench(target, seconds, *arguments, user="bench"):
+    """Runs pgbench; (transactions, seconds, tps, latency in ms)."""
+    command = [f"{BIN}/pgbench", "-h", "127.0.0.1", "-p", str(target.port), "-U", user, "-n", "-S", "-T", str(seconds),
+               *arguments, "bench"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False,
+                          env=environment(PGPASSWORD=user), **as_user())
+    tps = re.search(r"^tps = ([\d.]+)", done.stdout, re.M)
+    if done.returncode or not tps:
+        raise Failed(f"{target.name}: {' '.join(command)}: {(done.stderr or done.stdout)[-500:]}")
+    count = int(re.search(r"actually processed: (\d+)", done.stdout)[1])
+    latency = float(re.search(r"latency average = ([\d.]+)", done.stdout)[1])
+    return count, float(tps[1]), latency
+
+
+def loaded(target, run):
+    """run() -> (units, values); adds the proxy's CPU time for each unit."""
+    before = target.server.cpu_seconds() if target.server else 0
+    units, values = run()
+    if target.server:
+        if not target.server.alive():
+            raise Failed(f"{target.name} has died")
+        values["cpu_us"] = (target.server.cpu_seconds() - before) * 1e6 / units
+    return values
+
+
+def select_only(target, seconds, protocol, clients):
+    def run():
+        threads = min(clients, 2)
+        count, tps, latency = pgbench(target, seconds, "-M", protocol, "-c", str(clients), "-j", str(threads))
+        return count, {"tps": tps, "latency_ms": latency}
+    return loaded(target, run)
+
+
+def connect_each(target, seconds, user, clients):
+    def run():
+        count, tps, latency = pgbench(target, seconds, "-C", "-c", str(clients), "-j", "2", user=user)
+        return count, {"tps": tps, "latency_ms": latency}
+    return loaded(target, run)
+
+
+class Client:
+    """A connection that costs its process next to nothing: it looks only for the end of each answer."""
+
+    buffer = bytearray(1 << 20)
+
+    def __init__(self, port, user="bench"):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = struct.pack("!I", 196608) + f"user\0{user}\0database\0bench\0\0".encode()
+        self.socket.sendall(struct.pack("!I", len(body) + 4) + body)
+        self.wait()
+
+    def wait(self):
+        """Reads up to ReadyForQuery; how many bytes came."""
+        view, total, tail = memoryview(self.buffer), 0, b""
+        while True:
+            n = self.socket.recv_into(view)
+            if n == 0:
+                raise Failed("the connection was closed: " + repr(bytes(tail)))
+            total += n
+            tail = (tail + bytes(view[max(0, n - 6):n]))[-6:]
+            if tail == READY:
+                return total
+
+    def query(self, text):
+        body = text.encode() + b"\0"
+        self.socket.sendall(b"Q" + struct.pack("!I", len(body) + 4) + body)
+        return self.wait()
+
+    def close(self):
+        try:
+            self.socket.sendall(b"X\0\0\0\4")
+        except OSError:
+            pass
+        self.socket.close()
+
+
+def stream(target, seconds, row_bytes, total_bytes, copy=False):
+    """One client reads a large result again and again; MB/s, and the proxy's CPU for each MB."""
+    rows = total_bytes // row_bytes
+    outer = max(1, rows // 1000)
+    query = (f"SELECT v FROM (SELECT repeat('x', {row_bytes}) AS v OFFSET 0) AS a, generate_series(1, {outer}) AS b, "
+             f"generate_series(1, {rows // outer}) AS c")
+    if copy:
+        query = f"COPY ({query}) TO STDOUT"
+    client = Client(target.port)
+    try:
+        client.query(query if total_bytes < 32 << 20 else "SELECT 1")
+
+        def run():
+            begin = time.monotonic()
+            received = 0
+            while True:
+                received += client.query(query)
+                taken = time.monotonic() - begin
+                if taken >= seconds:
+                    break
+            megabytes = received / 1e6
+            return megabytes, {"mb_per_s": megabytes / taken}
+        return loaded(target, run)
+    finally:
+        client.close()
+
+
+def idle_memory(target, clients):
+    """Resident bytes for each idle client: logged in only, and after a query of each."""
+    if not target.server:
+        return None
+    target.stop()  # a fresh process: nothing is left over from earlier clients
+    target.start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < clients + 100:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, clients + 1000), hard))
+    held = []
+    try:
+        for _ in range(20):  # what the first clients cost once is not theirs
+            held.append(Client(target.port))
+            held[-1].query("SELECT 1")
+        before = target.server.resident_bytes()
+        fresh = [Client(target.port) for _ in range(clients)]
+        held += fresh
+        time.sleep(0.5)
+        logged_in = target.server.resident_bytes()
+        for client in fresh:
+            client.query("SELECT abalance FROM pgbench_accounts WHERE aid = 1")
+        time.sleep(0.5)
+        used = target.server.resident_bytes()
+    finally:
+        for client in held:
+            client.close()
+    return {"bytes_logged_in": (logged_in - before) / clients, "bytes_used": (used - before) / clients}
+
+
+def system_calls(target, seconds, protocol, clients):
+    """System calls for each transaction, in a run of its own: counted by the kernel's tracepoint (perf) where there
+    is one, else by strace, which slows the proxy down so much that its batches grow."""
+    if not target.server:
+        return None
+    load = [f"{BIN}/pgbench", "-h", "127.0.0.1", "-p", str(target.port), "-U", "bench", "-n", "-S", "-T",
+            str(seconds + 2), "-P", "1", "-M", protocol, "-c", str(clients), "-j", "2" if clients > 1 else "1", "bench"]
+    running = subprocess.Popen(load, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, cwd="/", env=environment(), **as_user())
+    try:
+        time.sleep(1)
+        calls, taken, tool = count_calls(target.server.pid, seconds)
+        output, _ = running.communicate(timeout=60)
+    finally:
+        if running.poll() is None:
+            running.kill()
+            running.wait()
+    tps = [float(n) for n in re.findall(r"^progress: .*? ([\d.]+) tps", output, re.M)]
+    middle = tps[1:1 + seconds] or tps
+    if not middle:
+        raise Failed(f"{target.name}: {output[-300:]}")
+    return {"calls": calls / taken / (sum(middle) / len(middle)), "with_" + tool: 1}
+
+
+def count_calls(pid, seconds):
+    with tempfile.NamedTemporaryFile("r", prefix="bench-calls-") as out:
+        begin = time.monotonic()
+        done = subprocess.run(["perf", "stat", "-x;", "-o", out.name, "-e", "raw_syscalls:sys_enter", "-p", str(pid), "--",
+                               "sleep", str(seconds)], stdin=subprocess.DEVNULL, capture_output=True, check=False) \
+            if can_perf() else None
+        taken = time.monotonic() - begin
+        counted = re.search(r"^(\d+);", out.read(), re.M) if done and done.returncode == 0 else None
+        if counted:
+            return int(counted[1]), seconds if abs(taken - seconds) < 0.5 else taken, "perf"
+    with tempfile.NamedTemporaryFile("r", prefix="bench-calls-") as out:
+        tracer = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-o", out.name, "-p", str(pid)],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(10)
+        total = re.search(r"^total\s+(\d+)", out.read(), re.M)
+        if not total:
+            raise Failed("strace counted nothing")
+        return int(total[1]), seconds, "strace"
+
+
+def can_perf():
+    return any(os.access(os.path.join(d, "perf"), os.X_OK) for d in os.environ.get("PATH", "").split(":"))

@@ -1,0 +1,185 @@
+"""Processes of a benchmark: started as an unprivileged user, watched, accounted for, and ended by their own id."""
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+BIN = os.environ.get("HELIOS_PG_BIN", "/usr/lib/postgresql/15/bin")
+
+
+def account():
+    """The user that servers run as: PostgreSQL refuses to be root's. None: ourselves."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        raise SystemExit("run.py: as root it needs the user postgres (package postgresql-15)")
+
+
+def as_user():
+    """Arguments of subprocess that demote a child."""
+    who = account()
+    return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []} if who else {}
+
+
+def environment(**more):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    return {**kept, "LC_ALL": "C", "PGAPPNAME": "bench", "PGSSLMODE": "disable", "PGGSSENCMODE": "disable", **more}
+
+
+def give(path):
+    who = account()
+    if who:
+        os.chown(path, who.pw_uid, who.pw_gid)
+
+
+def free_port():
+    """Below the range of outgoing connections, so that no client of ours takes it before its server does."""
+    for port in range(20000 + os.getpid() % 5000, 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                if port not in free_port.given:
+                    free_port.given.add(port)
+                    return port
+            except OSError:
+                continue
+    raise SystemExit("run.py: no free port")
+
+
+free_port.given = set()
+
+
+def wait_for_port(port, process, log, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    with open(log, encoding="utf-8", errors="replace") as f:
+        raise SystemExit(f"run.py: nothing listens on port {port}:\n{f.read()[-3000:]}")
+
+
+class Server:
+    """One process under measurement."""
+
+    def __init__(self, folder, name, command, port):
+        self.log = os.path.join(folder, re.sub(r"\W", "_", name) + ".log")
+        self.port = port
+        with open(self.log, "ab") as log:
+            give(self.log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
+                                            env=environment(), **as_user())
+        wait_for_port(port, self.process, self.log)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def cpu_seconds(self):
+        """Of all its threads, to the nanosecond where the scheduler says so; else in clock ticks."""
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            try:
+                with open(f"/proc/{self.pid}/task/{task}/schedstat", encoding="ascii") as f:
+                    total += int(f.read().split()[0])
+            except OSError:
+                continue
+        if total:
+            return total / 1e9
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as f:
+            return int(re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M)[1]) * 1024
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def stop(self):
+        if self.alive():
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(3)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+class Postgres:
+    """A cluster of its own: durability off, so that the disk has no say."""
+
+    SETTINGS = """
+        listen_addresses = '127.0.0.1'
+        max_connections = 1200
+        superuser_reserved_connections = 3
+        shared_buffers = '512MB'
+        fsync = off
+        synchronous_commit = off
+        full_page_writes = off
+        wal_level = minimal
+        max_wal_senders = 0
+        autovacuum = off
+        max_wal_size = '8GB'
+        checkpoint_timeout = '1h'
+        jit = off
+        password_encryption = 'scram-sha-256'
+    """
+    HBA = "local all all trust\nhost all bench_scram 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+
+    def __init__(self, folder, scale):
+        self.data = os.path.join(folder, "data")
+        self.port = free_port()
+        self._run([f"{BIN}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
+                   "--no-sync"])
+        self._append("postgresql.conf", f"port = {self.port}\nunix_socket_directories = '{folder}'\n{self.SETTINGS}")
+        with open(os.path.join(self.data, "pg_hba.conf"), "w", encoding="ascii") as f:
+            f.write(self.HBA)
+        self.log = os.path.join(folder, "postgres.log")
+        self._run([f"{BIN}/pg_ctl", "-D", self.data, "-l", self.log, "-w", "start"])
+        for user in ("bench", "bench_scram"):
+            self.sql(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{user}'")
+        self.sql("CREATE DATABASE bench OWNER bench")
+        self._run([f"{BIN}/pgbench", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-i", "-q", "-s",
+                   str(scale), "bench"])
+        self.sql("VACUUM FREEZE ANALYZE", "bench")
+        self.sql("CHECKPOINT")
+
+    def _append(self, name, text):
+        with open(os.path.join(self.data, name), "a", encoding="utf-8") as f:
+            f.write(text)
+
+    @staticmethod
+    def _run(command):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              cwd="/", env=environment(), text=True, check=False, **as_user())
+        if done.returncode:
+            raise SystemExit(f"run.py: {' '.join(command)} failed:\n{done.stdout[-3000:]}")
+        return done.stdout
+
+    def sql(self, text, database="postgres"):
+        return self._run([f"{BIN}/psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d",
+                          database, "-c", text]).strip()
+
+    def stop(self):
+        subprocess.run([f"{BIN}/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"], stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", check=False, **as_user())
+
+
+def find_program(name):
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if not found:
+        raise SystemExit(f"run.py: {name} is not installed")
+    return found

@@ -1,0 +1,28 @@
+/* What is built in; --version and GET /version show the same list. */
+#ifndef SERVER_BUILT_IN_H
+#define SERVER_BUILT_IN_H
+
+#include <stddef.h>
+
+/* Ends with NULL. */
+static const char *const features[] = {
+	"pool-modes",
+	"prepared-statements",
+	"tls",
+	"scram-sha-256",
+	"scram-sha-256-plus",
+	"md5",
+	"cert-auth",
+	"hba",
+	"auth-query",
+	"replication",
+	"admin",
+	"prometheus",
+	"epoll",
+#ifdef HAVE_SYSTEMD
+	"systemd",
+#endif
+	NULL,
+};
+
+#endif

@@ -1,0 +1,212 @@
+/*
+ * The control thread: it alone takes signals, and does what is slow or due now and then.
+ *
+ *   RUNNING --SIGTERM--> DRAINING      no new clients; sessions close as they become free
+ *      \----SIGUSR2----> HANDED_OVER   no new clients; the next process has the sockets, ours live until they leave
+ *
+ * Either ends when the last client has left, at the deadline, or with a second signal.
+ */
+#include "server/proxy_priv.h"
+
+#include "base/log.h"
+#include "server/notify.h"
+
+#include <stdio.h>
+
+#define SWEEP_PERIOD (10 * USEC_PER_SEC)
+
+#define GRACE_MS        3000u /* last words are written for at most 2 s */
+#define GRACE_FORCED_MS 1000u
+#define GRACE_AT_ONCE_MS 200u
+
+/* ---- draining ---- */
+
+static void stop_listening(struct worker *w, void *argument)
+{
+	(void)argument;
+	worker_stop_listening(w);
+}
+
+static void nobody_accepts(void *argument)
+{
+	struct proxy *p = argument;
+
+	atomic_store(&p->nobody_accepts, true);
+}
+
+static void drain(struct worker *w, void *argument)
+{
+	(void)argument;
+	worker_drain(w);
+}
+
+static void begin_to_leave(struct proxy *p, enum proxy_state state, const char *message)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llus", (unsigned long long)(p->config->proxy.shutdown_drain_timeout / USEC_PER_SEC));
+	log_info(message, kv_uint("clients", proxy_clients(p)), kv_str("deadline", text));
+	p->drain_until = clock_update() + p->config->proxy.shutdown_drain_timeout;
+	admin_set_draining(p->admin);
+	if (p->state == PROXY_RUNNING)
+		workers_tell(p, stop_listening, nobody_accepts, p);
+	p->state = state;
+}
+
+static void begin_drain(struct proxy *p)
+{
+	if (p->handover.pid) {
+		log_info("the next process is told to end, too", kv_int("next_pid", p->handover.pid));
+		(void)kill(p->handover.pid, SIGTERM);
+	}
+	atomic_store(&p->shared.draining, true); /* first: who is accepted until the sockets are closed is told */
+	begin_to_leave(p, PROXY_DRAINING, "shutting down: no new clients, transactions may end");
+	workers_tell(p, drain, NULL, NULL);
+	notify_stopping();
+}
+
+static void handed_over(struct proxy *p)
+{
+	p->handed_over = true;
+	begin_to_leave(p, PROXY_HANDED_OVER, "the next process serves; this one finishes with its clients");
+	admin_quiesce(p->admin);
+	notify_main_pid(p->handover.pid);
+	p->handover.pid = 0;
+}
+
+static void begin_handover(struct proxy *p)
+{
+	int r = p->state == PROXY_RUNNING ? handover_start(&p->handover, &p->listeners, p->options->argv) : -EALREADY;
+
+	if (r < 0)
+		log_error("cannot start the next process; this one goes on", kv_str("reason", strerror(-r)));
+	else
+		log_info("starting the next process", kv_int("next_pid", p->handover.pid));
+}
+
+static void look_after_handover(struct proxy *p)
+{
+	switch (handover_poll(&p->handover)) {
+	case HANDOVER_DONE:
+		if (p->state == PROXY_RUNNING)
+			handed_over(p);
+		else
+			p->handover.pid = 0; /* SIGTERM came first: both end */
+		break;
+	case HANDOVER_FAILED:
+		log_error("the next process did not start; this one goes on. Its own log says why");
+		break;
+	case HANDOVER_NONE:
+	case HANDOVER_WAITING:
+		break;
+	}
+}
+
+/* Once no worker accepts any more the kernel refuses who comes (or the next process has them). */
+static bool sockets_are_closed(struct proxy *p)
+{
+	if (!atomic_load(&p->nobody_accepts))
+		return false;
+	listen_set_close(&p->listeners, /* unlink_unix= */ !p->handed_over);
+	return true;
+}
+
+static int end_by_force(struct proxy *p, const char *why, unsigned grace_ms)
+{
+	log_warn("closing all clients at once", kv_str("reason", why), kv_uint("clients", proxy_clients(p)));
+	p->grace_ms = grace_ms;
+	return EXIT_FORCED;
+}
+
+/* The exit status, or -1: not yet. */
+static int is_the_end(struct proxy *p)
+{
+	if (p->state == PROXY_RUNNING)
+		return -1;
+	if (sockets_are_closed(p) && proxy_clients(p) == 0) {
+		p->grace_ms = GRACE_MS;
+		return EXIT_OK;
+	}
+	if (clock_update() >= p->drain_until)
+		return end_by_force(p, "shutdown_drain_timeout has passed", GRACE_FORCED_MS);
+	return -1;
+}
+
+/* ---- the loop ---- */
+
+static void tick(struct proxy *p)
+{
+	usec_t now = clock_update();
+
+	if (now >= p->resolve_at) {
+		for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
+			(void)!node_resolve(node_list_at(p->nodes, i)); /* the old addresses stay; failures show at connecting */
+		p->resolve_at = now + RESOLVE_PERIOD;
+	}
+	if (now >= p->sweep_at) {
+		pools_sweep(p->pools);
+		p->sweep_at = now + SWEEP_PERIOD;
+	}
+	if (p->watchdog_period && now >= p->watchdog_at) {
+		notify_watchdog();
+		p->watchdog_at = now + p->watchdog_period;
+	}
+	if (atomic_exchange(&p->reload_asked, false))
+		reload(p);
+	look_after_handover(p);
+}
+
+/* The exit status, or -1: go on. */
+static int take_signal(struct proxy *p, int number)
+{
+	switch (number) {
+	case SIGHUP:
+		reload(p);
+		break;
+	case SIGUSR1:
+		log_reopen();
+		log_info("log file opened anew");
+		break;
+	case SIGUSR2:
+		begin_handover(p);
+		break;
+	case SIGTERM:
+	case SIGINT:
+	case SIGQUIT:
+		if (p->state == PROXY_DRAINING)
+			return end_by_force(p, "second signal", GRACE_AT_ONCE_MS);
+		begin_drain(p);
+		break;
+	}
+	return -1;
+}
+
+sigset_t control_signals(void)
+{
+	static const int numbers[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGQUIT};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		sigaddset(&set, numbers[i]);
+	return set;
+}
+
+int control_loop(struct proxy *p)
+{
+	sigset_t set = control_signals();
+
+	for (;;) {
+		bool busy = p->state != PROXY_RUNNING || p->handover.pid;
+		struct timespec wait = {.tv_sec = busy ? 0 : 1, .tv_nsec = busy ? 5000000 : 0};
+		int number = sigtimedwait(&set, NULL, &wait), status;
+
+		status = number > 0 ? take_signal(p, number) : -1;
+		if (status >= 0)
+			return status;
+		tick(p);
+		status = is_the_end(p);
+		if (status >= 0)
+			return status;
+	}
+}

@@ -1,0 +1,82 @@
+/*
+ * What the files of server/ share. Who does what:
+ *   main.c      the command line
+ *   proxy.c     the start and the end
+ *   control.c   the control thread: signals, draining, what is due now and then
+ *   workers.c   the workers' threads, and talking to them
+ *   reload.c    a new configuration; TLS contexts
+ *   listen.c    listening sockets;  handover.c  the next process;  notify.c  systemd
+ */
+#ifndef SERVER_PROXY_PRIV_H
+#define SERVER_PROXY_PRIV_H
+
+#include "admin/admin.h"
+#include "server/handover.h"
+#include "server/listen.h"
+#include "server/proxy.h"
+#include "session/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+/* What was handed over stays handed over when SIGTERM follows: see proxy.handed_over. */
+enum proxy_state { PROXY_RUNNING, PROXY_DRAINING, PROXY_HANDED_OVER };
+
+struct worker_thread {
+	struct worker worker;
+	pthread_t thread;
+	bool is_made; /* worker_init() was called, worker_destroy() is owed */
+	bool runs;
+};
+
+struct proxy {
+	const struct proxy_options *options;
+	struct config *config;
+	struct node_list *nodes;
+	struct pools *pools;
+	struct tls_context *client_tls, *server_tls;
+	struct sessions_shared shared;
+	struct worker_thread *threads;
+	uint32_t thread_count;
+	struct listen_set listeners;
+	struct admin *admin;
+	struct handover handover;
+	enum proxy_state state;
+	bool wrote_pid_file;
+	bool handed_over; /* socket files and the pid file are the next process's */
+	usec_t drain_until, resolve_at, sweep_at, watchdog_at, watchdog_period;
+	unsigned grace_ms; /* for last words, at the end */
+	_Atomic bool reload_asked;
+	_Atomic bool nobody_accepts; /* every worker has stopped listening */
+};
+
+#define RESOLVE_PERIOD (30 * USEC_PER_SEC)
+
+static inline uint32_t proxy_clients(struct proxy *p)
+{
+	return atomic_load(&p->shared.clients);
+}
+
+/* ---- control.c ---- */
+sigset_t control_signals(void);
+/* Runs until the end has come. The exit status. */
+int control_loop(struct proxy *p);
+
+/* ---- workers.c ---- */
+bool workers_start(struct proxy *p) MUST_USE;
+/* Runs `run` in each worker, and then `last` in whichever worker is last (both may be NULL). */
+void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument), void (*last)(void *argument),
+                  void *argument);
+/* Closes all sessions and links, joins the threads, frees the workers and their loops. */
+void workers_end(struct proxy *p);
+
+/* ---- reload.c ---- */
+/* *ret: NULL when TLS is off. */
+bool make_client_tls(const struct config *c, struct tls_context **ret) MUST_USE;
+bool make_server_tls(const struct config *c, struct tls_context **ret) MUST_USE;
+/* The log says what came of it. */
+void reload(struct proxy *p);
+/* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file. */
+int reload_ask(void *proxy);
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * A new configuration, from the control thread: all of it is made and checked, then one pointer after the other is
+ * replaced; on any error everything stays. What was in force before is freed when each worker has taken the new one.
+ */
+#include "server/proxy_priv.h"
+
+#include "base/log.h"
+#include "server/notify.h"
+
+/* ---- TLS ---- */
+
+static const char *or_null(const char *text)
+{
+	return *text ? text : NULL;
+}
+
+bool make_client_tls(const struct config *c, struct tls_context **ret)
+{
+	struct tls_settings s = {
+		.cert_path = c->tls.cert_path, .key_path = c->tls.key_path, .ca_path = c->tls.ca_path,
+		.min_version = c->tls.min_version, .ciphers = or_null(c->tls.ciphers),
+		.ciphersuites = or_null(c->tls.ciphersuites), .ktls = c->tls.ktls,
+		.require_client_cert = c->tls.require_client_cert || c->tls.mode >= TLS_VERIFY_CA,
+		.request_client_cert = *c->tls.ca_path != 0,
+	};
+	char why[300];
+
+	*ret = NULL;
+	if (!c->tls.enabled || c->tls.mode == TLS_DISABLE)
+		return true;
+	*ret = tls_server_context_new(&s, why, sizeof(why));
+	if (!*ret)
+		log_error("TLS towards clients is not possible: check [tls] cert_path, key_path and ca_path",
+		          kv_str("reason", why), kv_str("cert_path", c->tls.cert_path), kv_str("key_path", c->tls.key_path));
+	return *ret != NULL;
+}
+
+bool make_server_tls(const struct config *c, struct tls_context **ret)
+{
+	struct tls_settings s = {
+		.cert_path = c->server_tls.cert_path, .key_path = c->server_tls.key_path, .ca_path = c->server_tls.ca_path,
+		.min_version = c->server_tls.min_version, .ciphers = or_null(c->server_tls.ciphers),
+		.ciphersuites = or_null(c->server_tls.ciphersuites), .ktls = c->server_tls.ktls, .mode = c->server_tls.mode,
+	};
+	char why[300];
+
+	*ret = NULL;
+	if (c->server_tls.mode < TLS_PREFER)
+		return true;
+	*ret = tls_client_context_new(&s, why, sizeof(why));
+	if (!*ret)
+		log_error("TLS towards nodes is not possible: check [server_tls]", kv_str("reason", why));
+	return *ret != NULL;
+}
+
+/* ---- reload ---- */
+
+struct reloaded { /* what was in force before */
+	struct config *config;
+	struct config_pool **settings;
+	struct tls_context *client_tls;
+	struct worker_settings fresh;
+};
+
+static void take_settings(struct worker *w, void *argument)
+{
+	struct reloaded *r = argument;
+
+	worker_reload(w, &r->fresh);
+}
+
+/* Every worker has left what it did with the old ones behind. */
+static void free_old(void *argument)
+{
+	struct reloaded *r = argument;
+
+	for (size_t i = 0; r->settings && r->settings[i]; i++)
+		free(r->settings[i]);
+	free(r->settings);
+	tls_context_unref(r->client_tls);
+	config_free(r->config);
+	free(r);
+}
+
+static void log_difference(void *argument, const char *path, const char *old_value, const char *new_value, bool reloads)
+{
+	(void)argument;
+	if (reloads)
+		log_info("configuration changed", kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
+	else
+		log_warn("configuration changed, but this key needs a restart; the running value stays", kv_str("key", path),
+		         kv_str("from", old_value), kv_str("to", new_value));
+}
+
+static struct config *load_again(struct proxy *p)
+{
+	struct config_report report;
+	struct config *fresh = NULL;
+	int r;
+
+	config_report_init(&report, p->options->strict);
+	r = config_load(p->options->config_path, &fresh, &report);
+	if (r == 0)
+		r = config_apply_flags(fresh, &p->options->flags, &report);
+	for (const struct report_message *m = report.first; m; m = m->next)
+		if (m->severity != REPORT_NOTICE)
+			log_at(m->severity == REPORT_ERROR ? LOG_ERROR : LOG_WARN, m->text, kv_str("file", m->file),
+			       kv_uint("line", m->line));
+	config_report_free(&report);
+	if (r < 0) {
+		config_free(fresh);
+		return NULL;
+	}
+	return fresh;
+}
+
+void reload(struct proxy *p)
+{
+	struct tls_context *client_tls = NULL, *server_tls = NULL;
+	struct reloaded *r = calloc(1, sizeof(*r));
+	struct config *fresh = NULL;
+
+	notify_reloading();
+	if (!p->options->config_path) {
+		log_warn("there is no file to reload: the configuration was given by flags");
+		goto fail;
+	}
+	fresh = r ? load_again(p) : NULL;
+	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls))
+		goto fail;
+	config_diff(p->config, fresh, log_difference, NULL);
+	log_set_level(fresh->log.level);
+	log_set_format(fresh->log.format);
+	r->config = p->config;
+	r->client_tls = p->client_tls;
+	r->fresh = (struct worker_settings){.config = fresh, .client_tls = client_tls};
+	p->config = fresh;
+	p->client_tls = client_tls;
+	pools_reload(p->pools, fresh, server_tls, &r->settings);
+	tls_context_unref(p->server_tls);
+	p->server_tls = server_tls;
+	admin_reload(p->admin, fresh);
+	workers_tell(p, take_settings, free_old, r);
+	log_info("configuration reloaded", kv_str("file", p->options->config_path));
+	notify_ready();
+	return;
+fail:
+	tls_context_unref(client_tls);
+	tls_context_unref(server_tls);
+	config_free(fresh);
+	free(r);
+	log_error("configuration not reloaded; keeping the old one");
+	notify_ready();
+}
+
+int reload_ask(void *proxy)
+{
+	struct proxy *p = proxy;
+
+	if (!p->options->config_path)
+		return -ENOENT;
+	atomic_store(&p->reload_asked, true);
+	return 0;
+}

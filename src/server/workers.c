@@ -1,0 +1,228 @@
+/*
+ * The workers' threads, and talking to them.
+ *
+ * The end: each worker closes what it has in its own thread, and its loop runs on until last words are written and
+ * cancels are sent (p->grace_ms at most). Then the threads are joined. What is left is closed from here, in turns of all
+ * loops until none has anything to do: messages go to and fro between them. Only then the first loop is freed.
+ */
+#include "server/proxy_priv.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+#define SETTLE_TURNS_MAX 1000
+
+/* ---- messages to the workers ---- */
+
+struct telling_message {
+	struct loop_message message;
+	struct telling *telling;
+};
+
+struct telling {
+	void (*run)(struct worker *w, void *argument);
+	void (*last)(void *argument);
+	void *argument;
+	_Atomic uint32_t left;
+	struct telling_message messages[];
+};
+
+static void telling_arrives(struct loop_message *message, void *thread)
+{
+	struct telling *t = container_of(message, struct telling_message, message)->telling;
+
+	if (t->run)
+		t->run(thread, t->argument);
+	if (atomic_fetch_sub(&t->left, 1) > 1)
+		return;
+	if (t->last)
+		t->last(t->argument);
+	free(t);
+}
+
+void workers_tell(struct proxy *p, void (*run)(struct worker *, void *), void (*last)(void *), void *argument)
+{
+	struct telling *t = malloc(sizeof(*t) + p->thread_count * sizeof(t->messages[0]));
+
+	if (!t) { /* `last` never runs, which is safe: what it would free or allow waits for ever */
+		log_error("out of memory while talking to the workers");
+		return;
+	}
+	*t = (struct telling){.run = run, .last = last, .argument = argument};
+	atomic_init(&t->left, p->thread_count);
+	for (uint32_t i = 0; i < p->thread_count; i++) {
+		t->messages[i] = (struct telling_message){.message.run = telling_arrives, .telling = t};
+		loop_post(p->threads[i].worker.pool_thread.loop, &t->messages[i].message);
+	}
+}
+
+/* ---- start ---- */
+
+static void *worker_main(void *argument)
+{
+	struct worker_thread *t = argument;
+	char name[16];
+
+	snprintf(name, sizeof(name), "worker-%u", t->worker.pool_thread.index);
+	pthread_setname_np(pthread_self(), name);
+	loop_run(t->worker.pool_thread.loop);
+	return NULL;
+}
+
+static const char *io_name(enum config_io io)
+{
+	return io == IO_EPOLL ? "epoll" : io == IO_URING ? "io_uring" : "auto";
+}
+
+static bool listen_on_its_share(struct proxy *p, struct worker *w)
+{
+	for (uint32_t i = 0; i < p->listeners.count; i++) {
+		const struct listen_socket *s = &p->listeners.sockets[i];
+		int r = s->shared || i % p->thread_count == w->pool_thread.index ? worker_listen(w, s->fd) : 0;
+
+		if (r < 0) {
+			log_error("cannot accept on a listening socket", kv_str("address", s->address),
+			          kv_str("reason", strerror(-r)));
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool make_worker(struct proxy *p, uint32_t index)
+{
+	struct worker_thread *t = &p->threads[index];
+	struct worker *w = &t->worker;
+	int r;
+
+	w->pool_thread.index = index;
+	r = loop_new(io_name(p->config->proxy.io), w, &w->pool_thread.loop);
+	if (r < 0) {
+		log_error(r == -ENOTSUP ? "io_uring is not available in this build: set [proxy] io to auto or epoll"
+		                        : "cannot make an event loop",
+		          kv_str("reason", strerror(-r)));
+		return false;
+	}
+	w->settings = (struct worker_settings){.config = p->config, .client_tls = p->client_tls};
+	r = worker_init(w, &p->shared, p->pools);
+	if (r < 0) {
+		log_error("cannot make a worker", kv_str("reason", strerror(-r)));
+		return false;
+	}
+	t->is_made = true;
+	p->shared.workers[index] = w;
+	return listen_on_its_share(p, w);
+}
+
+bool workers_start(struct proxy *p)
+{
+	p->threads = calloc(p->thread_count, sizeof(*p->threads));
+	if (!p->threads)
+		return false;
+	p->shared.worker_count = p->thread_count;
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (!make_worker(p, i))
+			return false;
+	for (uint32_t i = 0; i < p->thread_count; i++) { /* only now: they may look at each other */
+		int error = pthread_create(&p->threads[i].thread, NULL, worker_main, &p->threads[i]);
+
+		if (error) {
+			log_error("cannot start a worker's thread", kv_str("reason", strerror(error)));
+			return false;
+		}
+		p->threads[i].runs = true;
+	}
+	return true;
+}
+
+/* ---- the end ---- */
+
+static void end_worker(struct worker *w, void *argument)
+{
+	(void)argument;
+	worker_end(w);
+}
+
+static bool all_run(const struct proxy *p)
+{
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (!p->threads[i].runs)
+			return false;
+	return true;
+}
+
+static bool all_quiet(const struct proxy *p)
+{
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (!worker_is_quiet(&p->threads[i].worker))
+			return false;
+	return true;
+}
+
+static void mark(void *argument)
+{
+	atomic_store((_Atomic bool *)argument, true);
+}
+
+/* One more signal ends the waiting. */
+static void close_in_their_threads(struct proxy *p)
+{
+	static _Atomic bool told; /* outlives us, should a worker be late */
+	static const struct timespec pause = {.tv_nsec = 10000000};
+	sigset_t set = control_signals();
+
+	atomic_store(&told, false);
+	workers_tell(p, end_worker, mark, (void *)&told);
+	for (unsigned waited = 0; waited < p->grace_ms && !(atomic_load(&told) && all_quiet(p)); waited += 10) {
+		int number = sigtimedwait(&set, NULL, &pause);
+
+		if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
+			break;
+	}
+}
+
+static void join_threads(struct proxy *p)
+{
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (p->threads[i].runs)
+			worker_stop(&p->threads[i].worker);
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (p->threads[i].runs)
+			pthread_join(p->threads[i].thread, NULL);
+}
+
+/* One turn of each loop. true: none has anything left to do. */
+static bool settle(struct proxy *p)
+{
+	bool over = true;
+
+	for (uint32_t i = 0; i < p->thread_count; i++) {
+		struct worker *w = &p->threads[i].worker;
+
+		if (!p->threads[i].is_made)
+			continue;
+		worker_end(w);
+		loop_close_all(w->pool_thread.loop);
+		loop_run_turn(w->pool_thread.loop, 0);
+	}
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		over = over && (!p->threads[i].is_made || loop_is_over(p->threads[i].worker.pool_thread.loop));
+	return over;
+}
+
+void workers_end(struct proxy *p)
+{
+	if (!p->threads)
+		return;
+	if (all_run(p))
+		close_in_their_threads(p);
+	join_threads(p);
+	for (int i = 0; i < SETTLE_TURNS_MAX && !settle(p); i++)
+		;
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		if (p->threads[i].is_made)
+			worker_destroy(&p->threads[i].worker);
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		loop_free(p->threads[i].worker.pool_thread.loop);
+}
