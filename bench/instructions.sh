@@ -16,7 +16,9 @@ fail()
 	exit 1
 }
 
-[ $# -ge 1 ] && [ -x "$1" ] || fail "usage: bench/instructions.sh BINARY [simple|extended|prepared]..."
+if [ $# -lt 1 ] || [ ! -x "$1" ]; then
+	fail "usage: bench/instructions.sh BINARY [simple|extended|prepared]..."
+fi
 binary=$(realpath "$1")
 shift
 [ $# -gt 0 ] || set -- simple extended prepared
@@ -86,7 +88,9 @@ count()
 	until PGSSLMODE=disable "$bin/psql" -XAtq -h 127.0.0.1 -p "$listen" -U bench -d postgres -c "SELECT 1" \
 		> /dev/null 2>&1; do
 		n=$((n + 1))
-		[ $n -lt 150 ] && kill -0 "$proxy" 2> /dev/null || fail "the proxy doesn't start: $(cat valgrind.log)"
+		if [ $n -gt 150 ] || ! kill -0 "$proxy" 2> /dev/null; then
+			fail "the proxy doesn't start: $(cat valgrind.log)"
+		fi
 		sleep 0.2
 	done
 	PGSSLMODE=disable PGGSSENCMODE=disable "$bin/pgbench" -h 127.0.0.1 -p "$listen" -U bench -n -S -M "$1" -t "$2" \

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from .process import BIN, as_user, environment
+from .process import BIN, as_user, environment, machine_seconds
 
 READY = b"Z\x00\x00\x00\x05I"  # never within the rows we ask for
 
@@ -33,14 +33,30 @@ def pgbench(target, seconds, *arguments, user="bench"):
     return count, float(tps[1]), latency
 
 
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def loaded(target, run):
-    """run() -> (units, values); adds the proxy's CPU time for each unit."""
-    before = target.server.cpu_seconds() if target.server else 0
+    """run() -> (units, values); adds the CPU time for each unit (the proxy's, the server's, the client's), and how
+    many cores others had of the machine meanwhile."""
+    postgres, proxy = target.bench.postgres, target.server
+
+    def now():
+        return (time.monotonic(), machine_seconds(), proxy.cpu_seconds() if proxy else 0, postgres.cpu_seconds(),
+                children_seconds(), time.process_time())
+
+    before = now()
     units, values = run()
-    if target.server:
-        if not target.server.alive():
-            raise Failed(f"{target.name} has died")
-        values["cpu_us"] = (target.server.cpu_seconds() - before) * 1e6 / units
+    if proxy and not proxy.alive():
+        raise Failed(f"{target.name} has died")
+    taken, busy, ours, server, client, harness = (b - a for a, b in zip(before, now()))
+    if proxy:
+        values["cpu_us"] = ours * 1e6 / units
+    values["server_us"] = server * 1e6 / units
+    values["client_us"] = (client or harness) * 1e6 / units
+    values["others"] = max(0, busy - ours - server - client - harness) / taken
     return values
 
 

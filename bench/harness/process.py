@@ -70,6 +70,23 @@ def wait_for_port(port, process, log, seconds=30):
         raise SystemExit(f"run.py: nothing listens on port {port}:\n{f.read()[-3000:]}")
 
 
+def stat_fields(pid):
+    """/proc/PID/stat from the state on; [11:15]: utime, stime, and those of children that were waited for."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            fields = f.read().rpartition(")")[2].split()
+    except OSError:
+        return [0] * 15
+    return [int(n) if n.lstrip("-").isdigit() else 0 for n in fields]
+
+
+def machine_seconds():
+    """CPU time that the whole machine was busy."""
+    with open("/proc/stat", encoding="ascii") as f:
+        fields = [int(n) for n in f.readline().split()[1:]]
+    return (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")  # all but idle and iowait
+
+
 class Server:
     """One process under measurement."""
 
@@ -97,9 +114,7 @@ class Server:
                 continue
         if total:
             return total / 1e9
-        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
-            fields = f.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(stat_fields(self.pid)[11:13]) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as f:
@@ -172,6 +187,17 @@ class Postgres:
     def sql(self, text, database="postgres"):
         return self._run([f"{BIN}/psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d",
                           database, "-c", text]).strip()
+
+    def cpu_seconds(self):
+        """Of the postmaster and all its children, also those that have ended."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as f:
+            pid = int(f.readline())
+        tick = os.sysconf("SC_CLK_TCK")
+        total = sum(stat_fields(pid)[11:15])
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            for child in f.read().split():
+                total += sum(stat_fields(child)[11:13])
+        return total / tick
 
     def stop(self):
         subprocess.run([f"{BIN}/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"], stdin=subprocess.DEVNULL,

@@ -1,10 +1,12 @@
 """The tables of docs/performance.md, rewritten between their markers from a run's JSON."""
 
+import os
 import re
 import statistics
 
 PROTOCOLS = ("simple", "extended", "prepared")
 OURS = "helios"
+INSTRUCTIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "results", "instructions.txt")
 
 
 def update(page, result):
@@ -25,13 +27,15 @@ def update(page, result):
 def tables(result):
     cells = result["cells"]
     return {
-        "machine": about(result["about"]),
+        "machine": about(result["about"]) + disturbance(cells),
         "throughput": throughput(cells),
         "cpu": cpu(cells),
+        "whole": whole_cost(cells),
         "calls": calls(cells),
         "connect": connect(cells),
         "stream": stream(cells),
         "memory": memory(cells),
+        "instructions": instructions(),
     }
 
 
@@ -86,6 +90,37 @@ def compared(cell, key, digits=0):
 
 COMPARED = ["direct", "helios", "one worker", "PgBouncer", "helios / PgBouncer", "one worker / PgBouncer",
             "better of both / direct"]
+
+
+def instructions():
+    """What `bench/instructions.sh BINARY > bench/results/instructions.txt` has written."""
+    if not os.path.exists(INSTRUCTIONS):
+        return None
+    with open(INSTRUCTIONS, encoding="utf-8") as f:
+        rows = [[name, number(int(count))] for name, count in (line.split() for line in f)]
+    return table(["protocol", "instructions a query"], rows)
+
+
+def whole_cost(cells):
+    """Proxy, server and client together: what limits the throughput of a machine that is full."""
+    rows = []
+    for label, cell in rows_of(cells, *PROTOCOLS, "connect"):
+        whole = {}
+        for name in cell:
+            parts = [median(cell, name, key) for key in ("cpu_us", "server_us", "client_us")]
+            whole[name] = sum(filter(None, parts)) if parts[1] is not None else None
+        peer = whole.get(pgbouncer_of(cell))
+        rows.append([label.replace("/", ", ")] + [number(whole.get(name)) for name in ("direct", OURS, "helios-1w")] +
+                    [number(peer) + note(cell), ratio(whole.get(OURS), peer), ratio(whole.get("helios-1w"), peer)])
+    return table(["µs of CPU a transaction, of proxy, server and client", "direct", *COSTS], rows)
+
+
+def disturbance(cells):
+    found = [v for cell in cells.values() for values in cell.values() for v in values.get("others", [])]
+    if not found:
+        return ""
+    return (f"Other programs had {statistics.median(found):.2f} cores meanwhile (median of all rounds; "
+            f"{statistics.quantiles(found, n=10)[-1]:.2f} in the worst tenth of them).\n")
 
 
 def throughput(cells):

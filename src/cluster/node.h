@@ -26,7 +26,6 @@ struct node {
 	_Atomic uint32_t links;        /* open or being opened, over all pools */
 	_Atomic uint64_t links_wanted_since; /* see struct budget of the pools */
 	_Atomic uint64_t failures;     /* connects or logins that failed, since the start */
-	_Atomic uint64_t last_failed_wall;
 	_Atomic uint64_t last_used_wall; /* a login worked; wall clock, microseconds; 0: never */
 	/* health, see node_answered() */
 	_Atomic bool unhealthy;

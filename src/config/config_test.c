@@ -173,7 +173,7 @@ static void mistakes_are_told_with_their_place(void **state)
 		{NODE "[server_tls]\nmode = \"verify-full\"\n", 5, "needs ca_path"},
 		{NODE "[server_tls]\ndirect = true\n", 5, "direct needs"},
 		{NODE "[auth]\nmode = \"scram\"\n", 5, "this mode needs users"},
-		{NODE "[auth]\nmode = \"cert\"\n", 5, "needs [tls]"},
+		{NODE "[auth]\nmode = \"cert\"\n", 5, "set [tls] cert_path, key_path, and ca_path"},
 		{NODE "[users.u]\npassword = \"SCRAM-SHA-256$x\"\n", 4, "damaged SCRAM"},
 		{NODE "[[hba]]\nuser = \"u\"\n", 4, "needs action"},
 		{NODE "[[hba]]\naction = \"deny\"\n", 5, "one of \"allow\", \"reject\""},
@@ -379,6 +379,7 @@ static void pools_are_merged(void **state)
 		 "[databases.shop]\ndefault_pool_size = 30\ndbname = \"shop_v2\"\nnode = \"h:5432\"\nuser = "
 		 "\"svc\"\npassword = \"p\"\n"
 		 "connect_query = \"SET x = 1\"\n"
+		 "[databases.own]\npassword = \"for whoever it is\"\n"
 		 "[users.app]\nmax_connections = 40\nquery_timeout_ms = 500\npassword = \"q\"\n" NODE);
 	config_pool_for(f.config, "other", "u", &pool);
 	assert_int_equal(pool.max_connections, 20);
@@ -392,11 +393,14 @@ static void pools_are_merged(void **state)
 	assert_int_equal(pool.query_timeout, 500 * USEC_PER_MSEC);
 	assert_string_equal(config_database_find(f.config, "shop")->dbname, "shop_v2");
 	assert_string_equal(config_database_find(f.config, "shop")->user, "svc");
+	assert_string_equal(config_database_find(f.config, "own")->user, "");
+	assert_string_equal(config_database_find(f.config, "own")->password, "for whoever it is");
 	assert_string_equal(config_database_find(f.config, "nope")->name, "*");
 	assert_non_null(config_node_find(f.config, "H:5432"));
 	assert_null(config_node_find(f.config, "h:5433"));
 	assert_int_equal(userlist_get(f.config->userlist, "app")->kind, SECRET_PLAIN);
 	assert_null(userlist_get(f.config->userlist, "nobody"));
+	assert_true(userlist_has_plain(f.config->userlist));
 	end(&f);
 	load(&f, "[[databases]]\nname = \"shop\"\nmax_connections = 3\n[[users]]\nname = \"u\"\nmode = "
 		 "\"statement\"\n" NODE);

@@ -80,6 +80,7 @@ static void comments_and_blank_lines_are_skipped(void **state)
 	begin(&f);
 	assert_int_equal(userlist_load_text(f.list, text, sizeof(text) - 1, "t", &f.report), 0);
 	assert_int_equal(userlist_count(f.list), 2);
+	assert_true(userlist_has_plain(f.list));
 	assert_null(userlist_get(f.list, "# a comment"));
 	end(&f);
 }

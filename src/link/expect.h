@@ -26,6 +26,7 @@ enum expect_kind {
 #define EXPECT_LOCAL BIT(1)   /* the server was not asked */
 #define EXPECT_NOTE BIT(3)    /* object is a note on how to undo it (a named Parse, a Close, an unnamed Parse) */
 #define EXPECT_SAME BIT(4)    /* of an unnamed PARSE: what it replaces has the same text */
+#define EXPECT_UNNAMED BIT(5) /* a PARSE of the unnamed statement */
 #define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
 
 /* Why the proxy itself asked (with SWALLOW). */
@@ -33,6 +34,8 @@ enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_RESET, PURPOSE_A
 
 struct expect {
 	uint8_t kind, flags, purpose;
+	uint16_t name_hash;  /* of a BIND or DESCRIBE: of the client's name for the statement, to name it in errors; of a PARSE of
+	                        the unnamed one: a serial number */
 	uint16_t statements; /* of a QUERY: CommandCompletes seen, saturating */
 	void *object;       /* counted by whoever put it there; see free_object of expect_clear */
 };
@@ -51,6 +54,11 @@ int expects_push(struct expects *e, struct expect x) MUST_USE;
 static inline struct expect *expects_at(const struct expects *e, uint32_t index)
 {
 	return &e->ring[(e->first + index) & (e->cap - 1)];
+}
+
+static inline struct expect *expects_last(const struct expects *e)
+{
+	return e->count ? expects_at(e, e->count - 1) : NULL;
 }
 
 static inline struct expect *expects_first(const struct expects *e)

@@ -346,6 +346,8 @@ static void logged_in(struct link *link)
 	link->conn.ops = &link_conn_ops;
 	params_assign(&link->reported_at_login, link->reported);
 	link->used_password = strcmp(server_auth_method(link->login->auth), "trust") != 0;
+	log_debug("authenticated by the server", kv_uint("link", link->id),
+	          kv_str("method", server_auth_method(link->login->auth)), kv_str("tls", conn_tls_version(&link->conn)));
 	link_set_state(link, LINK_IDLE);
 	link->events->logged_in(link);
 	link_login_end(link);

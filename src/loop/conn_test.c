@@ -417,7 +417,8 @@ static void a_failed_write_still_reads(void **state UNUSED)
 	probe_end(&p);
 }
 
-/* As in a child between fork and exec: the kernel would go on reporting the socket by a pointer to what was the conn. */
+/* As in a child between fork and exec: the kernel would go on reporting the socket by a pointer to what was the conn.
+ */
 static void a_closed_socket_that_lives_elsewhere_is_forgotten(void **state UNUSED)
 {
 	struct probe p;

@@ -248,7 +248,8 @@ void loop_close_all(struct loop *loop)
 
 bool loop_is_over(struct loop *loop)
 {
-	return list_is_empty(&loop->conns) && is_settled(loop) && list_is_empty(&loop->again) && !atomic_load(&loop->mailbox);
+	return list_is_empty(&loop->conns) && is_settled(loop) && list_is_empty(&loop->again) &&
+	       !atomic_load(&loop->mailbox);
 }
 
 void loop_free(struct loop *loop)

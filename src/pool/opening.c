@@ -1,5 +1,6 @@
 /*
- * Opening links, and moving them between threads.
+ * Opening links. No more are opened than there are waiters that no link on the way could serve: idle ones of any thread,
+ * those that change threads, and those being opened count, for all of them go to whoever has waited longest.
  *
  * A login that fails is not repeated for login_retry; meanwhile, when the pool has no link at all, whoever waits gets
  * the server's own error at once. When it has links (the server is only full) they go on waiting for those.
@@ -12,24 +13,27 @@
 #include "wire/message.h"
 
 /* Also when login_retry is 0: whoever waits hears of the failure, rather than that it is tried over and over for him. */
-#define RETRY_LEAST (20 * USEC_PER_MSEC)
+#define RETRY_LEAST (100 * USEC_PER_MSEC)
 
-int pool_target(struct pool *pool, struct link_target *ret, struct secret *secret)
+int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret)
 {
 	struct pools *pools = pool->pools;
+	const struct config_database *d;
 	int r;
 
 	*ret = (struct link_target){0};
-	r = node_address(pool->node, &ret->address, &ret->address_len);
+	r = node_address(node, &ret->address, &ret->address_len);
 	if (r < 0)
 		return r;
-	ret->host = pool->node->host;
-	ret->port = pool->node->port;
+	ret->host = node->host;
+	ret->port = node->port;
 	ret->user = pool->server_user;
 	ret->database = pool->server_database;
 	ret->deadline = clock_now() + pool_settings(pool)->connect_timeout;
 	ret->secret = pool_copy_secret(pool, secret) ? secret : NULL;
 	pthread_mutex_lock(&pools->lock);
+	d = config_database_find(pools->config, pool->database);
+	ret->connect_query = d ? d->connect_query : NULL; /* the configuration stays for this turn */
 	ret->tls = tls_context_ref(pools->server_tls);
 	ret->tls_mode = pools->config->server_tls.mode;
 	ret->tls_direct = pools->config->server_tls.direct;
@@ -37,14 +41,14 @@ int pool_target(struct pool *pool, struct link_target *ret, struct secret *secre
 	return 0;
 }
 
-static int open_one(struct shard *shard, const char *replication, const struct secret *other_secret,
+static int open_one(struct shard *shard, struct node *node, const char *replication, const struct secret *other_secret,
                     struct waiter *dedicated)
 {
 	struct pool *pool = shard->pool;
 	struct link_target target;
 	struct secret secret = {0};
 	struct link *link;
-	int r = pool_target(pool, &target, &secret);
+	int r = atomic_load(&node->enabled) ? pool_target(pool, node, &target, &secret) : -EHOSTDOWN;
 
 	if (r < 0)
 		return r;
@@ -57,6 +61,8 @@ static int open_one(struct shard *shard, const char *replication, const struct s
 	if (r < 0)
 		return r;
 	link->user = dedicated;
+	link->apart = dedicated != NULL;
+	link->server = node;
 	if (list_is_empty(&shard->node))
 		list_push_back(&shard->thread->shards, &shard->node);
 	list_push_back(&shard->opening, &link->node);
@@ -132,14 +138,19 @@ static bool pool_has_links(struct pool *pool)
 	return atomic_load(&pool->links) > 0;
 }
 
-static void no_address(struct shard *shard)
+/* Its name has no address, or it is not to be used. */
+static void no_node(struct shard *shard, struct node *node, bool enabled)
 {
 	struct buf out = BUF_INIT(1024);
 	struct link_failure failure = {.sqlstate = "08001", .what = "resolve"};
 
-	pthread_mutex_lock(&shard->pool->node->lock);
-	error_message(&out, ERROR_SERVER_CONNECT_FAILED, shard->pool->node->resolve_error);
-	pthread_mutex_unlock(&shard->pool->node->lock);
+	if (enabled) {
+		pthread_mutex_lock(&node->lock);
+		error_message(&out, ERROR_SERVER_CONNECT_FAILED, node->resolve_error);
+		pthread_mutex_unlock(&node->lock);
+	} else {
+		error_message(&out, ERROR_NO_NODE, NULL);
+	}
 	failure.error = out.bytes;
 	failure.error_len = out.len;
 	remember_failure(shard->pool, &failure);
@@ -161,14 +172,65 @@ static void fail_for_the_end(struct shard *shard)
 
 /* ---- opening ---- */
 
+static uint32_t idle_anywhere(const struct pool *pool)
+{
+	uint32_t count = atomic_load(&pool->moving);
+
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		const struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+
+		count += s ? atomic_load(&s->idle_count) : 0;
+	}
+	return count;
+}
+
+/* Is one more link needed? Then it counts as being opened from now on. */
+static bool opening_begin(struct pool *pool, const struct config_pool *s, bool for_waiter)
+{
+	uint32_t n = atomic_load(&pool->opening);
+
+	do {
+		bool needed = for_waiter && n + idle_anywhere(pool) < atomic_load(&pool->waiting);
+
+		if (!needed && atomic_load(&pool->links) >= s->min_connections)
+			return false;
+	} while (!atomic_compare_exchange_weak(&pool->opening, &n, n + 1));
+	return true;
+}
+
+static void opening_end(struct shard *shard, struct link *link)
+{
+	list_remove(&link->node);
+	atomic_fetch_sub(&shard->opening_count, 1);
+	if (!link->apart)
+		atomic_fetch_sub(&shard->pool->opening, 1);
+}
+
+/* -EAGAIN: a limit. */
+static int open_within_limits(struct shard *shard, struct node *node, usec_t waits_since, bool reserve)
+{
+	struct pool *pool = shard->pool;
+	int r;
+
+	if (!budget_take(pool, node, reserve) &&
+	    !(waits_since && budget_want(pool, node, waits_since) && budget_take(pool, node, reserve)))
+		return -EAGAIN;
+	r = open_one(shard, node, NULL, NULL, NULL);
+	if (r < 0)
+		budget_give(pool, node);
+	return r;
+}
+
 void shard_open_links(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
 	const struct config_pool *s = pool_settings(pool);
+	struct node *node = atomic_load(&pool->node);
 	struct list *first = list_first(&shard->waiters);
-	bool reserve = s->reserve_connections && first &&
-	               clock_now() - list_entry(first, struct waiter, node)->since >= s->reserve_timeout;
-	int r = 0;
+	usec_t since = first ? list_entry(first, struct waiter, node)->since : 0;
+	bool reserve = s->reserve_connections && first && clock_now() - since >= s->reserve_timeout;
+	uint32_t waiting = atomic_load_explicit(&shard->waiting_count, memory_order_relaxed);
+	int r;
 
 	if (unlikely(shard->thread->ending)) {
 		fail_for_the_end(shard);
@@ -179,22 +241,19 @@ void shard_open_links(struct shard *shard)
 			fail_with_last(shard);
 		return;
 	}
-	for (;;) {
-		uint32_t opening = atomic_load_explicit(&shard->opening_count, memory_order_relaxed);
-		bool for_waiter = opening < atomic_load_explicit(&shard->waiting_count, memory_order_relaxed);
-		bool for_minimum = atomic_load(&pool->links) < s->min_connections;
-
-		if ((!for_waiter && !for_minimum) || !budget_take(pool, reserve))
+	for (uint32_t begun = 0;; begun++) {
+		if (!opening_begin(pool, s, begun < waiting))
 			return;
-		r = open_one(shard, NULL, NULL, NULL);
-		if (r < 0) {
-			budget_give(pool);
+		r = open_within_limits(shard, node, since, reserve);
+		if (r < 0)
 			break;
-		}
 	}
-	if (r == -EHOSTUNREACH) {
+	atomic_fetch_sub(&pool->opening, 1);
+	if (r == -EAGAIN)
+		return;
+	if (r == -EHOSTUNREACH || r == -EHOSTDOWN) {
 		if (!pool_has_links(pool))
-			no_address(shard);
+			no_node(shard, node, r == -EHOSTUNREACH);
 		return;
 	}
 	log_warn("cannot open a server connection", kv_str("database", pool->database), kv_str("user", pool->user),
@@ -204,15 +263,20 @@ void shard_open_links(struct shard *shard)
 static int open_dedicated(struct shard *shard, const char *replication, const struct secret *secret,
                           struct waiter *waiter)
 {
+	struct pool *pool = shard->pool;
+	struct node *node = atomic_load(&pool->node);
 	int r;
 
-	if (!budget_take(shard->pool, /* use_reserve= */ false))
-		return -EAGAIN;
+	if (!budget_take(pool, node, /* use_reserve= */ false)) {
+		shard_close_oldest_idle(shard); /* the least that can be done for it */
+		if (!budget_take(pool, node, /* use_reserve= */ false))
+			return -EAGAIN;
+	}
 	waiter->shard = shard;
 	waiter->since = clock_now();
-	r = open_one(shard, replication, secret, waiter);
+	r = open_one(shard, node, replication, secret, waiter);
 	if (r < 0)
-		budget_give(shard->pool);
+		budget_give(pool, node);
 	return r;
 }
 
@@ -245,7 +309,7 @@ void shard_close_opening(struct shard *shard)
 	while ((node = list_first(&shard->opening))) {
 		struct link *link = list_entry(node, struct link, node);
 
-		atomic_fetch_sub(&shard->opening_count, 1);
+		opening_end(shard, link);
 		link->user = NULL; /* whoever it was for is told by its own end */
 		link_close(link);
 		shard_end_link(shard, link);
@@ -264,17 +328,20 @@ static void link_logged_in(struct link *link)
 {
 	struct shard *shard = link->owner;
 	struct pool *pool = shard->pool;
+	struct node *node = link->server;
 	struct waiter *dedicated = link->user;
 
-	list_remove(&link->node);
-	atomic_fetch_sub(&shard->opening_count, 1);
+	opening_end(shard, link);
 	link->expires = expiry(pool_settings(pool));
 	link->user = NULL;
-	atomic_store(&pool->node->last_used_wall, clock_wall());
+	atomic_store(&node->last_used_wall, clock_wall());
+	node_answered(node);
 	forget_failure(pool);
+	if (!atomic_load_explicit(&pool->proven, memory_order_relaxed) && !atomic_exchange(&pool->proven, true))
+		atomic_fetch_sub(&pool->pools->unproven, 1);
 	atomic_store(&pool->login, link->used_password ? POOL_LOGIN_NEEDS_PASSWORD : POOL_LOGIN_TRUSTED);
 	log_debug("server connection opened", kv_uint("link", link->id), kv_str("database", pool->database),
-	          kv_str("user", pool->user), kv_str("node", pool->node->name), kv_int("server_pid", link->backend_pid));
+	          kv_str("user", pool->user), kv_str("node", node->name), kv_int("server_pid", link->backend_pid));
 	if (dedicated) {
 		list_push_front(&shard->busy, &link->node);
 		atomic_fetch_add(&shard->active_count, 1);
@@ -287,31 +354,44 @@ static void link_logged_in(struct link *link)
 	}
 }
 
+/*
+ * What the failure says of the node. An error about the user, the database or limits shows that the server works, and
+ * anybody can cause it; that it shuts down or starts up (57) shows nothing.
+ */
+static void judge_node(struct node *node, const struct link_failure *failure)
+{
+	atomic_fetch_add(&node->failures, 1);
+	if (failure->wants_password || (failure->from_server && strncmp(failure->sqlstate, "57", 2) != 0))
+		node_answered(node);
+	else
+		node_in_doubt(node);
+}
+
 static void link_login_failed(struct link *link, const struct link_failure *failure)
 {
 	static _Thread_local struct log_limit limit;
 	struct shard *shard = link->owner;
 	struct pool *pool = pool_ref(shard->pool);
+	struct node *node = link->server;
 	struct waiter *dedicated = link->user;
 	struct error_fields fields = {0};
 	uint32_t suppressed = 0;
 
-	list_remove(&link->node);
-	atomic_fetch_sub(&shard->opening_count, 1);
-	atomic_fetch_add(&pool->node->failures, 1);
-	atomic_store(&pool->node->last_failed_wall, clock_wall());
+	opening_end(shard, link);
+	judge_node(node, failure);
 	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);
 	if (failure->wants_password && !dedicated)
 		atomic_store(&pool->login, POOL_LOGIN_NEEDS_PASSWORD);
 	if (log_limit_pass(&limit, 10, USEC_PER_SEC, &suppressed))
-		log_warn("cannot log in to a server", kv_str("step", failure->what), kv_str("node", pool->node->name),
+		log_warn("cannot log in to a server", kv_str("step", failure->what), kv_str("node", node->name),
 		         kv_str("database", pool->database), kv_str("user", pool->user), kv_slice("sqlstate", fields.sqlstate),
 		         kv_slice("message", fields.message), kv_slice("detail", fields.detail),
 		         kv_uint("not_logged", suppressed));
-	if (dedicated) {
+	if (link->apart) {
 		shard_end_link(shard, link);
-		dedicated->ops->failed(dedicated, failure);
+		if (dedicated)
+			dedicated->ops->failed(dedicated, failure);
 	} else {
 		remember_failure(pool, failure);
 		shard_end_link(shard, link); /* serves waiters anew: they meet the failure there, or wait for other links */
@@ -332,7 +412,7 @@ static void link_lost(struct link *link, int error)
 	if (link->held_for_cancel)
 		atomic_fetch_sub(&shard->active_count, 1);
 	else
-		atomic_fetch_sub(&shard->idle_count, 1);
+		shard_idle_remove(shard, link);
 	link_close(link);
 	shard_end_link(shard, link);
 }
@@ -342,110 +422,3 @@ const struct link_events shard_link_events = {
 	.failed = link_login_failed,
 	.lost = link_lost,
 };
-
-/* ---- between threads ---- */
-
-struct pool_message {
-	struct loop_message message;
-	struct pool *pool;
-	struct link *link;
-	uint32_t from;
-};
-
-static int post(struct pool *pool, uint32_t thread, void (*run)(struct loop_message *, void *), struct link *link,
-                uint32_t from)
-{
-	struct pool_message *m = malloc(sizeof(*m));
-
-	if (!m)
-		return -ENOMEM;
-	*m = (struct pool_message){.message.run = run, .pool = pool_ref(pool), .link = link, .from = from};
-	loop_post(pool->pools->threads[thread]->loop, &m->message);
-	return 0;
-}
-
-static void link_arrives(struct loop_message *message, void *thread)
-{
-	struct pool_message *m = container_of(message, struct pool_message, message);
-	struct pool_thread *t = thread;
-	struct shard *shard = pool_shard(m->pool, t);
-
-	assert(shard); /* it asked, so it is there */
-	m->link->owner = shard;
-	count_add(&t->counters.links_moved_total, 1);
-	if (conn_attach(&m->link->conn, t->loop) < 0) {
-		link_close(m->link);
-		shard_end_link(shard, m->link);
-	} else {
-		shard_offer(shard, m->link);
-	}
-	pool_unref(m->pool);
-	free(m);
-}
-
-bool shard_move_link(struct shard *from, struct link *link, uint32_t to_thread)
-{
-	if (conn_detach(&link->conn) < 0)
-		return false;
-	if (post(from->pool, to_thread, link_arrives, link, from->thread->index) == 0)
-		return true;
-	if (conn_attach(&link->conn, from->thread->loop) < 0)
-		link->close_when_free = true; /* closed by the next tick */
-	return false;
-}
-
-static void asked_for_idle(struct loop_message *message, void *thread)
-{
-	struct pool_message *m = container_of(message, struct pool_message, message);
-	struct shard *shard = pool_shard(m->pool, thread);
-	struct shard *asker = atomic_load(&m->pool->shards[m->from]);
-
-	if (shard && asker && atomic_load(&asker->waiting_count) > 0 && list_is_empty(&shard->waiters) &&
-	    !list_is_empty(&shard->idle)) {
-		struct link *link = list_entry(list_first(&shard->idle), struct link, node);
-
-		list_remove(&link->node);
-		atomic_fetch_sub(&shard->idle_count, 1);
-		if (!shard_move_link(shard, link, m->from)) {
-			list_push_front(&shard->idle, &link->node);
-			atomic_fetch_add(&shard->idle_count, 1);
-		}
-	}
-	pool_unref(m->pool);
-	free(m);
-}
-
-void pool_ask_for_idle(struct shard *shard)
-{
-	struct pool *pool = shard->pool;
-
-	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
-		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
-
-		if (s && s != shard && atomic_load(&s->idle_count) > 0) {
-			(void)!post(pool, i, asked_for_idle, NULL, shard->thread->index); /* without memory: the tick serves */
-			return;
-		}
-	}
-}
-
-static void kicked(struct loop_message *message, void *thread)
-{
-	struct pool_message *m = container_of(message, struct pool_message, message);
-	struct shard *shard = pool_shard(m->pool, thread);
-
-	if (shard)
-		shard_serve(shard);
-	pool_unref(m->pool);
-	free(m);
-}
-
-void pool_kick_waiting(struct pool *pool, const struct shard *but)
-{
-	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
-		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
-
-		if (s && s != but && atomic_load(&s->waiting_count) > 0)
-			(void)!post(pool, i, kicked, NULL, i);
-	}
-}

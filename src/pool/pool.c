@@ -1,68 +1,8 @@
-/* See pool.h. The registry of pools, their limits, and what each pool has learned. */
+/* See pool.h. The registry of pools, and what each pool has learned. */
 #include "pool/pool_priv.h"
 
 #include "base/log.h"
-
-/* ---- limits ---- */
-
-static struct budget *budget_find(struct budget **list, const char *name)
-{
-	struct budget *b;
-
-	for (b = *list; b; b = b->next)
-		if (strcmp(b->name, name) == 0)
-			return b;
-	b = calloc(1, sizeof(*b));
-	if (!b || !(b->name = strdup(name))) {
-		free(b);
-		return NULL;
-	}
-	b->next = *list;
-	*list = b;
-	return b;
-}
-
-/* limit 0: none */
-static bool take_one(_Atomic uint32_t *used, uint32_t limit)
-{
-	uint32_t n = atomic_load(used);
-
-	do {
-		if (limit && n >= limit)
-			return false;
-	} while (!atomic_compare_exchange_weak(used, &n, n + 1));
-	return true;
-}
-
-bool budget_take(struct pool *pool, bool use_reserve)
-{
-	const struct config_pool *s = pool_settings(pool);
-
-	if (!take_one(&pool->links, s->max_connections + (use_reserve ? s->reserve_connections : 0)))
-		return false;
-	if (!take_one(&pool->database_budget->used, s->max_database_connections))
-		goto no_database;
-	if (!take_one(&pool->user_budget->used, s->max_user_connections))
-		goto no_user;
-	if (!take_one(&pool->node->links, s->max_node_connections))
-		goto no_node;
-	return true;
-no_node:
-	atomic_fetch_sub(&pool->user_budget->used, 1);
-no_user:
-	atomic_fetch_sub(&pool->database_budget->used, 1);
-no_database:
-	atomic_fetch_sub(&pool->links, 1);
-	return false;
-}
-
-void budget_give(struct pool *pool)
-{
-	atomic_fetch_sub(&pool->links, 1);
-	atomic_fetch_sub(&pool->database_budget->used, 1);
-	atomic_fetch_sub(&pool->user_budget->used, 1);
-	atomic_fetch_sub(&pool->node->links, 1);
-}
+#include "base/map.h"
 
 /* ---- the registry ---- */
 
@@ -76,6 +16,11 @@ struct pools *pools_new(const struct config *config, struct node_list *nodes, st
 	p->config = config;
 	p->nodes = nodes;
 	p->server_tls = tls_context_ref(server_tls);
+	p->probes = probes_new(nodes);
+	if (!p->probes) {
+		pools_free(p);
+		return NULL;
+	}
 	return p;
 }
 
@@ -89,14 +34,18 @@ void pools_join(struct pools *pools, struct pool_thread *thread)
 	pthread_mutex_unlock(&pools->lock);
 }
 
-
 static const char *or_else(const char *text, const char *otherwise)
 {
 	return text && *text ? text : otherwise;
 }
 
+/* It is in no list any more; the registry's lock is held. */
 static void pool_free(struct pool *pool)
 {
+	budget_unref(&pool->pools->databases, pool->database_budget);
+	budget_unref(&pool->pools->users, pool->user_budget);
+	if (!atomic_load(&pool->proven))
+		atomic_fetch_sub(&pool->pools->unproven, 1);
 	for (uint32_t i = 0; i < THREADS_MAX; i++) {
 		struct shard *shard = atomic_load(&pool->shards[i]);
 
@@ -119,6 +68,57 @@ static void pool_free(struct pool *pool)
 	free(pool->server_user);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool);
+}
+
+static uint64_t pool_hash(const char *database, const char *user)
+{
+	return hash_bytes(database, strlen(database)) * 31 + hash_bytes(user, strlen(user));
+}
+
+static struct pool **bucket_of(struct pools *pools, const char *database, const char *user)
+{
+	return &pools->buckets[pool_hash(database, user) % POOL_BUCKETS];
+}
+
+/* Takes out of the registry, and frees, all pools that nobody refers to and that go() is true for. */
+static void remove_pools(struct pools *pools, bool (*go)(const struct pool *pool, usec_t now))
+{
+	usec_t now = clock_update();
+	struct pool **at = &pools->first, *p, **bucket;
+
+	while ((p = *at)) {
+		/* shards hang in their threads' lists as long as there is a link, which has a reference */
+		if (atomic_load(&p->references) > 0 || !go(p, now)) {
+			at = &p->next;
+			continue;
+		}
+		for (bucket = bucket_of(pools, p->database, p->user); *bucket != p; bucket = &(*bucket)->next_in_bucket)
+			;
+		*bucket = p->next_in_bucket;
+		*at = p->next;
+		pool_free(p);
+	}
+}
+
+static bool is_unproven(const struct pool *pool, usec_t now)
+{
+	(void)now;
+	return !atomic_load(&pool->proven);
+}
+
+static bool is_forgotten(const struct pool *pool, usec_t now)
+{
+	usec_t timeout = pool_settings(pool)->pool_idle_timeout;
+
+	if (!atomic_load(&pool->proven))
+		timeout = timeout ? MIN(timeout, POOL_UNPROVEN_TIMEOUT) : POOL_UNPROVEN_TIMEOUT;
+	return timeout && now > atomic_load(&pool->unused_since) + timeout;
+}
+
+/* The node of the pool by the configuration; NULL: none is enabled that would do. */
+static struct node *node_for(struct pools *pools, const struct config_database *d)
+{
+	return d && *or_else(d->node, "") ? node_list_find(pools->nodes, d->node) : node_list_primary(pools->nodes);
 }
 
 static struct config_pool *settings_for(const struct config *config, const char *database, const char *user)
@@ -144,6 +144,7 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 		return -ENOMEM;
 	pthread_mutex_init(&p->lock, NULL);
 	p->pools = pools;
+	atomic_fetch_add(&pools->unproven, 1);
 	p->database = strdup(database);
 	p->user = strdup(user);
 	p->server_database = strdup(or_else(d ? d->dbname : NULL, database));
@@ -151,13 +152,13 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
 	if (!p->database || !p->user || !p->server_database || !p->server_user || !atomic_load(&p->settings))
 		goto out;
-	p->database_budget = budget_find(&pools->databases, p->server_database);
-	p->user_budget = budget_find(&pools->users, p->server_user);
+	p->database_budget = budget_ref(&pools->databases, p->server_database);
+	p->user_budget = budget_ref(&pools->users, p->server_user);
 	if (!p->database_budget || !p->user_budget)
 		goto out;
 	r = -EHOSTDOWN;
-	p->node = d && *or_else(d->node, "") ? node_list_find(pools->nodes, d->node) : node_list_primary(pools->nodes);
-	if (!p->node)
+	atomic_init(&p->node, node_for(pools, d));
+	if (!atomic_load(&p->node))
 		goto out;
 	r = d && *or_else(d->password, "") ? secret_parse(d->password, &p->secret) : 0;
 	if (r < 0)
@@ -165,6 +166,8 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	p->secret_is_forced = p->secret.kind != SECRET_NONE;
 	p->next = pools->first;
 	pools->first = p;
+	p->next_in_bucket = *bucket_of(pools, database, user);
+	*bucket_of(pools, database, user) = p;
 	*ret_pool = p;
 	return 0;
 out:
@@ -178,11 +181,14 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 	int r = 0;
 
 	pthread_mutex_lock(&pools->lock);
-	for (p = pools->first; p; p = p->next)
+	for (p = *bucket_of(pools, database, user); p; p = p->next_in_bucket)
 		if (strcmp(p->database, database) == 0 && strcmp(p->user, user) == 0)
 			break;
-	if (!p)
+	if (!p) {
+		if (atomic_load(&pools->unproven) >= POOLS_UNPROVEN_MAX)
+			remove_pools(pools, is_unproven);
 		r = pool_new(pools, database, user, &p);
+	}
 	if (r == 0) {
 		atomic_fetch_add(&p->references, 1);
 		*ret_pool = p;
@@ -208,47 +214,42 @@ void pool_unref(struct pool *pool)
 
 void pools_sweep(struct pools *pools)
 {
-	usec_t now = clock_update();
-	struct pool **at, *p;
-
 	pthread_mutex_lock(&pools->lock);
-	for (at = &pools->first; (p = *at);) {
-		usec_t timeout = pool_settings(p)->pool_idle_timeout;
-
-		/* Shards hang in their threads' lists as long as there is a link; shard_is_unused() took them out. */
-		if (timeout && atomic_load(&p->references) == 0 && now > atomic_load(&p->unused_since) + timeout) {
-			*at = p->next;
-			pool_free(p);
-		} else {
-			at = &p->next;
-		}
-	}
+	remove_pools(pools, is_forgotten);
 	pthread_mutex_unlock(&pools->lock);
 }
 
 void pools_free(struct pools *pools)
 {
-	struct budget *lists[] = {pools->databases, pools->users};
-
 	while (pools->first) {
 		struct pool *p = pools->first;
 
 		pools->first = p->next;
 		pool_free(p);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-		while (lists[i]) {
-			struct budget *b = lists[i];
-
-			lists[i] = b->next;
-			free(b->name);
-			free(b);
-		}
+	probes_free(pools->probes);
 	tls_context_unref(pools->server_tls);
 	pthread_mutex_destroy(&pools->lock);
 	free(pools);
 }
 
+/* Its links to the old node are closed when they are free, see shard_link_is_misplaced(). */
+static void move_to_node(struct pool *pool, struct node *node)
+{
+	if (!node || atomic_exchange(&pool->node, node) == node)
+		return; /* with no node at all it stays, and can't open links */
+	pthread_mutex_lock(&pool->lock);
+	while (pool->welcome_count > 0) { /* another server may have other things to report */
+		struct welcome *w = &pool->welcomes[--pool->welcome_count];
+
+		params_unref(w->settings);
+		params_unref(w->reported);
+		*w = (struct welcome){0};
+	}
+	pool->retry_at = 0;
+	pthread_mutex_unlock(&pool->lock);
+	atomic_store(&pool->login, POOL_LOGIN_UNKNOWN);
+}
 
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
                   struct config_pool ***ret_old)
@@ -257,6 +258,8 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 	struct config_pool **old;
 	size_t count = 0;
 
+	if (node_list_reload(pools->nodes, config) < 0)
+		log_error("out of memory; keeping the old nodes");
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next)
 		count++;
@@ -269,6 +272,7 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 
 		if (fresh)
 			old[count++] = atomic_exchange(&p->settings, fresh);
+		move_to_node(p, node_for(pools, config_database_find(config, p->database)));
 	}
 	pthread_mutex_unlock(&pools->lock);
 	tls_context_unref(old_tls);
@@ -284,7 +288,7 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 	for (struct pool *p = pools->first; p; p = p->next) {
 		const struct config_pool *s = pool_settings(p);
 		struct pool_view v = {
-			.database = p->database, .user = p->user, .node = p->node->name, .mode = modes[s->mode],
+			.database = p->database, .user = p->user, .node = atomic_load(&p->node)->name, .mode = modes[s->mode],
 			.max = s->max_connections, .opened = atomic_load(&p->opened), .closed = atomic_load(&p->closed),
 		};
 		char error[sizeof(p->failure_text)];
@@ -352,6 +356,7 @@ struct shard *pool_shard(struct pool *pool, struct pool_thread *thread)
 	list_init(&shard->opening);
 	list_init(&shard->waiters);
 	atomic_init(&shard->oldest_wait, USEC_NEVER);
+	atomic_init(&shard->oldest_idle, USEC_NEVER);
 	atomic_store(&pool->shards[thread->index], shard);
 	return shard;
 }

@@ -2,12 +2,19 @@
 #ifndef POOL_POOL_PRIV_H
 #define POOL_POOL_PRIV_H
 
+#include "cluster/probe.h"
 #include "pool/pool.h"
 
-/* Links of a database, a user or a node, over all pools. */
+/*
+ * Links of a database or of a user, over all pools. (Those of a node are counted in the node.)
+ * wanted_since: somebody in some pool waits for room here since then, and other pools hold links; 0: nobody. Whoever
+ * has an idle link then closes it, and who closes one wakes those who wait.
+ */
 struct budget {
 	char *name;
 	_Atomic uint32_t used;
+	_Atomic uint64_t wanted_since;
+	uint32_t references; /* pools that count here; under the registry's lock */
 	struct budget *next;
 };
 
@@ -17,21 +24,32 @@ struct welcome {
 
 #define WELCOMES_MAX 64u
 
+/* Under contention between pools a waiter of the same pool is preferred, unless one of another is so much older: giving
+ * a link to another pool means closing it and opening one. */
+#define POOL_EVICTION_SLACK (100 * USEC_PER_MSEC)
+/* Pools that no login to a server ever worked for: anybody can make the proxy create one. */
+#define POOL_UNPROVEN_TIMEOUT (10 * USEC_PER_SEC)
+#define POOLS_UNPROVEN_MAX 1000u
+#define POOL_BUCKETS 4096u
+
 struct pool {
 	struct pools *pools;
 	char *database, *user;     /* as clients name them */
 	char *server_database, *server_user;
-	struct node *node;
+	_Atomic(struct node *) node; /* where new links lead; a link remembers its own (link->server) */
 	_Atomic(struct config_pool *) settings;
 	struct budget *database_budget, *user_budget;
 	_Atomic uint32_t references;
 	_Atomic uint32_t links;    /* open or being opened, all threads */
 	_Atomic uint32_t waiting;  /* all threads */
+	_Atomic uint32_t opening;  /* being opened for whoever waits, all threads */
+	_Atomic uint32_t moving;   /* idle ones on their way to another thread */
 	_Atomic uint64_t opened, closed;
 	_Atomic uint64_t unused_since; /* clock, when references became 0 */
 	_Atomic int login;         /* enum pool_login */
 	_Atomic uint32_t statements_epoch;
 	_Atomic bool was_used;     /* a client took a link: keep min_connections warm */
+	_Atomic bool proven;       /* a login to the server worked */
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
 	pthread_mutex_t lock;      /* of what follows */
@@ -44,16 +62,19 @@ struct pool {
 	size_t failure_len;
 	struct link_failure failure_head;
 	char failure_text[200];
-	struct pool *next;         /* in the registry */
+	struct pool *next, *next_in_bucket; /* in the registry */
 };
 
 struct pools {
-	pthread_mutex_t lock; /* registry, configuration, budgets */
+	pthread_mutex_t lock; /* registry, configuration, budgets' lists */
 	const struct config *config;
 	struct node_list *nodes;
 	struct tls_context *server_tls;
 	struct pool *first;
+	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
 	struct budget *databases, *users;
+	struct probes *probes;           /* of the first thread */
+	_Atomic uint32_t unproven;       /* pools that are not proven */
 	struct pool_thread *threads[THREADS_MAX];
 	_Atomic uint32_t thread_count;
 };
@@ -69,28 +90,48 @@ struct shard {
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t oldest_wait; /* `since` of the first waiter; USEC_NEVER: none */
+	_Atomic uint64_t oldest_idle; /* last use of the idle link that has been so for longest; USEC_NEVER: none */
 	const struct params *accepted[64]; /* settings that a server has accepted */
 	uint32_t accepted_next;
 };
 
-/* Takes room for one more link in every limit, or in none. */
-bool budget_take(struct pool *pool, bool use_reserve);
-void budget_give(struct pool *pool);
+/* ---- limits: budget.c ---- */
+/* Takes room for one more link to the node in every limit, or in none. */
+bool budget_take(struct pool *pool, struct node *node, bool use_reserve);
+/* Gives it back, and wakes who waits for it in other pools. */
+void budget_give(struct pool *pool, struct node *node);
+/* There was no room, for somebody who waits since then: is it other pools that have it? Then they are told, and the
+ * oldest idle link of theirs is closed. Try budget_take() once more behind this. */
+bool budget_want(struct pool *pool, struct node *node, usec_t since);
+/* The waiter needs no room any more, the next one in line (0: none) does. */
+void budget_want_end(struct pool *pool, usec_t since, usec_t next);
+/* Since when some pool has waited for room that a link of this one takes; USEC_NEVER: nobody does. */
+usec_t budget_wanted_since(const struct pool *pool, const struct node *node);
+/* The registry's lock is held. NULL: out of memory. */
+struct budget *budget_ref(struct budget **list, const char *name);
+void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */
 
 /* shard.c */
 void shard_serve(struct shard *shard);                 /* gives idle links to waiters, opens what is missing */
 void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no list looks for its next user */
 void shard_end_link(struct shard *shard, struct link *link); /* out of all accounts; not yet freed */
+void shard_close_oldest_idle(struct shard *shard);     /* there may be none */
+void shard_idle_add(struct shard *shard, struct link *link);
+void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);
 
 /* opening.c */
 void shard_open_links(struct shard *shard);            /* as many as waiters need and limits allow */
 void shard_close_opening(struct shard *shard);
-int pool_target(struct pool *pool, struct link_target *ret, struct secret *secret) MUST_USE;
+int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;
+
+/* ---- between threads: moving.c ---- */
 /* Some other thread has idle links, or waiters: tell it. */
 void pool_ask_for_idle(struct shard *shard);
 void pool_kick_waiting(struct pool *pool, const struct shard *but);
+void pool_ask_to_evict(struct pool *pool, uint32_t thread);
+/* The link is in no list. */
 bool shard_move_link(struct shard *from, struct link *link, uint32_t to_thread);
 
 #endif

@@ -48,15 +48,68 @@ void pool_count_pinned(struct link *link, int by)
 
 /* ---- taking ---- */
 
+static void publish_oldest_idle(struct shard *shard)
+{
+	struct list *last = list_last(&shard->idle);
+
+	atomic_store(&shard->oldest_idle, last ? list_entry(last, struct link, node)->used : USEC_NEVER);
+}
+
+void shard_idle_add(struct shard *shard, struct link *link)
+{
+	bool was_empty = list_is_empty(&shard->idle);
+
+	list_push_front(&shard->idle, &link->node);
+	if (was_empty)
+		publish_oldest_idle(shard);
+	atomic_fetch_add(&shard->idle_count, 1);
+}
+
+void shard_idle_remove(struct shard *shard, struct link *link)
+{
+	bool was_last = list_last(&shard->idle) == &link->node;
+
+	list_remove(&link->node);
+	if (was_last)
+		publish_oldest_idle(shard);
+	atomic_fetch_sub(&shard->idle_count, 1);
+}
+
+/* Its pool has another node now. */
+static bool is_misplaced(const struct link *link, const struct shard *shard)
+{
+	return link->server != atomic_load_explicit(&shard->pool->node, memory_order_relaxed);
+}
+
+static void end_idle(struct shard *shard, struct link *link)
+{
+	shard_idle_remove(shard, link);
+	link_close(link);
+	shard_end_link(shard, link);
+}
+
+void shard_close_oldest_idle(struct shard *shard)
+{
+	struct list *last = list_last(&shard->idle);
+
+	if (last)
+		end_idle(shard, list_entry(last, struct link, node));
+}
+
 static struct link *pop_idle(struct shard *shard)
 {
-	struct list *first = list_first(&shard->idle);
+	struct list *first;
 
-	if (!first)
-		return NULL;
-	list_remove(first);
-	atomic_fetch_sub(&shard->idle_count, 1);
-	return list_entry(first, struct link, node);
+	while ((first = list_first(&shard->idle))) {
+		struct link *link = list_entry(first, struct link, node);
+
+		if (likely(!is_misplaced(link, shard))) {
+			shard_idle_remove(shard, link);
+			return link;
+		}
+		end_idle(shard, link);
+	}
+	return NULL;
 }
 
 static void make_busy(struct shard *shard, struct link *link)
@@ -105,6 +158,7 @@ bool pool_wait(struct shard *shard, struct waiter *waiter)
 void pool_wait_end(struct waiter *waiter)
 {
 	struct shard *shard = waiter->shard;
+	struct list *next;
 
 	if (list_is_empty(&waiter->node))
 		return;
@@ -112,6 +166,8 @@ void pool_wait_end(struct waiter *waiter)
 	atomic_fetch_sub(&shard->waiting_count, 1);
 	atomic_fetch_sub(&shard->pool->waiting, 1);
 	publish_oldest(shard);
+	next = list_first(&shard->waiters);
+	budget_want_end(shard->pool, waiter->since, next ? list_entry(next, struct waiter, node)->since : 0);
 	count_sub(&shard->thread->counters.clients_waiting, 1);
 	count_add(&shard->thread->counters.link_wait_us_total, clock_now() - waiter->since);
 	shard_maybe_unused(shard);
@@ -184,32 +240,45 @@ static bool hand_elsewhere(struct shard *shard, struct link *link)
 	return shard_move_link(shard, link, to->thread->index);
 }
 
+/* Some other pool has waited for the link's room for much longer than anybody has for the link. */
+static bool must_make_room(const struct shard *shard, const struct link *link)
+{
+	usec_t wanted = budget_wanted_since(shard->pool, link->server), since;
+	struct list *first = list_first(&shard->waiters);
+
+	if (likely(wanted == USEC_NEVER) || atomic_load(&shard->pool->waiting) == 0)
+		return false; /* without waiters it becomes idle first, see there */
+	oldest_elsewhere(shard, &since);
+	if (first)
+		since = MIN(since, list_entry(first, struct waiter, node)->since);
+	return since != USEC_NEVER && since > wanted + POOL_EVICTION_SLACK;
+}
+
 void shard_offer(struct shard *shard, struct link *link)
 {
 	assert(link->state == LINK_IDLE);
-	if (unlikely(shard->thread->ending)) {
+	shard_in_use(shard);
+	if (unlikely(shard->thread->ending || is_misplaced(link, shard) || must_make_room(shard, link))) {
 		link_close(link);
 		shard_end_link(shard, link);
 		return;
 	}
-	shard_in_use(shard);
 	if (unlikely(hand_elsewhere(shard, link)))
 		return;
 	if (!list_is_empty(&shard->waiters)) {
 		grant(shard, link);
 		return;
 	}
-	list_push_front(&shard->idle, &link->node);
-	atomic_fetch_add(&shard->idle_count, 1);
+	shard_idle_add(shard, link);
 	/* somebody may have begun to wait elsewhere just before the link was seen to be idle */
 	if (unlikely(atomic_load(&shard->pool->waiting) > 0)) {
-		list_remove(&link->node);
-		atomic_fetch_sub(&shard->idle_count, 1);
+		shard_idle_remove(shard, link);
 		if (hand_elsewhere(shard, link))
 			return;
-		list_push_front(&shard->idle, &link->node);
-		atomic_fetch_add(&shard->idle_count, 1);
+		shard_idle_add(shard, link);
 	}
+	if (unlikely(budget_wanted_since(shard->pool, link->server) != USEC_NEVER))
+		shard_close_oldest_idle(shard);
 }
 
 void shard_serve(struct shard *shard)
@@ -223,9 +292,8 @@ void shard_serve(struct shard *shard)
 	}
 	if (list_is_empty(&shard->waiters))
 		return;
+	pool_ask_for_idle(shard);
 	shard_open_links(shard);
-	if (!list_is_empty(&shard->waiters))
-		pool_ask_for_idle(shard);
 }
 
 void shard_end_link(struct shard *shard, struct link *link)
@@ -235,7 +303,7 @@ void shard_end_link(struct shard *shard, struct link *link)
 	list_remove(&link->node);
 	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
 	count_add(&shard->thread->counters.links_closed_total, 1);
-	budget_give(pool);
+	budget_give(pool, link->server);
 	if (atomic_load(&pool->waiting) > 0) {
 		if (!list_is_empty(&shard->waiters))
 			shard_serve(shard);
@@ -343,6 +411,7 @@ static void begin_reset(struct shard *shard, struct link *link, const char *quer
 static bool is_reusable(const struct link *link)
 {
 	return link->state == LINK_ACTIVE && !link->close_when_free && conn_is_open(&link->conn) &&
+	       !is_misplaced(link, link->owner) &&
 	       link->tx_status == 'I' && link->expects.count == 0 && !link->open_batch && link->left == 0 && clock_now() < link->expires;
 }
 
@@ -375,7 +444,7 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 	struct shard *shard = link->owner;
 	struct secret secret;
 	struct link_target target;
-	int r = pool_target(shard->pool, &target, &secret);
+	int r = pool_target(shard->pool, link->server, &target, &secret);
 
 	if (r < 0)
 		return r;
@@ -393,7 +462,7 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 
 static bool is_too_old(const struct link *link, usec_t now, const struct config_pool *s, bool above_minimum)
 {
-	return now >= link->expires || link->close_when_free ||
+	return now >= link->expires || link->close_when_free || is_misplaced(link, link->owner) ||
 	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
 }
 
@@ -408,10 +477,7 @@ static void close_old(struct shard *shard, usec_t now)
 		before = node->prev;
 		if (!is_too_old(link, now, s, above))
 			continue;
-		list_remove(node);
-		atomic_fetch_sub(&shard->idle_count, 1);
-		link_close(link);
-		shard_end_link(shard, link);
+		end_idle(shard, link);
 		if (list_is_empty(&shard->node))
 			return; /* unused: the pool may go */
 	}
@@ -460,9 +526,22 @@ static void each_shard(struct pool_thread *thread, void (*run)(struct shard *sha
 	}
 }
 
+static void probe_nodes(struct pool_thread *thread)
+{
+	struct pools *pools = thread->pools;
+	struct config_health settings;
+
+	pthread_mutex_lock(&pools->lock);
+	settings = pools->config->health;
+	pthread_mutex_unlock(&pools->lock);
+	probes_tick(pools->probes, thread->loop, &settings);
+}
+
 void pool_thread_tick(struct pool_thread *thread)
 {
 	each_shard(thread, shard_tick);
+	if (thread->index == 0)
+		probe_nodes(thread);
 }
 
 void pool_thread_close_idle(struct pool_thread *thread)
@@ -480,6 +559,8 @@ static void end_shard(struct shard *shard)
 void pool_thread_end(struct pool_thread *thread)
 {
 	thread->ending = true;
+	if (thread->index == 0)
+		probes_stop(thread->pools->probes);
 	each_shard(thread, end_shard);
 }
 

@@ -6,19 +6,8 @@
 
 /* Ends with NULL. */
 static const char *const features[] = {
-	"pool-modes",
-	"prepared-statements",
-	"tls",
-	"scram-sha-256",
-	"scram-sha-256-plus",
-	"md5",
-	"cert-auth",
-	"hba",
-	"auth-query",
-	"replication",
-	"admin",
-	"prometheus",
-	"epoll",
+	"pool-modes", "prepared-statements", "tls",         "scram-sha-256", "scram-sha-256-plus", "md5",   "cert-auth",
+	"hba",        "auth-query",          "replication", "admin",         "prometheus",         "epoll",
 #ifdef HAVE_SYSTEMD
 	"systemd",
 #endif

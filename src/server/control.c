@@ -15,8 +15,8 @@
 
 #define SWEEP_PERIOD (10 * USEC_PER_SEC)
 
-#define GRACE_MS        3000u /* last words are written for at most 2 s */
-#define GRACE_FORCED_MS 1000u
+#define GRACE_MS         3000u /* last words are written for at most 2 s */
+#define GRACE_FORCED_MS  1000u
 #define GRACE_AT_ONCE_MS 200u
 
 /* ---- draining ---- */
@@ -44,7 +44,8 @@ static void begin_to_leave(struct proxy *p, enum proxy_state state, const char *
 {
 	char text[32];
 
-	snprintf(text, sizeof(text), "%llus", (unsigned long long)(p->config->proxy.shutdown_drain_timeout / USEC_PER_SEC));
+	snprintf(text, sizeof(text), "%llus",
+		 (unsigned long long)(p->config->proxy.shutdown_drain_timeout / USEC_PER_SEC));
 	log_info(message, kv_uint("clients", proxy_clients(p)), kv_str("deadline", text));
 	p->drain_until = clock_update() + p->config->proxy.shutdown_drain_timeout;
 	admin_set_draining(p->admin);
@@ -62,7 +63,8 @@ static void begin_drain(struct proxy *p)
 	atomic_store(&p->shared.draining, true); /* first: who is accepted until the sockets are closed is told */
 	begin_to_leave(p, PROXY_DRAINING, "shutting down: no new clients, transactions may end");
 	workers_tell(p, drain, NULL, NULL);
-	notify_stopping();
+	if (!p->handed_over) /* else the service goes on, in the next process */
+		notify_stopping();
 }
 
 static void handed_over(struct proxy *p)
@@ -140,7 +142,8 @@ static void tick(struct proxy *p)
 
 	if (now >= p->resolve_at) {
 		for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
-			(void)!node_resolve(node_list_at(p->nodes, i)); /* the old addresses stay; failures show at connecting */
+			(void)!node_resolve(
+				node_list_at(p->nodes, i)); /* the old addresses stay; failures show at connecting */
 		p->resolve_at = now + RESOLVE_PERIOD;
 	}
 	if (now >= p->sweep_at) {

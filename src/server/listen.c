@@ -16,6 +16,7 @@
 
 #define ADMIN_PREFIX  "admin "
 #define ADMIN_BACKLOG 128
+#define SYSTEMD       "systemd" /* in the place of an address */
 
 static bool is_unix(const char *address)
 {
@@ -77,7 +78,7 @@ static int open_tcp(const char *address, int backlog, char *why, size_t size)
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
 	    bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, backlog) < 0) {
 		snprintf(why, size, "cannot listen on %s: %s%s", address, strerror(errno),
-		         errno == EADDRINUSE ? "; another program has the port (ss -ltnp shows which)" : "");
+			 errno == EADDRINUSE ? "; another program has the port (ss -ltnp shows which)" : "");
 		if (fd >= 0)
 			close(fd);
 		fd = -1;
@@ -105,7 +106,8 @@ static bool port_is_free(const char *address, char *why, size_t size)
 		close(fd);
 	freeaddrinfo(found);
 	if (!is_free)
-		snprintf(why, size, "cannot listen on %s: another program has the port (ss -ltnp shows which)", address);
+		snprintf(why, size, "cannot listen on %s: another program has the port (ss -ltnp shows which)",
+			 address);
 	return is_free;
 }
 
@@ -126,7 +128,8 @@ static int open_unix(const char *path, int backlog, char *why, size_t size)
 	if (probe >= 0)
 		close(probe);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || chmod(path, 0777) < 0 || listen(fd, backlog) < 0) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || chmod(path, 0777) < 0 ||
+	    listen(fd, backlog) < 0) {
 		snprintf(why, size, "cannot listen on unix:%s: %s", path, strerror(errno));
 		if (fd >= 0)
 			close(fd);
@@ -136,7 +139,7 @@ static int open_unix(const char *path, int backlog, char *why, size_t size)
 }
 
 static bool open_address(struct listen_set *set, const char *address, uint32_t workers, int backlog, char *why,
-                         size_t size)
+			 size_t size)
 {
 	bool shared = is_unix(address);
 	int fd;
@@ -158,6 +161,21 @@ static bool open_address(struct listen_set *set, const char *address, uint32_t w
 
 /* ---- inherited ---- */
 
+static void take_one(struct listen_set *set, const char *address, int fd)
+{
+	bool from_systemd = strcmp(address, SYSTEMD) == 0;
+
+	if (fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return;
+	set->inherited = true;
+	if (strncmp(address, ADMIN_PREFIX, strlen(ADMIN_PREFIX)) == 0) {
+		set->admin = fd;
+		snprintf(set->admin_address, sizeof(set->admin_address), "%s", address + strlen(ADMIN_PREFIX));
+	} else {
+		add(set, fd, address, from_systemd || is_unix(address), from_systemd);
+	}
+}
+
 static void take_handed_over(struct listen_set *set)
 {
 	char *text = getenv(LISTEN_ENVIRONMENT) ? strdup(getenv(LISTEN_ENVIRONMENT)) : NULL;
@@ -166,19 +184,11 @@ static void take_handed_over(struct listen_set *set)
 	unsetenv(LISTEN_ENVIRONMENT);
 	while (rest && (line = strsep(&rest, "\n"))) {
 		char *space = strrchr(line, ' ');
-		int fd = space ? atoi(space + 1) : -1;
 
-		if (fd < 3)
+		if (!space)
 			continue;
 		*space = 0;
-		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-			continue;
-		if (strncmp(line, ADMIN_PREFIX, strlen(ADMIN_PREFIX)) == 0) {
-			set->admin = fd;
-			snprintf(set->admin_address, sizeof(set->admin_address), "%s", line + strlen(ADMIN_PREFIX));
-		} else {
-			add(set, fd, line, is_unix(line), false);
-		}
+		take_one(set, line, atoi(space + 1));
 	}
 	free(text);
 }
@@ -192,7 +202,7 @@ static void take_from_systemd(struct listen_set *set)
 		int fd = SD_LISTEN_FDS_START + i;
 
 		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
-			add(set, fd, "systemd", /* shared= */ true, /* from_systemd= */ true);
+			add(set, fd, SYSTEMD, /* shared= */ true, /* from_systemd= */ true);
 	}
 #else
 	(void)set;
@@ -251,7 +261,7 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 	take_handed_over(set);
 	close_unconfigured(set, &p->listen_address);
 	take_from_systemd(set);
-	if (!has_address(set, "systemd"))
+	if (!has_address(set, SYSTEMD))
 		for (uint32_t i = 0; i < p->listen_address.count; i++)
 			if (!has_address(set, p->listen_address.items[i]) &&
 			    !open_address(set, p->listen_address.items[i], workers, (int)p->listen_backlog, why, size))

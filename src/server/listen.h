@@ -14,9 +14,9 @@
 
 struct listen_socket {
 	int fd;
-	bool shared;        /* by all workers */
+	bool shared; /* by all workers */
 	bool from_systemd;
-	char address[160];  /* as configured */
+	char address[160]; /* as configured */
 };
 
 struct listen_set {
@@ -24,6 +24,7 @@ struct listen_set {
 	uint32_t count;
 	int admin; /* fd or -1; once the admin API runs it owns it */
 	char admin_address[160];
+	bool inherited; /* from the process before: until this one serves, socket files are that one's */
 };
 
 #define LISTEN_SET_INIT ((struct listen_set){.admin = -1})
@@ -38,6 +39,6 @@ void listen_set_close_admin(struct listen_set *set, bool is_ours, bool unlink_un
 char *listen_set_describe(struct listen_set *set);
 
 #define LISTEN_ENVIRONMENT "HELIOS_HANDED_OVER_SOCKETS"
-#define READY_ENVIRONMENT "HELIOS_READY_FD"
+#define READY_ENVIRONMENT  "HELIOS_READY_FD"
 
 #endif

@@ -30,17 +30,36 @@ static const char help[] =
 	"Signals: HUP reload, TERM/INT drain and end (again: at once), USR1 reopen the log, USR2 hand over to a new\n"
 	"process. Exit status: 0 drained, 1 start failed, 2 usage, 3 ended before all transactions were.\n";
 
-enum { OPT_ADMIN = 256, OPT_PRIMARY, OPT_STANDBY, OPT_CHECK, OPT_PRINT, OPT_STRICT, OPT_LEVEL, OPT_JSON, OPT_GENERATE,
-       OPT_CLOCK, OPT_TR };
+enum {
+	OPT_ADMIN = 256,
+	OPT_PRIMARY,
+	OPT_STANDBY,
+	OPT_CHECK,
+	OPT_PRINT,
+	OPT_STRICT,
+	OPT_LEVEL,
+	OPT_JSON,
+	OPT_GENERATE,
+	OPT_CLOCK,
+	OPT_TR
+};
 
 static const struct option options[] = {
-	{"config", required_argument, NULL, 'c'}, {"listen", required_argument, NULL, 'l'},
-	{"admin", required_argument, NULL, OPT_ADMIN}, {"primary", required_argument, NULL, OPT_PRIMARY},
-	{"standby", required_argument, NULL, OPT_STANDBY}, {"check-config", no_argument, NULL, OPT_CHECK},
-	{"print-config", no_argument, NULL, OPT_PRINT}, {"strict", no_argument, NULL, OPT_STRICT},
-	{"log-level", required_argument, NULL, OPT_LEVEL}, {"json-logs", no_argument, NULL, OPT_JSON},
-	{"generate", required_argument, NULL, OPT_GENERATE}, {"test-clock", no_argument, NULL, OPT_CLOCK},
-	{"tr", no_argument, NULL, OPT_TR}, {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'},
+	{"config", required_argument, NULL, 'c'},
+	{"listen", required_argument, NULL, 'l'},
+	{"admin", required_argument, NULL, OPT_ADMIN},
+	{"primary", required_argument, NULL, OPT_PRIMARY},
+	{"standby", required_argument, NULL, OPT_STANDBY},
+	{"check-config", no_argument, NULL, OPT_CHECK},
+	{"print-config", no_argument, NULL, OPT_PRINT},
+	{"strict", no_argument, NULL, OPT_STRICT},
+	{"log-level", required_argument, NULL, OPT_LEVEL},
+	{"json-logs", no_argument, NULL, OPT_JSON},
+	{"generate", required_argument, NULL, OPT_GENERATE},
+	{"test-clock", no_argument, NULL, OPT_CLOCK},
+	{"tr", no_argument, NULL, OPT_TR},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
 	{0},
 };
 
@@ -121,7 +140,8 @@ static int parse(int argc, char **argv, struct command_line *c)
 			break;
 		case OPT_GENERATE:
 			option = generate(optarg);
-			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema or errors") : option;
+			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema or errors")
+						    : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;
 			break;
@@ -152,7 +172,7 @@ static int load(const struct command_line *c, struct config **ret)
 
 	config_report_init(&report, c->proxy.strict);
 	r = c->proxy.config_path ? config_load(c->proxy.config_path, ret, &report)
-	                         : config_from_flags(&c->proxy.flags, ret, &report);
+				 : config_from_flags(&c->proxy.flags, ret, &report);
 	if (r == 0 && c->proxy.config_path)
 		r = config_apply_flags(*ret, &c->proxy.flags, &report);
 	config_report_print(&report, stderr);

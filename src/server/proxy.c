@@ -27,7 +27,7 @@ static void raise_file_limit(const struct config *c)
 	}
 	if (limit.rlim_cur < wanted)
 		log_warn("too few file descriptors for max_clients: raise the limit (ulimit -n, LimitNOFILE=)",
-		         kv_uint("limit", limit.rlim_cur), kv_uint("wanted", wanted));
+			 kv_uint("limit", limit.rlim_cur), kv_uint("wanted", wanted));
 }
 
 static uint32_t worker_count(const struct config *c)
@@ -42,8 +42,15 @@ static uint32_t worker_count(const struct config *c)
 static bool start_admin(struct proxy *p)
 {
 	struct admin_context context = {
-		.pools = p->pools, .nodes = p->nodes, .sessions = &p->shared, .config = p->config,
-		.test_clock = p->options->test_clock, .started_wall = clock_wall(), .reload = reload_ask, .features = features, .server = p,
+		.pools = p->pools,
+		.nodes = p->nodes,
+		.sessions = &p->shared,
+		.config = p->config,
+		.test_clock = p->options->test_clock,
+		.started_wall = clock_wall(),
+		.reload = reload_ask,
+		.features = features,
+		.server = p,
 	};
 	int r;
 
@@ -75,7 +82,7 @@ static void say_where(const struct proxy *p)
 {
 	for (uint32_t i = 0; i < p->config->proxy.listen_address.count; i++)
 		log_info("listening", kv_str("address", p->config->proxy.listen_address.items[i]),
-		         kv_uint("workers", p->thread_count));
+			 kv_uint("workers", p->thread_count));
 	if (p->admin)
 		log_info("admin API", kv_str("address", p->config->proxy.admin_address));
 }
@@ -86,9 +93,10 @@ static bool start(struct proxy *p)
 	char why[300] = "";
 
 	if (config_admin_is_exposed(c))
-		log_warn("other machines can reach the admin API and it has no token: it answers health checks only. Set [proxy] "
-		         "admin_token, or admin_address to a loopback address, or admin_allow_insecure = true",
-		         kv_str("admin_address", c->proxy.admin_address));
+		log_warn("other machines can reach the admin API and it has no token: it answers health checks only. "
+			 "Set [proxy] "
+			 "admin_token, or admin_address to a loopback address, or admin_allow_insecure = true",
+			 kv_str("admin_address", c->proxy.admin_address));
 	raise_file_limit(c);
 	if (RAND_bytes(p->shared.mock_key, sizeof(p->shared.mock_key)) != 1 || !make_client_tls(c, &p->client_tls) ||
 	    !make_server_tls(c, &p->server_tls))
@@ -101,7 +109,7 @@ static bool start(struct proxy *p)
 	for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
 		if (node_resolve(node_list_at(p->nodes, i)) < 0)
 			log_warn("cannot resolve a node's name; trying again every 30 s",
-			         kv_str("node", node_list_at(p->nodes, i)->name));
+				 kv_str("node", node_list_at(p->nodes, i)->name));
 	p->resolve_at = clock_update() + RESOLVE_PERIOD;
 	if (!listen_set_open(&p->listeners, c, p->thread_count, why, sizeof(why))) {
 		log_error(why);
@@ -115,10 +123,12 @@ static bool start(struct proxy *p)
 /* Also after a start that failed halfway. */
 static void end(struct proxy *p)
 {
+	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
+
 	admin_stop(p->admin); /* first: it asks the workers */
 	workers_end(p);
-	listen_set_close(&p->listeners, /* unlink_unix= */ !p->handed_over);
-	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, /* unlink_unix= */ !p->handed_over);
+	listen_set_close(&p->listeners, files_are_ours);
+	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
 	if (p->pools)
 		pools_free(p->pools);
 	node_list_free(p->nodes);
@@ -131,7 +141,8 @@ static void end(struct proxy *p)
 
 int proxy_run(const struct proxy_options *options, struct config *config)
 {
-	struct proxy p = {.options = options, .config = config, .listeners = LISTEN_SET_INIT, .handover = HANDOVER_INIT};
+	struct proxy p = {
+		.options = options, .config = config, .listeners = LISTEN_SET_INIT, .handover = HANDOVER_INIT};
 	sigset_t set = control_signals();
 	int status = EXIT_START;
 
@@ -145,6 +156,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	}
 	log_info("heliosdb-proxy starts", kv_str("version", HELIOS_VERSION), kv_int("pid", getpid()));
 	if (start(&p)) {
+		p.serves = true;
 		write_pid_file(&p);
 		say_where(&p);
 		handover_tell_ready();

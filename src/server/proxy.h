@@ -15,13 +15,13 @@ struct proxy_options {
 	struct config_flags flags;
 	bool strict;
 	bool test_clock;
-	char *const *argv;       /* to start the next binary with */
+	char *const *argv; /* to start the next binary with */
 };
 
-#define EXIT_OK 0      /* drained */
-#define EXIT_START 1   /* the configuration is wrong, or the start failed */
-#define EXIT_USAGE 2   /* the command line is wrong */
-#define EXIT_FORCED 3  /* ended before all transactions were: deadline, or a second signal */
+#define EXIT_OK     0 /* drained */
+#define EXIT_START  1 /* the configuration is wrong, or the start failed */
+#define EXIT_USAGE  2 /* the command line is wrong */
+#define EXIT_FORCED 3 /* ended before all transactions were: deadline, or a second signal */
 
 /* Runs until the end; takes the configuration over. The process's exit status. */
 int proxy_run(const struct proxy_options *options, struct config *config);

@@ -42,6 +42,7 @@ struct proxy {
 	struct admin *admin;
 	struct handover handover;
 	enum proxy_state state;
+	bool serves; /* it was started */
 	bool wrote_pid_file;
 	bool handed_over; /* socket files and the pid file are the next process's */
 	usec_t drain_until, resolve_at, sweep_at, watchdog_at, watchdog_period;
@@ -66,7 +67,7 @@ int control_loop(struct proxy *p);
 bool workers_start(struct proxy *p) MUST_USE;
 /* Runs `run` in each worker, and then `last` in whichever worker is last (both may be NULL). */
 void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument), void (*last)(void *argument),
-                  void *argument);
+		  void *argument);
 /* Closes all sessions and links, joins the threads, frees the workers and their loops. */
 void workers_end(struct proxy *p);
 
@@ -76,7 +77,8 @@ bool make_client_tls(const struct config *c, struct tls_context **ret) MUST_USE;
 bool make_server_tls(const struct config *c, struct tls_context **ret) MUST_USE;
 /* The log says what came of it. */
 void reload(struct proxy *p);
-/* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file. */
+/* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file.
+ */
 int reload_ask(void *proxy);
 
 #endif

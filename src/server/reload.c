@@ -17,9 +17,13 @@ static const char *or_null(const char *text)
 bool make_client_tls(const struct config *c, struct tls_context **ret)
 {
 	struct tls_settings s = {
-		.cert_path = c->tls.cert_path, .key_path = c->tls.key_path, .ca_path = c->tls.ca_path,
-		.min_version = c->tls.min_version, .ciphers = or_null(c->tls.ciphers),
-		.ciphersuites = or_null(c->tls.ciphersuites), .ktls = c->tls.ktls,
+		.cert_path = c->tls.cert_path,
+		.key_path = c->tls.key_path,
+		.ca_path = c->tls.ca_path,
+		.min_version = c->tls.min_version,
+		.ciphers = or_null(c->tls.ciphers),
+		.ciphersuites = or_null(c->tls.ciphersuites),
+		.ktls = c->tls.ktls,
 		.require_client_cert = c->tls.require_client_cert || c->tls.mode >= TLS_VERIFY_CA,
 		.request_client_cert = *c->tls.ca_path != 0,
 	};
@@ -31,21 +35,27 @@ bool make_client_tls(const struct config *c, struct tls_context **ret)
 	*ret = tls_server_context_new(&s, why, sizeof(why));
 	if (!*ret)
 		log_error("TLS towards clients is not possible: check [tls] cert_path, key_path and ca_path",
-		          kv_str("reason", why), kv_str("cert_path", c->tls.cert_path), kv_str("key_path", c->tls.key_path));
+			  kv_str("reason", why), kv_str("cert_path", c->tls.cert_path),
+			  kv_str("key_path", c->tls.key_path));
 	return *ret != NULL;
 }
 
 bool make_server_tls(const struct config *c, struct tls_context **ret)
 {
 	struct tls_settings s = {
-		.cert_path = c->server_tls.cert_path, .key_path = c->server_tls.key_path, .ca_path = c->server_tls.ca_path,
-		.min_version = c->server_tls.min_version, .ciphers = or_null(c->server_tls.ciphers),
-		.ciphersuites = or_null(c->server_tls.ciphersuites), .ktls = c->server_tls.ktls, .mode = c->server_tls.mode,
+		.cert_path = c->server_tls.cert_path,
+		.key_path = c->server_tls.key_path,
+		.ca_path = c->server_tls.ca_path,
+		.min_version = c->server_tls.min_version,
+		.ciphers = or_null(c->server_tls.ciphers),
+		.ciphersuites = or_null(c->server_tls.ciphersuites),
+		.ktls = c->server_tls.ktls,
+		.mode = c->server_tls.mode,
 	};
 	char why[300];
 
 	*ret = NULL;
-	if (c->server_tls.mode < TLS_PREFER)
+	if (c->server_tls.mode < TLS_ALLOW)
 		return true;
 	*ret = tls_client_context_new(&s, why, sizeof(why));
 	if (!*ret)
@@ -86,10 +96,11 @@ static void log_difference(void *argument, const char *path, const char *old_val
 {
 	(void)argument;
 	if (reloads)
-		log_info("configuration changed", kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
+		log_info("configuration changed", kv_str("key", path), kv_str("from", old_value),
+			 kv_str("to", new_value));
 	else
-		log_warn("configuration changed, but this key needs a restart; the running value stays", kv_str("key", path),
-		         kv_str("from", old_value), kv_str("to", new_value));
+		log_warn("configuration changed, but this key needs a restart; the running value stays",
+			 kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
 }
 
 static struct config *load_again(struct proxy *p)

@@ -2,8 +2,8 @@
  * The workers' threads, and talking to them.
  *
  * The end: each worker closes what it has in its own thread, and its loop runs on until last words are written and
- * cancels are sent (p->grace_ms at most). Then the threads are joined. What is left is closed from here, in turns of all
- * loops until none has anything to do: messages go to and fro between them. Only then the first loop is freed.
+ * cancels are sent (p->grace_ms at most). Then the threads are joined. What is left is closed from here, in turns of
+ * all loops until none has anything to do: messages go to and fro between them. Only then the first loop is freed.
  */
 #include "server/proxy_priv.h"
 
@@ -83,7 +83,7 @@ static bool listen_on_its_share(struct proxy *p, struct worker *w)
 
 		if (r < 0) {
 			log_error("cannot accept on a listening socket", kv_str("address", s->address),
-			          kv_str("reason", strerror(-r)));
+				  kv_str("reason", strerror(-r)));
 			return false;
 		}
 	}
@@ -100,8 +100,8 @@ static bool make_worker(struct proxy *p, uint32_t index)
 	r = loop_new(io_name(p->config->proxy.io), w, &w->pool_thread.loop);
 	if (r < 0) {
 		log_error(r == -ENOTSUP ? "io_uring is not available in this build: set [proxy] io to auto or epoll"
-		                        : "cannot make an event loop",
-		          kv_str("reason", strerror(-r)));
+					: "cannot make an event loop",
+			  kv_str("reason", strerror(-r)));
 		return false;
 	}
 	w->settings = (struct worker_settings){.config = p->config, .client_tls = p->client_tls};

@@ -52,14 +52,38 @@ static void pop(struct session *s)
 	}
 }
 
-static void undo_unnamed(struct session *s, const struct expect *x, bool failed)
+/* What was to be there before a later Parse of the unnamed statement is not there after all. */
+static void forget_as_previous(struct session *s, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+
+	for (uint32_t i = 1; i < e->count; i++) {
+		struct expect *x = expects_at(e, i);
+		struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		if (x->kind != EXPECT_PARSE || (note && *note->name))
+			continue;
+		x->flags &= (uint8_t)~EXPECT_SAME;
+		if (note && note->previous && statement_id_equal(note->previous->id, id)) {
+			statement_text_unref(s->worker->statements, note->previous);
+			note->previous = NULL;
+		}
+	}
+}
+
+static void undo_unnamed(struct session *s, const struct expect *x, const struct statement_text *text, bool failed)
 {
 	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
 
-	if (x->flags & EXPECT_SWALLOW || (x->flags & EXPECT_SAME && !failed))
+	if (x->flags & EXPECT_SWALLOW)
 		return;
-	if (!s->unnamed || !statement_id_equal(s->unnamed->id, (note ? note->text : (struct statement_text *)x->object)->id))
-		return; /* a later Parse has replaced it */
+	if (s->unnamed_serial != x->name_hash) { /* a later Parse has replaced it */
+		if (!(x->flags & EXPECT_SAME) || failed)
+			forget_as_previous(s, text->id);
+		return;
+	}
+	if (x->flags & EXPECT_SAME && !failed)
+		return;
 	session_forget_unnamed(s);
 	if (note && note->previous && !failed)
 		s->unnamed = statement_text_ref(note->previous);
@@ -72,6 +96,8 @@ static void undo(struct session *s, const struct expect *x, bool failed)
 	const struct statement_text *text = note ? note->text : x->kind == EXPECT_PARSE ? x->object : NULL;
 	bool named = note && *note->name;
 
+	if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note && statement_set_add(&s->link->statements, note->id) < 0)
+		s->link->close_when_free = true;
 	if (x->kind == EXPECT_CLOSE && named &&
 	    !session_remember_statement(s, slice_str(note->name), statement_text_ref(note->text)))
 		session_log(LOG_WARN, s, "out of memory: a statement that was not closed is forgotten", NULL);
@@ -80,12 +106,12 @@ static void undo(struct session *s, const struct expect *x, bool failed)
 	if (named)
 		session_forget_statement(s, slice_str(note->name));
 	else
-		undo_unnamed(s, x, failed);
+		undo_unnamed(s, x, text, failed);
 	if (x->flags & EXPECT_LOCAL)
 		return;
 	if (s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id))
 		s->link->has_unnamed = false;
-	if (named || x->flags & EXPECT_SWALLOW)
+	if (named || (x->flags & EXPECT_SWALLOW && !(x->flags & EXPECT_UNNAMED)))
 		statement_set_remove(&s->link->statements, text->id);
 }
 
@@ -177,6 +203,7 @@ static enum answer ready(struct session *s, const struct frame *f)
 	}
 	pop(s);
 	link->open_batch = link->expects.count > 0;
+	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
 	s->copying_in = false;
 	effects_ready(s, link->tx_status);
@@ -206,7 +233,7 @@ static void look_at_sqlstate(struct session *s, const struct error_fields *e)
 }
 
 /* Servers know statements by our names, clients by their own. True: it was sent with those. */
-static bool send_with_client_names(struct session *s, const struct frame *f, const uint8_t *whole)
+static bool send_with_client_names(struct session *s, const struct frame *f, const uint8_t *whole, uint16_t hash)
 {
 	size_t size = frame_size(f), name_len = STATEMENT_NAME_SIZE - 1;
 	const uint8_t *at = memmem(whole, size, "\"hp_", 4);
@@ -218,7 +245,7 @@ static bool send_with_client_names(struct session *s, const struct frame *f, con
 		return false;
 	memcpy(name, at + 1, name_len);
 	name[name_len] = 0;
-	if (!session_statement_name(s, name, &own))
+	if (!session_statement_name(s, name, hash, &own))
 		return false;
 	buf_add(&out, whole, (size_t)(at + 1 - whole));
 	buf_add(&out, own.bytes, own.len);
@@ -261,7 +288,7 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 		skip_to_sync(s);
 		return ANSWER_SWALLOW;
 	}
-	renamed = s->mode != POOL_MODE_SESSION && send_with_client_names(s, f, whole);
+	renamed = s->mode != POOL_MODE_SESSION && send_with_client_names(s, f, whole, x->name_hash);
 	skip_to_sync(s);
 	return renamed ? ANSWER_SWALLOW : ANSWER_PASS;
 replace:

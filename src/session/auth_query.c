@@ -470,6 +470,18 @@ void auth_queries_forget_all(struct auth_queries *a)
 
 void auth_queries_free(struct auth_queries *a)
 {
+	struct list *node;
+
+	while ((node = list_first(&a->running))) {
+		struct auth_query *q = list_entry(node, struct auth_query, node);
+
+		list_remove(node);
+		timer_cancel(&q->timer);
+		pool_wait_end(&q->waiter);
+		if (q->shard)
+			pool_unref(shard_pool(q->shard));
+		query_free(&q->deferred);
+	}
 	auth_queries_forget_all(a);
 	map_free(&a->by_name);
 }

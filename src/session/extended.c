@@ -68,23 +68,26 @@ void session_forget_unnamed(struct session *s)
 	s->unnamed = NULL;
 }
 
-bool session_statement_name(const struct session *s, const char *server_name, struct slice *ret_name)
+static uint16_t name_hash(struct slice name)
+{
+	return (uint16_t)hash_bytes(name.bytes, name.len);
+}
+
+bool session_statement_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name)
 {
 	char name[STATEMENT_NAME_SIZE];
+	struct slice candidate;
+	bool found = false;
 	void *text;
 
-	if (s->unnamed) {
-		statement_id_name(s->unnamed->id, name);
-		*ret_name = SLICE_LITERAL("");
-		if (strcmp(name, server_name) == 0)
-			return true;
-	}
-	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, ret_name, &text);) {
+	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, &candidate, &text);) {
 		statement_id_name(((struct statement_text *)text)->id, name);
-		if (strcmp(name, server_name) == 0)
-			return true;
+		if (strcmp(name, server_name) != 0 || (found && name_hash(candidate) != hash))
+			continue;
+		*ret_name = candidate; /* several names may have the same text: the hash tells which was meant */
+		found = true;
 	}
-	return false;
+	return found;
 }
 
 static void forget_portals(struct session *s)
@@ -131,13 +134,22 @@ bool session_remember_statement(struct session *s, struct slice name, struct sta
 
 static void send_close(struct session *s, struct statement_id id)
 {
+	struct statement_note *note = malloc(sizeof(*note) + 1);
 	char name[STATEMENT_NAME_SIZE];
 	struct buf out = BUF_INIT(256);
 
+	if (!note) {
+		out_of_memory(s);
+		return;
+	}
+	*note = (struct statement_note){.id = id};
+	note->name[0] = 0;
 	statement_id_name(id, name);
 	message_close(&out, 'S', name);
-	if (!out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL))
+	if (!out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW | EXPECT_NOTE, PURPOSE_STATEMENT, note))
 		conn_send(&s->link->conn, out.bytes, out.len);
+	else
+		free(note);
 	buf_free(&out);
 	count_add(&session_counters(s)->statements_evicted_total, 1);
 }
@@ -221,7 +233,7 @@ static bool ensure_unnamed(struct session *s, struct statement_text *text)
 		return s->pins & PIN_STATEMENT || forget_others_unnamed(s);
 	if (likely(link_has_unnamed(s, text)))
 		return true;
-	if (!push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)) ||
+	if (!push(s, EXPECT_PARSE, EXPECT_SWALLOW | EXPECT_UNNAMED, PURPOSE_STATEMENT, statement_text_ref(text)) ||
 	    !send_parse(s, text, ""))
 		return false;
 	link_got_unnamed(s, text);
@@ -290,6 +302,17 @@ static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, 
 	return out_of_memory(s);
 }
 
+/*
+ * A Parse may be answered here only if the server would surely take it: not in a transaction that has failed, nor in one
+ * that what is under way may still fail.
+ */
+static bool may_answer_parse(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return link->tx_status == 'I' ? !link->begin_sent : link->tx_status == 'T' && link->expects.count == 0;
+}
+
 static bool parse_named(struct session *s, struct slice name, struct statement_text *text)
 {
 	char server_name[STATEMENT_NAME_SIZE];
@@ -298,6 +321,12 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 	if ((s->statements ? s->statements->count : 0) >= session_settings(s)->max_client_prepared_statements) {
 		statement_text_unref(s->worker->statements, text);
 		return send_poison(s, ERROR_TOO_MANY_STATEMENTS, session_settings(s)->max_client_prepared_statements);
+	}
+	if (statement_set_use(set, text->id) && !may_answer_parse(s)) {
+		send_close(s, text->id); /* and prepared anew: the server says if it may be */
+		statement_set_remove(set, text->id);
+		if (s->state == SESSION_CLOSED)
+			return false;
 	}
 	if (statement_set_use(set, text->id)) {
 		if (!session_remember_statement(s, name, text))
@@ -325,17 +354,24 @@ static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t
 
 	s->unnamed = text;
 	s->unnamed_batch = s->batch;
-	if (previous && previous != text)
-		return push_noted(s, EXPECT_PARSE, flags, SLICE_LITERAL(""), text, previous);
-	statement_text_unref(s->worker->statements, previous);
-	s->unnamed_pending++;
-	return push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT, statement_text_ref(text));
+	s->unnamed_serial++;
+	if (previous && previous != text) {
+		if (!push_noted(s, EXPECT_PARSE, flags, SLICE_LITERAL(""), text, previous))
+			return false;
+	} else {
+		statement_text_unref(s->worker->statements, previous);
+		s->unnamed_pending++;
+		if (!push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT, statement_text_ref(text)))
+			return false;
+	}
+	expects_last(&s->link->expects)->name_hash = s->unnamed_serial;
+	return true;
 }
 
 static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
 {
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse && link_has_unnamed(s, text) &&
-	                (s->link->tx_status == 'I' || s->link->unnamed_in_transaction);
+	                (s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s);
 
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
@@ -363,6 +399,28 @@ static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t
 	return pass_on(s, f, whole, available, 0);
 }
 
+/* The name is taken: the server refuses it, after it has looked at the text, as it always does. */
+static bool parse_duplicate(struct session *s, struct slice client_name, struct statement_text *taken,
+                            struct slice text)
+{
+	char name[STATEMENT_NAME_SIZE];
+	uint8_t *message;
+	size_t size = FRAME_HEADER + sizeof(name) + text.len;
+
+	if (!ensure_named(s, taken, name) || !push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
+		return false;
+	expects_last(&s->link->expects)->name_hash = name_hash(client_name);
+	message = loop_turn_alloc(s->conn.loop, size);
+	if (!message)
+		return out_of_memory(s);
+	message[0] = 'P';
+	put_be32(message + 1, (uint32_t)(size - 1));
+	memcpy(message + FRAME_HEADER, name, sizeof(name));
+	memcpy(message + FRAME_HEADER + sizeof(name), text.bytes, text.len);
+	conn_send_ref(&s->link->conn, message, size);
+	return true;
+}
+
 static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
 	static const char *const modes[] = {"session", "transaction", "statement"};
@@ -378,10 +436,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return parse_huge(s, f, whole, available);
 	if (r.failed || !memchr(r.at, 0, reader_left(&r)))
 		return malformed(s, "malformed Parse", available);
-	if (name.len && client_statement(s, name)) {
-		send_poison(s, ERROR_DUPLICATE_STATEMENT, (const char *)name.bytes);
-		return frame_size(f);
-	}
+	if (name.len && client_statement(s, name))
+		return parse_duplicate(s, name, client_statement(s, name), read_rest(&r)) ? frame_size(f) : available;
 	text = statement_table_get(s->worker->statements, &s->worker->queries, read_rest(&r), identity_salt(s));
 	if (!text) {
 		out_of_memory(s);
@@ -466,6 +522,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	}
 	if (!ensure_named(s, text, server_name) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 		return available;
+	expects_last(&s->link->expects)->name_hash = name_hash(name);
 	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), server_name, names_end))
 		return available;
 	return MIN(frame_size(f), available);
@@ -487,6 +544,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	if (text && name.len) {
 		if (!ensure_named(s, text, server_name) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 			return available;
+		expects_last(&s->link->expects)->name_hash = name_hash(name);
 		return send_renamed(s, f, whole, available, slice_make("S", 1), server_name, frame_size(f)) ? frame_size(f)
 		                                                                                            : available;
 	}
@@ -509,6 +567,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		session_pin(s, PIN_ADVISORY);
 	if (!push(s, EXPECT_EXECUTE, 0, PURPOSE_CLIENT, query_info_ref(info)))
 		return available;
+	s->link->begin_sent = s->link->begin_sent || info;
 	count_add(&session_counters(s)->queries_total, 1);
 	return pass_on(s, f, whole, available, 0);
 }

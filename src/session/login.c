@@ -128,10 +128,11 @@ static bool take_replication(struct session *s, const char *value)
 static bool take_options(struct session *s, const char *value)
 {
 	char bad[100] = "";
+	int r = startup_split_options(value, add_setting, s, bad, sizeof(bad));
 	bool is_long;
 
-	if (startup_split_options(value, add_setting, s, bad, sizeof(bad)) == 0)
-		return true;
+	if (r == 0 || r == -ENOMEM)
+		return r == 0;
 	is_long = strncmp(bad, "--", 2) == 0;
 	session_fatal(s, ERROR_INVALID_OPTION, NULL, is_long ? "" : "invalid command-line argument for server process: ",
 	              bad, is_long ? " requires a value" : "");

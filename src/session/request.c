@@ -342,6 +342,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		session_pin(s, PIN_ADVISORY);
 	if (!expect(s, EXPECT_QUERY, info))
 		return available;
+	s->link->begin_sent = s->link->begin_sent || info;
 	s->link->has_unnamed = false; /* a simple query ends the unnamed statement */
 	s->batch++;
 	if (s->unnamed)

@@ -45,6 +45,7 @@ enum session_state {
 
 /* A change to the client's statements that is under way, and undone if the server skips the message for an error. */
 struct statement_note {
+	struct statement_id id;          /* of a Close of ours at the server (text is NULL then) */
 	struct statement_text *text;     /* prepared, or closed */
 	struct statement_text *previous; /* of an unnamed Parse: what was there before, or NULL */
 	char name[];                     /* "" : the unnamed one */
@@ -70,6 +71,7 @@ struct session {
 	uint32_t names_pending;       /* changes to named statements that the server has not confirmed yet */
 	uint32_t unnamed_pending;     /* likewise the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
+	uint16_t unnamed_serial;      /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	uint64_t serial;              /* unique in the worker */
 	uint32_t slot;
 	uint32_t address;             /* IPv4, network order; 0: unix or IPv6 */
@@ -166,7 +168,7 @@ void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
 void statement_note_free(struct session *s, struct statement_note *note);
 /* The client's name of a statement that the server calls so; false: none of its. */
-bool session_statement_name(const struct session *s, const char *server_name, struct slice *ret_name);
+bool session_statement_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name);
 void expect_drop_object(struct session *s, struct expect *x);
 
 /* ---- effects.c: what statements do to the session ---- */
@@ -214,6 +216,6 @@ void auth_query_leave(struct auth_asker *asker); /* doesn't wait: nothing happen
 void auth_query_forget(struct worker *w, const char *database, const char *user);
 void auth_queries_init(struct auth_queries *a);
 void auth_queries_forget_all(struct auth_queries *a); /* the configuration has changed */
-void auth_queries_free(struct auth_queries *a);       /* none runs */
+void auth_queries_free(struct auth_queries *a);       /* the worker ends */
 
 #endif

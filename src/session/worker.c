@@ -25,7 +25,8 @@ static void each_session(struct worker *w, void (*run)(struct session *s))
 static bool has_work(const struct session *s)
 {
 	return s->state == SESSION_WAITING ||
-	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->left)) || s->state == SESSION_REPLICATION;
+	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left)) ||
+	       s->state == SESSION_REPLICATION;
 }
 
 static void close_session(struct session *s)
@@ -161,11 +162,18 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 
 	session_address_text(s, address, size);
 	*v = (struct session_view){
-		.worker = s->worker->pool_thread.index, .pid = session_pid(s), .address = address,
-		.database = s->shard ? pool_database(session_pool(s)) : "", .user = s->shard ? pool_user(session_pool(s)) : "",
-		.application = s->application ? s->application : "", .state = session_state_name(s->state),
-		.tls = conn_tls_version(&s->conn), .connected_us = now - s->connected, .state_us = now - s->since,
-		.link = s->link ? s->link->id : 0, .pinned = s->pins != 0,
+		.worker = s->worker->pool_thread.index,
+		.pid = session_pid(s),
+		.address = address,
+		.database = s->shard ? pool_database(session_pool(s)) : "",
+		.user = s->shard ? pool_user(session_pool(s)) : "",
+		.application = s->application ? s->application : "",
+		.state = session_state_name(s->state),
+		.tls = conn_tls_version(&s->conn),
+		.connected_us = now - s->connected,
+		.state_us = now - s->since,
+		.link = s->link ? s->link->id : 0,
+		.pinned = s->pins != 0,
 	};
 	if (s->state == SESSION_ACTIVE && s->link->expects.answers == 0)
 		v->state = s->link->tx_status == 'I' ? "idle" : "idle in transaction";
@@ -173,7 +181,7 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 
 void worker_each_session(struct worker *w, void (*each)(const struct session_view *view, void *to), void *to)
 {
-	list_for_each(node, &w->sessions) {
+	list_for_each (node, &w->sessions) {
 		struct session_view v;
 		char address[80];
 
@@ -184,7 +192,7 @@ void worker_each_session(struct worker *w, void (*each)(const struct session_vie
 
 bool worker_kill_session(struct worker *w, uint32_t pid)
 {
-	list_for_each(node, &w->sessions) {
+	list_for_each (node, &w->sessions) {
 		struct session *s = list_entry(node, struct session, node);
 
 		if (session_pid(s) == pid) {

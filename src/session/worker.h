@@ -14,11 +14,11 @@
 
 /* What the sessions of all workers share. Lives as long as the process. */
 struct sessions_shared {
-	_Atomic uint32_t clients;      /* of all workers */
-	_Atomic bool draining;         /* shutting down: no new clients, links go when they are free */
+	_Atomic uint32_t clients; /* of all workers */
+	_Atomic bool draining;    /* shutting down: no new clients, links go when they are free */
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
-	uint8_t mock_key[32];          /* for the salts of users that don't exist */
+	uint8_t mock_key[32]; /* for the salts of users that don't exist */
 };
 
 /* The configuration as a worker uses it; replaced as a whole, by message. */
@@ -42,7 +42,7 @@ struct worker {
 	struct list sessions;
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */
-	struct session **slots;         /* by slot number: finds the session of a cancel key */
+	struct session **slots;              /* by slot number: finds the session of a cancel key */
 	uint64_t last_serial;
 	uint32_t slot_count, free_slot; /* free slots are chained through their values, see session.c */
 	struct slab session_slab;
@@ -50,7 +50,7 @@ struct worker {
 	struct statement_table *statements;
 	struct loop_listener listeners[LISTENERS_MAX];
 	uint32_t listener_count;
-	bool closing;                   /* drained: sessions are closed as they become free */
+	bool closing; /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
 };

@@ -503,6 +503,91 @@ static void test_client_reads_final(void **state)
 	secret_wipe(&secret);
 }
 
+/* ------------------------------------------------------------------ derived keys that are kept */
+
+static void test_scram_cache(void **state)
+{
+	struct scram_cache *cache = scram_cache_new();
+	struct secret by_cache[3] = {0}, derived = {0}, other = {0}, none = {0}, verifier = {0};
+
+	assert_non_null(cache);
+	assert_int_equal(secret_parse("pencil", &derived), 0);
+	assert_int_equal(secret_derive(&derived, "user", mock_key), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(by_cache); i++) {
+		assert_int_equal(secret_parse("pencil", &by_cache[i]), 0);
+		assert_int_equal(scram_cache_derive(cache, &by_cache[i], "user", mock_key), 0);
+		assert_true(by_cache[i].keys_derived);
+		assert_memory_equal(&by_cache[i].keys, &derived.keys, sizeof(derived.keys));
+		secret_wipe(&by_cache[i]);
+	}
+	assert_int_equal(secret_parse("eraser", &other), 0); /* the password has changed */
+	assert_int_equal(scram_cache_derive(cache, &other, "user", mock_key), 0);
+	assert_memory_not_equal(other.keys.stored_key, derived.keys.stored_key, SCRAM_KEY);
+	assert_memory_equal(other.keys.salt, derived.keys.salt, derived.keys.salt_len);
+	secret_wipe(&other);
+	assert_int_equal(secret_parse("pencil", &other), 0); /* another user of the same password */
+	assert_int_equal(scram_cache_derive(cache, &other, "user2", mock_key), 0);
+	assert_memory_not_equal(other.keys.stored_key, derived.keys.stored_key, SCRAM_KEY);
+
+	assert_int_equal(scram_cache_derive(cache, &none, "nobody", mock_key), 0);
+	assert_false(none.keys_derived);
+	assert_int_equal(none.kind, SECRET_NONE);
+	assert_int_equal(secret_parse(PENCIL_VERIFIER, &verifier), 0);
+	assert_int_equal(scram_cache_derive(cache, &verifier, "user", mock_key), 0);
+	assert_int_equal(verifier.kind, SECRET_SCRAM);
+	assert_false(verifier.keys.has_client_key);
+	secret_wipe(&verifier);
+	secret_wipe(&other);
+	secret_wipe(&derived);
+	scram_cache_free(cache);
+	scram_cache_free(NULL);
+}
+
+/* Many names: old ones make room, and none is ever mistaken for another. */
+static void test_scram_cache_is_bounded(void **state)
+{
+	struct scram_cache *cache = scram_cache_new();
+	char user[16];
+
+	for (unsigned i = 0; i < 200; i++) {
+		struct secret secret = {0}, derived = {0};
+
+		snprintf(user, sizeof(user), "u%u", i % 100);
+		assert_int_equal(secret_parse(user, &secret), 0);
+		assert_int_equal(scram_cache_derive(cache, &secret, user, mock_key), 0);
+		if (i % 50 == 0) {
+			assert_int_equal(secret_parse(user, &derived), 0);
+			assert_int_equal(secret_derive(&derived, user, mock_key), 0);
+			assert_memory_equal(&secret.keys, &derived.keys, sizeof(derived.keys));
+		}
+		secret_wipe(&derived);
+		secret_wipe(&secret);
+	}
+	scram_cache_free(cache);
+}
+
+static void test_secret_equal(void **state)
+{
+	static const char *const texts[] = {"", "pencil", "pencil2", "md5" "0123456789abcdef0123456789abcdef",
+					    PENCIL_VERIFIER};
+	struct secret a = {0}, b = {0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		for (size_t j = 0; j < ARRAY_SIZE(texts); j++) {
+			assert_int_equal(secret_parse(texts[i], &a), 0);
+			assert_int_equal(secret_parse(texts[j], &b), 0);
+			assert_int_equal(secret_equal(&a, &b), i == j);
+			secret_wipe(&a);
+			secret_wipe(&b);
+		}
+	assert_int_equal(secret_parse(PENCIL_VERIFIER, &a), 0);
+	assert_int_equal(secret_copy(&a, &b), 0);
+	b.keys.has_client_key = true; /* opens a server, which the other does not */
+	assert_false(secret_equal(&a, &b));
+	secret_wipe(&a);
+	secret_wipe(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,6 +606,9 @@ int main(void)
 		cmocka_unit_test(test_server_reads_final),
 		cmocka_unit_test(test_client_reads_first),
 		cmocka_unit_test(test_client_reads_final),
+		cmocka_unit_test(test_scram_cache),
+		cmocka_unit_test(test_scram_cache_is_bounded),
+		cmocka_unit_test(test_secret_equal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

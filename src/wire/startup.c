@@ -161,6 +161,10 @@ int startup_split_options(const char *options, int (*add)(void *to, const char *
 		char *setting = word + 2;
 		bool is_setting = strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0;
 
+		if (strcmp(word, "--") == 0) { /* for getopt() the end of all options: nothing may follow */
+			r = next_word(&options, word, sizeof(word));
+			break;
+		}
 		if (strcmp(word, "-c") == 0) { /* the setting is the next word */
 			setting = word;
 			is_setting = next_word(&options, word, sizeof(word)) > 0;
@@ -172,7 +176,7 @@ int startup_split_options(const char *options, int (*add)(void *to, const char *
 		if (r != 0)
 			return r;
 	}
-	if (r < 0)
+	if (r != 0)
 		snprintf(bad, bad_size, "%s", word);
-	return r;
+	return r == 0 ? 0 : -EINVAL;
 }

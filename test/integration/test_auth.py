@@ -467,3 +467,195 @@ def test_no_password_passes_in_clear_to_a_scram_server(make_proxy, postgres):
         assert b"SCRAM-SHA-256" in relay.requests and PASSWORD.encode() not in relay.requests
     finally:
         relay.close()
+
+# ---------------------------------------------------------------- what comes ahead of its time
+
+@pytest.mark.parametrize("mode", ["password", "passthrough"])
+def test_password_ahead_of_the_request(make_proxy, closing, mode):
+    """Startup packet, password and query in one packet: each waits for its turn."""
+    proxy = make_proxy({"auth": {"mode": mode}, "users": {"plain_user": {"password": PASSWORD}}})
+    client = closing(Wire(proxy.address))
+    client.send(wire.startup_packet({"user": "plain_user", "database": "app"}),
+                wire.message("p", PASSWORD.encode() + b"\0"), wire.query("SELECT session_user"))
+    assert client.read().kind == "R"
+    client.finish_login({"user": "plain_user"})
+    assert wire.rows(client.until_ready()) == [["plain_user"]]
+
+
+def test_password_ahead_of_auth_query(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "password", "auth_user": "postgres", "auth_database": "postgres"}})
+    client = closing(Wire(proxy.address))
+    client.send(wire.startup_packet({"user": "plain_user", "database": "app"}),
+                wire.message("p", PASSWORD.encode() + b"\0"), wire.query("SELECT session_user"))
+    assert client.read().kind == "R"
+    client.finish_login({"user": "plain_user"})
+    assert wire.rows(client.until_ready()) == [["plain_user"]]
+
+
+def test_derived_keys_follow_the_password(make_proxy, closing):
+    """Keys are derived once and kept: not longer than the password is the same."""
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"trust_user": {"password": SECRET},
+                                                            "app2": {"password": scram_secret("two")}}})
+    for _ in range(3):
+        assert closing(login(proxy, "trust_user", SECRET)).value("SELECT 1") == "1"
+        assert closing(login(proxy, "app2", "two")).value("SELECT 1") == "1"
+        for user in ("trust_user", "app2", "nobody_here"):
+            assert refused(proxy, user, "wrong").code == "28P01"
+    proxy.reload({"users": {"trust_user": {"password": "new"}}})
+    assert refused(proxy, "trust_user", SECRET).code == "28P01"
+    assert closing(login(proxy, "trust_user", "new")).value("SELECT 1") == "1"
+
+
+# ---------------------------------------------------------------- rules that change, rules that ask for certificates
+
+def test_reload_counts_for_logins_under_way(make_proxy, closing, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text("host all all all scram-sha-256\n")
+    proxy = make_proxy({"auth": {"hba_file": str(hba)}, "users": {"app": {"password": "x"}, "app2": {"password": "x"}}})
+    waiting = {user: closing(Wire(proxy.address)) for user in ("app", "app2", "trust_user")}
+    for user, client in waiting.items():
+        client.startup({"user": user, "database": "app"})
+        assert client.read().kind == "R"
+    hba.write_text("host all app all scram-sha-256\nhost all app2 all md5\nhost all trust_user all reject\n")
+    proxy.signal_reload()
+    for user in ("app2", "trust_user"):
+        assert [m.code for m in waiting[user].until_closed()] == ["28000"]
+    waiting["app"].send(wire.query("SELECT 1"))  # still asked for its proof
+    assert [m.code for m in waiting["app"].until_closed()] == ["08P01"]
+
+
+def test_certificate_rule_without_authorities_is_explained(make_proxy, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text("hostssl all all all cert\n")
+    proxy = make_proxy({"auth": {"hba_file": str(hba)}}, start=False)
+    proxy.expects_failure = True
+    proxy.spawn()
+    assert proxy.process.wait(20) != 0
+    assert "pg_hba.conf:1" in proxy.log() and "ca_path" in proxy.log()
+
+
+# ---------------------------------------------------------------- auth_query: what may go wrong
+
+QUERY = {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}
+
+
+@pytest.mark.parametrize("sql", ["SELECT rolname FROM pg_authid WHERE rolname = $1", "SELECT nonsense($1)",
+                                 "SELECT $1::text, 1/0", "SELECT $1::text, 'SCRAM-SHA-256$damaged'"])
+def test_auth_query_that_fails(make_proxy, sql):
+    """Not the client's fault, and none of its business: it may try again, the log says why."""
+    proxy = make_proxy({"auth": {**QUERY, "auth_query": sql}})
+    for _ in range(2):
+        error = refused(proxy, "scram_user", PASSWORD)
+        assert error.code == "57P03" and "nonsense" not in str(error.fields) and "postgres" not in error.message
+    proxy.wait_log("auth_query failed")
+
+
+@pytest.mark.parametrize("sql", ["SELECT $1::text, NULL::text", "SELECT $1::text, ''",
+                                 "SELECT rolname, rolpassword FROM pg_authid WHERE false AND rolname = $1"])
+def test_auth_query_of_users_without_a_secret(make_proxy, sql):
+    proxy = make_proxy({"auth": {**QUERY, "auth_query": sql}})
+    for password in (PASSWORD, ""):
+        assert refused(proxy, "scram_user", password).code == "28P01"
+
+
+def test_auth_query_with_more_columns(make_proxy, closing):
+    sql = "SELECT rolname, rolpassword, 1, 2 FROM pg_authid WHERE rolname = $1 UNION ALL SELECT 'x', 'y', 1, 2"
+    proxy = make_proxy({"auth": {**QUERY, "auth_query": sql}})
+    assert closing(login(proxy, "scram_user", PASSWORD)).value("SELECT 1") == "1"
+
+
+def test_auth_query_whose_user_cannot_log_in(make_proxy, closing):
+    proxy = make_proxy({"auth": {**QUERY, "auth_user": "scram_user"}, "users": {"scram_user": {"password": "wrong"}}})
+    error = refused(proxy, "md5_user", PASSWORD)
+    assert error.code == "57P03" and "scram_user" not in str(error.fields)
+
+
+def test_auth_query_is_kept(make_proxy, closing, make_postgres):
+    server = make_postgres()
+    server.sql("CREATE TABLE asked (who text); CREATE FUNCTION secret_of(who text) RETURNS TABLE (a text, b text) "
+               "LANGUAGE sql AS $$ INSERT INTO asked VALUES (who); "
+               "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname = who $$")
+    proxy = make_proxy(postgres=server, config={"auth": {**QUERY, "auth_query": "SELECT * FROM secret_of($1)"},
+                                                "proxy": {"workers": 1}})
+
+    def asked(who):
+        return int(server.value(f"SELECT count(*) FROM asked WHERE who = '{who}'"))
+
+    for _ in range(5):
+        assert closing(login(proxy, "scram_user", PASSWORD)).value("SELECT session_user") == "scram_user"
+    assert asked("scram_user") == 1
+    proxy.advance(61)
+    closing(login(proxy, "scram_user", PASSWORD))
+    assert asked("scram_user") == 2
+    assert refused(proxy, "scram_user", "wrong").code == "28P01"
+    closing(login(proxy, "scram_user", PASSWORD))
+    assert asked("scram_user") == 3, "a login that failed is no reason to go on believing"
+    closing(login(proxy, "scram_user", PASSWORD))
+    assert asked("scram_user") == 3
+    proxy.signal_reload()
+    wait_until(lambda: login(proxy, "scram_user", PASSWORD).close() or asked("scram_user") == 4)
+
+
+def test_auth_query_of_many_at_once_is_one(make_proxy, closing, make_postgres):
+    server = make_postgres()
+    server.sql("CREATE TABLE asked (who text); CREATE FUNCTION secret_of(who text) RETURNS TABLE (a text, b text) "
+               "LANGUAGE sql AS $$ INSERT INTO asked VALUES (who); SELECT pg_sleep(0.5); "
+               "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname = who $$")
+    proxy = make_proxy(postgres=server, config={"auth": {**QUERY, "auth_query": "SELECT * FROM secret_of($1)"},
+                                                "proxy": {"workers": 1}})
+    clients = [closing(Wire(proxy.address)) for _ in range(10)]
+    for client in clients:
+        client.startup({"user": "scram_user", "database": "app"})
+    clients[3].abort()
+    for client in clients[:3] + clients[4:]:
+        client.finish_login({"user": "scram_user", "database": "app"}, PASSWORD)
+        assert client.value("SELECT session_user") == "scram_user"
+    assert int(server.value("SELECT count(*) FROM asked")) == 1
+
+
+def test_auth_query_does_not_run_under_a_clients_settings(make_proxy, closing, make_postgres):
+    """A client that is auth_user may set what it likes: the next auth_query on its link must not see it."""
+    server = make_postgres()
+    proxy = make_proxy(postgres=server, config={
+        "auth": {**QUERY, "mode": "password", "auth_query": "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1"},
+        "users": {"postgres": {"password": "x"}}, "proxy": {"workers": 1},
+        "pool": {"mode": "transaction", "max_connections": 1}})
+    client = closing(login(proxy, "postgres", "x", "postgres"))
+    client.query("CREATE SCHEMA trap")
+    client.query("CREATE TABLE trap.pg_authid (rolname text, rolpassword text)")
+    client.query("INSERT INTO trap.pg_authid VALUES ('scram_user', 'mine')")
+    client.query("SET search_path = trap, pg_catalog")
+    client.query("SET ROLE app")
+    assert refused(proxy, "scram_user", "mine").code == "28P01"
+    assert closing(login(proxy, "scram_user", PASSWORD)).value("SELECT session_user") == "scram_user"
+    assert client.value("SELECT current_user") == "app" and client.value("SHOW search_path") == "trap, pg_catalog"
+
+
+# ---------------------------------------------------------------- whose secret opens the server
+
+def test_users_table_opens_the_server(make_proxy, closing):
+    """Trusted by the proxy, not by the server: the stored password is what the proxy logs in with."""
+    proxy = make_proxy({"auth": {"mode": "trust"}, "users": {"scram_user": {"password": PASSWORD}}})
+    assert closing(proxy.wire("scram_user")).value("SELECT session_user") == "scram_user"
+
+
+def test_forced_user_whose_secret_is_in_the_users_table(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "scram"}, "databases": {"app": {"user": "scram_user"}},
+                        "users": {"scram_user": {"password": PASSWORD}, "trust_user": {"password": "mine"}}})
+    assert closing(login(proxy, "trust_user", "mine")).value("SELECT session_user") == "scram_user"
+    assert refused(proxy, "trust_user", PASSWORD).code == "28P01"
+
+
+def test_forced_password_with_the_clients_own_user(make_proxy, closing):
+    proxy = make_proxy({"auth": {"mode": "trust"}, "databases": {"app": {"password": PASSWORD}}})
+    for user in ("scram_user", "md5_user", "plain_user"):
+        assert closing(proxy.wire(user)).value("SELECT session_user") == user
+
+
+def test_a_client_cannot_hasten_login_retry(make_proxy, make_postgres):
+    """A wrong stored password: who logs in again and again must not make the proxy try again and again."""
+    proxy = make_proxy({"auth": {"mode": "scram"}, "users": {"scram_user": {"password": "wrong"}},
+                        "pool": {"login_retry": "60s"}})
+    for _ in range(5):
+        assert refused(proxy, "scram_user", "wrong").code == "28P01"
+    assert proxy.metric("links_opened_total") <= 2

@@ -1,7 +1,9 @@
 """N clients on M links: limits that are never passed, waiting that is fair, time-outs by a clock that tests move."""
 
 import concurrent.futures
+import socket
 import threading
+import time
 
 import psycopg
 import pytest
@@ -193,6 +195,74 @@ def test_limits_over_pools(make_proxy, closing, limit, logins):
     clients[0].query("COMMIT")  # its idle link must make room, though it is of another pool
     assert rows(clients[2].until_ready()) == [["third"]]
     assert proxy.metric("links_opened_total") - proxy.metric("links_closed_total") <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_oldest_idle_link_makes_room(make_proxy, closing, workers):
+    """A limit over pools that only idle links reach holds nobody up."""
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_node_connections": 2}})
+    logins = [("app", "app"), ("app2", "other"), ("postgres", "postgres")]
+    for login in logins:
+        closing(proxy.wire(*login)).query("SELECT 1")
+        proxy.advance(1)
+    idle = {(p["user"], p["database"]): p["idle_connections"] for p in proxy.pools()}
+    assert [idle[login] for login in logins] == [0, 1, 1]
+    assert _open_links(proxy) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_busy_pool_does_not_starve_another(make_proxy, closing, workers):
+    """Four clients that always have a query on two links; a guest in another pool of the same database gets its turn."""
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_database_connections": 2}})
+    stop, problems = threading.Event(), []
+
+    def busy():
+        try:
+            with proxy.wire() as client:
+                while not stop.is_set():
+                    client.send(*[query("SELECT 1")] * 20)
+                    client.until_ready(20)
+        except BaseException as e:  # noqa: BLE001
+            problems.append(e)
+
+    threads = [threading.Thread(target=busy) for _ in range(4)]
+    for t in threads:
+        t.start()
+    wait_until(lambda: proxy.metric("queries_total") > 100)
+    try:
+        guest = closing(proxy.wire("app2", "app"))
+        for i in range(5):
+            assert guest.value(f"SELECT {i}") == str(i)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not problems
+    assert _open_links(proxy) <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_links_than_clients_at_once(make_proxy, workers):
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_connections": 100}})
+    problems = []
+
+    def work():
+        try:
+            with proxy.wire() as client:
+                for _ in range(100):
+                    client.query("BEGIN")
+                    client.query("SELECT 1")
+                    client.query("COMMIT")
+        except BaseException as e:  # noqa: BLE001
+            problems.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not problems
+    assert proxy.metric("links_opened_total") <= 20
 
 
 def test_reserve(make_proxy, closing):
@@ -550,6 +620,27 @@ def test_connect_query(make_proxy, closing):
     assert client.value("SHOW my.greeting") == "hello"
 
 
+def test_connect_query_runs_before_anything_else(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1},
+                        "databases": {"app": {"connect_query": "CREATE TEMP TABLE made AS SELECT 7 AS n; SELECT 1"},
+                                      "*": {}}})
+    for _ in range(3):
+        assert closing(proxy.wire()).value("SELECT n FROM made") == "7"
+    assert errors(closing(proxy.wire(database="other")).query("SELECT n FROM made")) == ["42P01"]
+
+
+@pytest.mark.parametrize("text,code", [("SELECT 1/0", "22012"), ("SELECT nothing", "42703"), ("BEGIN", "08"),
+                                       ("COPY (SELECT 1) TO STDOUT", "08")])
+def test_connect_query_that_fails(make_proxy, text, code):
+    """It counts as a failed login: the client gets the error, and the link is closed."""
+    proxy = make_proxy({"databases": {"app": {"connect_query": text}}})
+    with pytest.raises(ServerError) as e:
+        proxy.wire().value("SELECT 1")
+    assert e.value.code.startswith(code)
+    assert _open_links(proxy) == 0
+    assert proxy.metric("link_login_failures_total") >= 1
+
+
 def test_pools_of_users_are_kept_apart(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1}})
     first, second = closing(proxy.wire("app")), closing(proxy.wire("app2"))
@@ -580,6 +671,47 @@ def test_login_failure_gives_the_servers_own_error_and_backs_off(make_proxy, clo
         assert relay.accepted > first
     finally:
         relay.close()
+
+
+def test_dead_server_is_not_hammered(make_proxy):
+    """Also with login_retry = 0: who waits is told, and the server is asked ten times a second at most."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    proxy = make_proxy({"nodes": [{"host": "127.0.0.1", "port": port, "role": "primary"}],
+                        "pool": {"login_retry": "0s"}}, start=False)
+    proxy.spawn()
+    Proxy.live.append(proxy)
+    wait_until(lambda: _healthy(proxy))
+    begin = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(ServerError) as e:
+            proxy.wire()
+        assert e.value.code == "08001"
+    assert proxy.metric("link_login_failures_total") <= 2 + 10 * (time.monotonic() - begin)
+
+
+def test_strangers_leave_no_pool(make_proxy, closing):
+    """Anybody can name a user that does not exist."""
+    proxy = make_proxy()
+    for i in range(10):
+        with pytest.raises(ServerError):
+            proxy.wire(user=f"stranger{i}")
+    assert any(p["user"] == "stranger0" for p in proxy.pools())
+    closing(proxy.wire()).query("SELECT 1")
+    proxy.advance_until(lambda: not any("stranger" in p["user"] for p in proxy.pools()), step=5, limit=60)
+    assert any(p["user"] == "app" for p in proxy.pools())
+
+
+def test_strangers_do_not_make_the_proxy_unready(make_proxy):
+    proxy = make_proxy({"pool": {"login_retry": "0s"}})
+    for user, database in (("nosuch", "app"), ("app", "nosuch"), ("rejected", "app")):
+        for _ in range(4):
+            with pytest.raises(ServerError):
+                proxy.wire(user=user, database=database).value("SELECT 1")
+            proxy.advance(1)
+    assert proxy.admin("/readyz")[0] == 200
+    (node,) = proxy.json("/nodes")
+    assert node["healthy"] and node["failure_count"] == 0
 
 
 def test_recovers_after_login_failures(make_proxy, closing, make_postgres):

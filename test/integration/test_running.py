@@ -7,30 +7,18 @@ import signal
 import socket
 import subprocess
 import threading
+import tomllib
+import urllib.error
 import urllib.request
 
 import pytest
 from harness import Proxy, ServerError, Wire, lease_port, wait_until, wire
 from harness.proxy import merge, toml
-from harness.wire import Closed, Deadline, errors, query, rows
+from harness.wire import Closed, errors, query, rows, startup_packet
 
 
 HURRIED = 3  # the exit code of an end that had to close clients in their transactions
-
-
-def admits(address):
-    """False: a new client is refused, by the kernel or with 57P01."""
-    try:
-        with Wire(address, 2) as client:
-            client.login({"user": "app", "database": "app"})
-        return True
-    except Deadline:
-        return True  # neither in nor refused: the worst of all
-    except ServerError as e:
-        assert e.code in ("57P01", "57P03")
-        return False
-    except (OSError, Closed):
-        return False
+APP = {"user": "app", "database": "app"}
 
 
 # ---------------------------------------------------------------- SIGHUP
@@ -129,73 +117,70 @@ def test_reload_of_nodes(make_proxy, closing, make_postgres):
     wait_until(lambda: client.value("SHOW port") == str(new.port))
 
 
-# ---------------------------------------------------------------- SIGTERM
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_graceful_end(make_proxy, table, number):
-    proxy = make_proxy()
-    busy, idle = proxy.wire(), proxy.wire()
-    busy.query("BEGIN")
-    busy.query(f"INSERT INTO {table} VALUES (100, 'x')")
-    proxy.process.send_signal(number)
-    idle_end = idle.until_closed()
-    assert [m.code for m in idle_end if m.kind == "E"] == ["57P01"]
-    wait_until(lambda: not admits(proxy.address))
-    assert busy.value(f"SELECT count(*) FROM {table}") == "11"
-    assert not errors(busy.query("COMMIT"))
-    busy.until_closed()
-    proxy.wait_end()
-    assert proxy.postgres.value(f"SELECT count(*) FROM {table}", database="app") == 11
-
-
-def test_running_query_ends_before_the_proxy(make_proxy, postgres, name):
-    proxy = make_proxy()
-    client = proxy.wire()
-    client.send(query(f"SELECT pg_sleep(0.5), 'done' /* {name} */"))
-    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
-    proxy.process.send_signal(signal.SIGTERM)
-    assert rows(client.until_ready())[0][1] == "done"
-    client.until_closed()
-    proxy.wait_end()
-
-
-def test_end_at_the_deadline(make_proxy, postgres):
-    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
-    client = proxy.wire()
-    client.query("BEGIN")
-    proxy.process.send_signal(signal.SIGTERM)
-    assert [m.code for m in client.until_closed() if m.kind == "E"] == ["57P01"]
-    proxy.wait_end(expected=HURRIED)
-    wait_until(lambda: not postgres.backends("state LIKE 'idle in%%' AND usename = 'app'"))
-
-
-def test_second_signal_ends_at_once(make_proxy):
-    proxy = make_proxy()
-    client = proxy.wire()
-    client.query("BEGIN")
-    proxy.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not admits(proxy.address))
-    assert proxy.process.poll() is None
-    proxy.process.send_signal(signal.SIGTERM)
-    client.until_closed()
-    proxy.wait_end(expected=HURRIED)
-
-
-def test_waiting_clients_are_served_or_told(make_proxy):
-    proxy = make_proxy({"pool": {"max_connections": 1}})
-    holder, waiter = proxy.wire(), proxy.wire()
-    holder.query("BEGIN")
-    waiter.send(query("SELECT 'waited'"))
-    wait_until(lambda: proxy.metric("clients_waiting") == 1)
-    proxy.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not admits(proxy.address))
-    holder.query("COMMIT")
-    messages = waiter.until_closed()
-    assert rows(messages) == [["waited"]] or [m.code for m in messages if m.kind == "E"] == ["57P01"]
-    proxy.wait_end()
-
-
 # ---------------------------------------------------------------- SIGUSR2
+
+def test_logins_under_way_end_in_the_old_process(make_proxy, closing):
+    proxy = make_proxy()
+    early = closing(Wire(proxy.address))
+    packet = startup_packet(APP)
+    early.send(packet[:7])
+    wait_until(lambda: proxy.metric("clients") == 1)
+    old = proxy.take_over()
+    early.send(packet[7:])
+    early.finish_login(APP)
+    assert early.value("SELECT 'early'") == "early"
+    assert old.poll() is None
+    early.close()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+
+
+def test_end_after_a_replacement(make_proxy, closing, tmp_path):
+    """SIGTERM to the old process while it finishes: the next one's socket and pid files stay."""
+    path, pid_file, admin = tmp_path / "clients", tmp_path / "pid", tmp_path / "admin"
+    proxy = make_proxy({"proxy": {"pid_file": str(pid_file)}}, start=False)
+    proxy.config["proxy"]["listen_address"] = [proxy.config["proxy"]["listen_address"], f"unix:{path}"]
+    proxy.start()
+    client = proxy.wire()
+    client.query("BEGIN")
+    old = proxy.take_over()
+    old.send_signal(signal.SIGTERM)
+    wait_until(lambda: "shutting down" in proxy.log())
+    client.query("COMMIT")
+    client.until_closed()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+    assert closing(Wire(str(path))).login(APP).value("SELECT 1") == "1"
+    assert int(pid_file.read_text()) == proxy.process.pid
+    proxy.stop()
+    assert not path.exists() and not pid_file.exists() and not admin.exists()
+
+
+def test_admin_over_a_unix_socket(make_proxy, tmp_path):
+    path = str(tmp_path / "admin.sock")
+    proxy = make_proxy(start=False)
+    proxy.config["proxy"]["admin_address"] = f"unix:{path}"
+    proxy.spawn()
+    Proxy.live.append(proxy)
+
+    def live():
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(10)
+                s.connect(path)
+                s.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                return b" 200 " in s.recv(100)
+        except OSError:
+            return False
+
+    wait_until(live)
+    old = proxy.process
+    proxy.take_over()
+    wait_until(lambda: old.poll() is not None)
+    wait_until(live)
+    proxy.stop()
+    assert not os.path.exists(path)
+
 
 def test_replacement_refuses_nobody(make_proxy, closing):
     """Connections are made all the time while the process is replaced: each must be served."""
@@ -255,6 +240,30 @@ def test_replacement_that_cannot_start_leaves_the_old_one(make_proxy, closing):
     assert closing(proxy.wire()).value("SELECT 1") == "1"
     proxy.check_alive()
     proxy.write_config()
+
+
+def test_replacement_that_cannot_start_leaves_the_socket_files(make_proxy, closing, tmp_path):
+    """It fails when it has the sockets already."""
+    path = tmp_path / "clients"
+    proxy = make_proxy(start=False)
+    proxy.config["proxy"]["listen_address"] = [proxy.config["proxy"]["listen_address"], f"unix:{path}"]
+    proxy.start()
+    taken = closing(socket.create_server(("127.0.0.1", 0)))
+    proxy.config = merge(proxy.config, {"proxy": {"admin_address": f"127.0.0.1:{taken.getsockname()[1]}"}})
+    proxy.write_config()
+    proxy.process.send_signal(signal.SIGUSR2)
+    proxy.wait_log("the next process did not start")
+    assert closing(Wire(str(path))).login(APP).value("SELECT 1") == "1"
+
+
+def test_clients_of_the_old_process_have_a_deadline(make_proxy):
+    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
+    client = proxy.wire()
+    old = proxy.take_over()
+    assert client.value("SELECT 1") == "1"
+    assert errors(client.until_closed()) == ["57P01"]
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == HURRIED
 
 
 # ---------------------------------------------------------------- logs
@@ -369,22 +378,35 @@ def test_token(make_proxy):
         assert answer.status == 200
 
 
-def test_admin_beyond_loopback_needs_a_token(make_proxy):
+def test_admin_beyond_loopback_needs_a_token(make_proxy, closing):
+    """The quick start's admin address: it runs, says so, and answers health checks only."""
     proxy = make_proxy(start=False)
     proxy.config = merge(proxy.config, {"proxy": {"admin_address": f"0.0.0.0:{proxy.admin_port}"}})
-    proxy.expects_failure = True
-    proxy.spawn()
-    Proxy.live.append(proxy)
+    proxy.start()
+    proxy.wait_log("warning.*admin_token")
+    assert proxy.admin("/livez")[0] == 200
+    assert proxy.admin("/pools")[0] == proxy.admin("/metrics")[0] == 403
+    assert proxy.admin("/reload", method="POST", body=b"")[0] == 403
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
 
-    def refused():
-        if proxy.process.poll() is not None:
-            return proxy.process.returncode != 0
-        try:
-            return proxy.admin("/pools")[0] in (401, 403) or "admin_token" in proxy.log()
-        except OSError:
-            return "admin" in proxy.log() and "token" in proxy.log()
 
-    wait_until(refused)
+def test_version_tells_the_same_as_the_command_line(make_proxy):
+    proxy = make_proxy()
+    said = subprocess.run([proxy.binary, "--version"], text=True, stdout=subprocess.PIPE, check=True, timeout=20).stdout
+    assert re.search("features: (.*)", said)[1].split() == proxy.json("/version")["features"]
+
+
+def test_reload_over_the_admin_api(make_proxy, postgres):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    proxy.config = merge(proxy.config, {"pool": {"max_connections": 2}})
+    proxy.write_config()
+    assert proxy.admin("/reload", method="POST", body=b"")[0] == 200
+    proxy.wait_log("configuration reloaded")
+    by_flags = make_proxy(start=False)
+    by_flags.command = lambda: [by_flags.binary, "--primary", f"127.0.0.1:{postgres.port}", "--listen",
+                                f"127.0.0.1:{by_flags.port}", "--admin", f"127.0.0.1:{by_flags.admin_port}"]
+    by_flags.start()
+    assert by_flags.admin("/reload", method="POST", body=b"")[0] == 409  # there is no file
 
 
 def test_admin_survives_garbage(make_proxy):
@@ -489,7 +511,11 @@ def test_socket_activation(make_proxy, closing):
     Proxy.live.append(proxy)
     wait_until(proxy._is_ready)
     listener.close()
-    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    with proxy.wire() as client:
+        assert client.value("SELECT 1") == "1"
+    old = proxy.take_over()
+    wait_until(lambda: old.poll() is not None)
+    assert closing(proxy.wire()).value("SELECT 2") == "2"
 
 
 # ---------------------------------------------------------------- the command line
@@ -569,8 +595,31 @@ def test_print_config(command):
     code, said = command(QUICK_START, "--print-config")
     assert code == 0
     assert re.search(r"max_connections\s*=\s*100", said) and re.search(r"workers\s*=", said)
+    printed = tomllib.loads(said)
+    assert printed["pool"]["max_connections"] == 100 and printed["nodes"][0]["port"] == 5432
     code, again = command(said, "--check-config")
     assert code == 0, again
+    assert tomllib.loads(command(said, "--print-config")[1]) == printed, "what is printed means the same when it is read"
+
+
+def test_print_config_of_odd_names(command):
+    text = QUICK_START + r'''
+[databases."a b.\"c\""]
+user = "x\u0001y \\ ö"
+pool_mode = "statement"
+connect_query = """SET a = 'b'
+"""
+[databases."*"]
+default_pool_size = 3
+[users."größe"]
+query_timeout_ms = 1500
+'''
+    said = command(text, "--print-config")[1]
+    printed = tomllib.loads(said)
+    odd = printed["databases"]['a b."c"']
+    assert (odd["user"], odd["mode"], odd["connect_query"]) == ("x\x01y \\ ö", "statement", "SET a = 'b'\n")
+    assert printed["databases"]["*"]["max_connections"] == 3 and printed["users"]["größe"]["query_timeout"] == "1500ms"
+    assert tomllib.loads(command(said, "--print-config")[1]) == printed
 
 
 def test_environment(command):

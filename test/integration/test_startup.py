@@ -286,3 +286,83 @@ def test_many_logins_one_after_the_other(target):
         client = target.wire()
         assert client.value(f"SELECT {i}") == str(i)
         client.close()
+
+
+@pytest.mark.parametrize("name", [b"gr\xc3\xb6\xc3\x9fe", b"\xff\xfe", b"tab\there", b"line\nfeed", b"\x7f", b"'quote\\"],
+                         ids=repr)
+def test_odd_application_name(target, name):
+    """Whatever bytes these are, PostgreSQL cleans them; so must whoever sets the name later on."""
+    direct = target.oracle(application_name=name)
+    client = target.wire(application_name=name)
+    for _ in range(2):
+        assert client.value("SHOW application_name") == direct.value("SHOW application_name")
+    assert client.parameters["application_name"] == direct.parameters["application_name"]
+
+
+def same_as_direct(target, packet, sql=None):
+    """The outcome of a startup packet: the error, or what a query gives."""
+    found = []
+    for client in (Wire(target.postgres.address), target.raw()):
+        client.send(packet)
+        try:
+            client.finish_login(APP)
+            found.append(client.value(sql or "SELECT 1"))
+        except ServerError as e:
+            found.append((e.code, e.message))
+        client.socket.close()
+    assert found[0] == found[1]
+    return found[0]
+
+
+def packet_of(pairs):
+    body = b"".join(name.encode() + b"\0" + value.encode() + b"\0" for name, value in pairs) + b"\0"
+    return struct.pack("!II", len(body) + 8, 196608) + body
+
+
+PAIRS = [("user", "app"), ("database", "app")]
+
+
+@pytest.mark.parametrize("name", ["a b", "No_Such_Parameter", "x.y", "My.Custom", "a'b", 'a"b', "1x", "x.", ".x", "x.y z",
+                                  "n" * 70, "x." + "n" * 70, "USER", "-c", "\\"])
+def test_names_that_are_odd(target, name):
+    same_as_direct(target, packet_of(PAIRS + [(name, "1")]))
+
+
+@pytest.mark.parametrize("pairs", [
+    [("work_mem", "1MB"), ("work_mem", "2MB")],
+    [("work_mem", "1MB"), ("WORK_MEM", "3MB")],
+    [("work_mem", "1MB"), ("options", "-c work_mem=2MB")],
+    [("options", "-c work_mem=4MB"), ("options", "-c geqo=off")],
+    [("options", "-c work_mem=4MB -c work_mem=5MB")],
+], ids=str)
+def test_the_last_one_counts(target, pairs):
+    same_as_direct(target, packet_of(PAIRS + pairs), "SHOW work_mem")
+
+
+def test_the_last_user_counts(target):
+    same_as_direct(target, packet_of([("user", "nobody"), *PAIRS, ("database", "other")]),
+                   "SELECT session_user || current_database()")
+
+
+@pytest.mark.parametrize("options", [r"-c search_path=a\ b", r"-c search_path=a\\b", "-c\tsearch_path=x", "-c search_path=",
+                                     "--search-path=y", "-csearch_path=z", "  ", "-c search_path=a -c", "-c", "--",
+                                     "--search_path", r"-c search_path=end\\", "-c search_path=end\\", "-c x=",
+                                     "-c search_path='a=b'", "-c search_path=\x0bq"], ids=repr)
+def test_every_escape_of_options(target, options):
+    same_as_direct(target, packet_of(PAIRS + [("options", options)]), "SHOW search_path")
+
+
+@pytest.mark.parametrize("value", ["x" * 63, "x" * 64, "y" * 3000])
+def test_long_application_name(target, value):
+    same_as_direct(target, packet_of(PAIRS + [("application_name", value)]), "SHOW application_name")
+
+
+def test_many_parameters(target):
+    pairs = PAIRS + [(f"my.parameter_{i}", f"value {i}") for i in range(120)]
+    assert same_as_direct(target, packet_of(pairs), "SHOW my.parameter_119") == "value 119"
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "of", "of\xe9", "tr", "databas", "2"])
+def test_replication_that_is_no_boolean(target, value):
+    same_as_direct(target, packet_of([("user", "postgres"), ("database", "app"), ("replication", value)]),
+                   "IDENTIFY_SYSTEM" if value == "tr" else None)

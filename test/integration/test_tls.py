@@ -257,7 +257,92 @@ def test_client_that_vanishes(make_proxy, closing, certs, tls):
     assert closing(secure(proxy.address, context(certs))).value("SELECT 1") == "1"
 
 
+def test_gssenc_then_tls(make_proxy, closing, certs, tls):
+    """libpq's order where Kerberos is around."""
+    proxy = make_proxy({"tls": tls})
+    client = closing(Wire(proxy.address))
+    assert client.gssenc_request() == b"N"
+    assert client.ssl_request() == b"S"
+    client.start_tls(context(certs))
+    assert client.login(APP).value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("code", [wire.SSL_REQUEST, wire.GSSENC_REQUEST])
+def test_request_for_encryption_inside_of_tls(make_proxy, closing, certs, tls, code):
+    """There is none in there; and whoever asks must not hang."""
+    proxy = make_proxy({"tls": tls})
+    client = closing(Wire(proxy.address))
+    assert client.ssl_request() == b"S"
+    client.start_tls(context(certs))
+    client.send(struct.pack("!II", 8, code))
+    client.socket.settimeout(5)
+    assert client.socket.recv(1) in (b"N", b"E", b"")
+    assert closing(secure(proxy.address, context(certs))).value("SELECT 1") == "1"
+
+
+def test_login_in_one_packet_inside_of_tls(make_proxy, closing, certs, tls):
+    proxy = make_proxy({"tls": {**tls, "mode": "require"}, "auth": {"mode": "password"},
+                        "users": {"app": {"password": "x"}}})
+    client = closing(Wire(proxy.address))
+    assert client.ssl_request() == b"S"
+    client.start_tls(context(certs))
+    client.send(wire.startup_packet(APP) + wire.message("p", b"x\0") + query("SELECT 7"))
+    assert client.read().kind == "R"
+    client.finish_login(APP)
+    assert rows(client.until_ready()) == [["7"]]
+
+
 # ---------------------------------------------------------------- certificates of clients
+
+def test_certificate_besides_a_password(make_proxy, closing, certs, tls, tmp_path):
+    hba = tmp_path / "hba"
+    hba.write_text("hostssl app  all all scram-sha-256 clientcert=verify-full\n"
+                   "hostssl other all all scram-sha-256 clientcert=verify-ca\n")
+    proxy = make_proxy({"tls": {**tls, "ca_path": certs.ca}, "auth": {"hba_file": str(hba)},
+                        "users": {"app": {"password": "x"}}})
+    right, another = certs.issue("both-app", "app"), certs.issue("both-another", "another")
+    other = {"user": "app", "database": "other"}
+    assert closing(secure(proxy.address, context(certs, right), password="x")).value("SELECT 1") == "1"
+    assert closing(secure(proxy.address, context(certs, another), other, "x")).value("SELECT 1") == "1"
+    for certificate, parameters, password, code in ((another, APP, "x", "28000"), (None, APP, "x", "28000"),
+                                                    (None, other, "x", "28000"), (right, APP, "y", "28P01")):
+        with pytest.raises(ServerError) as e:
+            secure(proxy.address, context(certs, certificate), parameters, password)
+        assert e.value.code == code
+
+
+def test_certificate_by_its_whole_name(make_proxy, closing, certs, tls, tmp_path):
+    hba, ident = tmp_path / "hba", tmp_path / "ident"
+    hba.write_text("hostssl all all all cert clientname=DN map=dn\n")
+    ident.write_text('dn  /^.*CN=whole.*$  app\n')
+    proxy = make_proxy({"tls": {**tls, "ca_path": certs.ca},
+                        "auth": {"hba_file": str(hba), "ident_file": str(ident)}})
+    whole = certs.issue("whole", "whole")
+    assert closing(secure(proxy.address, context(certs, whole))).value("SELECT session_user") == "app"
+    with pytest.raises(ServerError) as e:
+        secure(proxy.address, context(certs, certs.issue("part", "part")))
+    assert e.value.code == "28000"
+
+
+def test_reload_of_authorities(make_proxy, closing, certs, tls, tmp_path):
+    """Who is in stays; who comes is judged by the new file."""
+    ca = tmp_path / "ca.crt"
+    shutil.copy(certs.ca, ca)
+    proxy = make_proxy({"tls": {**tls, "ca_path": str(ca)}, "auth": {"mode": "cert"}})
+    mine = certs.issue("reload-app", "app")
+    kept = closing(secure(proxy.address, context(certs, mine)))
+    shutil.copy(certs.other_ca, ca)
+    proxy.signal_reload()
+
+    def refused():
+        try:
+            secure(proxy.address, context(certs, mine)).socket.close()
+            return False
+        except (ServerError, Closed, ssl.SSLError, ConnectionError):
+            return True
+
+    wait_until(refused)
+    assert kept.value("SELECT 'still there'") == "still there"
 
 def test_certificate_login(make_proxy, closing, certs, tls):
     proxy = make_proxy({"tls": {**tls, "ca_path": certs.ca}, "auth": {"mode": "cert"}})
@@ -434,9 +519,31 @@ def test_scram_plus_towards_the_server(make_proxy, closing, make_postgres, certs
     """Over TLS the server offers -PLUS; a proxy that knows the password must take it."""
     server = make_postgres(certs=certs)
     proxy = make_proxy(postgres=server, config={"server_tls": {"mode": "require"}, "auth": {"mode": "scram"},
+                                                "log": {"level": "debug"},
                                                 "users": {"scram_user": {"password": PASSWORD}}})
     client = closing(proxy.wire("scram_user", password=PASSWORD))
     assert in_tls(client)
+    proxy.wait_log("method=scram-sha-256-plus tls=TLSv1.3")
+
+
+@pytest.mark.parametrize("user,mode,method", [
+    ("scram_user", "disable", "scram-sha-256"), ("scram_user", "require", "scram-sha-256-plus"),
+    ("md5_user", "disable", "md5"), ("plain_user", "require", "password"), ("trust_user", "require", "trust"),
+])
+def test_method_towards_the_server(make_proxy, closing, user, mode, method):
+    proxy = make_proxy({"server_tls": {"mode": mode}, "auth": {"mode": "scram"}, "log": {"level": "debug"},
+                        "users": {user: {"password": PASSWORD}}})
+    assert closing(proxy.wire(user, password=PASSWORD)).value("SELECT session_user") == user
+    proxy.wait_log(rf"method={method}\b")
+
+
+def test_verifier_opens_the_server_by_scram_plus(make_proxy, closing, postgres):
+    """No password anywhere: the client's key, learnt from its proof, also binds the proxy's own channel."""
+    verifier = postgres.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'scram_user'")
+    proxy = make_proxy({"server_tls": {"mode": "require"}, "auth": {"mode": "scram"}, "log": {"level": "debug"},
+                        "users": {"scram_user": {"password": verifier}}})
+    assert in_tls(closing(proxy.wire("scram_user", password=PASSWORD)))
+    proxy.wait_log("method=scram-sha-256-plus")
 
 
 def test_cancel_with_tls_to_the_server(make_proxy, closing, postgres, certs, name):

@@ -1,0 +1,216 @@
+/*
+ * Limits over pools. A link counts in its pool, its database, its user and its node; all counts are atomics, and are
+ * touched only when a link is opened or closed.
+ *
+ * Room that idle links of other pools take: who finds none says so (wanted_since), looks once more, and asks the thread
+ * with the oldest idle link to close it. Why nobody is forgotten: wanted_since is stored before the counts and the idle
+ * links are looked at again; a thread that gives room back, or puts a link among its idle ones, does so before it looks
+ * at wanted_since. All of it is sequentially consistent, so at least one of the two sees the other.
+ */
+#include "pool/pool_priv.h"
+
+struct limit {
+	_Atomic uint32_t *used;
+	_Atomic uint64_t *wanted_since;
+	uint32_t max; /* 0: none */
+};
+
+enum { LIMIT_DATABASE, LIMIT_USER, LIMIT_NODE, LIMITS };
+
+static void limits_of(const struct pool *pool, const struct node *constant, struct limit limits[LIMITS])
+{
+	const struct config_pool *s = pool_settings(pool);
+	struct node *node = (struct node *)(uintptr_t)constant;
+	struct budget *d = pool->database_budget, *u = pool->user_budget;
+
+	limits[LIMIT_DATABASE] = (struct limit){&d->used, &d->wanted_since, s->max_database_connections};
+	limits[LIMIT_USER] = (struct limit){&u->used, &u->wanted_since, s->max_user_connections};
+	limits[LIMIT_NODE] = (struct limit){&node->links, &node->links_wanted_since, s->max_node_connections};
+}
+
+static bool take_one(_Atomic uint32_t *used, uint32_t limit)
+{
+	uint32_t n = atomic_load(used);
+
+	do {
+		if (limit && n >= limit)
+			return false;
+	} while (!atomic_compare_exchange_weak(used, &n, n + 1));
+	return true;
+}
+
+bool budget_take(struct pool *pool, struct node *node, bool use_reserve)
+{
+	const struct config_pool *s = pool_settings(pool);
+	struct limit limits[LIMITS];
+	int i;
+
+	if (!take_one(&pool->links, s->max_connections + (use_reserve ? s->reserve_connections : 0)))
+		return false;
+	limits_of(pool, node, limits);
+	for (i = 0; i < LIMITS && take_one(limits[i].used, limits[i].max); i++)
+		;
+	if (i == LIMITS)
+		return true;
+	while (--i >= 0)
+		atomic_fetch_sub(limits[i].used, 1);
+	atomic_fetch_sub(&pool->links, 1);
+	return false;
+}
+
+static bool shares(const struct pool *a, const struct node *node, const struct pool *b, const bool by[LIMITS])
+{
+	return (by[LIMIT_DATABASE] && a->database_budget == b->database_budget) ||
+	       (by[LIMIT_USER] && a->user_budget == b->user_budget) ||
+	       (by[LIMIT_NODE] && node == atomic_load(&b->node));
+}
+
+/* Clears what is wanted of the limits that the link counted in, and wakes all who might want it. */
+static void wake_wanting(struct pool *pool, struct node *node)
+{
+	struct limit limits[LIMITS];
+	bool wanted[LIMITS], any = false;
+
+	limits_of(pool, node, limits);
+	for (int i = 0; i < LIMITS; i++) {
+		wanted[i] = atomic_load(limits[i].wanted_since) && atomic_exchange(limits[i].wanted_since, 0);
+		any |= wanted[i];
+	}
+	if (likely(!any))
+		return;
+	pthread_mutex_lock(&pool->pools->lock);
+	for (struct pool *p = pool->pools->first; p; p = p->next)
+		if (atomic_load(&p->waiting) > 0 && shares(pool, node, p, wanted))
+			pool_kick_waiting(p, NULL);
+	pthread_mutex_unlock(&pool->pools->lock);
+}
+
+void budget_give(struct pool *pool, struct node *node)
+{
+	struct limit limits[LIMITS];
+
+	limits_of(pool, node, limits);
+	for (int i = 0; i < LIMITS; i++)
+		atomic_fetch_sub(limits[i].used, 1);
+	atomic_fetch_sub(&pool->links, 1);
+	wake_wanting(pool, node);
+}
+
+/* ---- room that others have ---- */
+
+/* The oldest of the idle links that take what is short is closed, by its thread. */
+static void evict_for(struct pool *pool, struct node *node, const bool short_of[LIMITS])
+{
+	struct pools *pools = pool->pools;
+	struct pool *from = NULL;
+	uint64_t oldest = USEC_NEVER;
+	uint32_t thread = 0;
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next) {
+		if (p == pool || atomic_load_explicit(&p->links, memory_order_relaxed) == 0 || !shares(pool, node, p, short_of))
+			continue;
+		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
+			struct shard *s = atomic_load(&p->shards[i]);
+			uint64_t at = s ? atomic_load(&s->oldest_idle) : USEC_NEVER;
+
+			if (at < oldest) {
+				oldest = at;
+				from = p;
+				thread = i;
+			}
+		}
+	}
+	if (from)
+		pool_ask_to_evict(from, thread);
+	pthread_mutex_unlock(&pools->lock);
+}
+
+static void want(_Atomic uint64_t *wanted_since, usec_t since)
+{
+	uint64_t old = atomic_load(wanted_since);
+
+	while ((old == 0 || since < old) && !atomic_compare_exchange_weak(wanted_since, &old, since))
+		;
+}
+
+bool budget_want(struct pool *pool, struct node *node, usec_t since)
+{
+	struct limit limits[LIMITS];
+	bool short_of[LIMITS], any = false;
+
+	limits_of(pool, node, limits);
+	for (int i = 0; i < LIMITS; i++) {
+		uint32_t used = atomic_load(limits[i].used);
+
+		/* what this pool has itself, its waiters get when it is free */
+		short_of[i] = limits[i].max && used >= limits[i].max && used > atomic_load(&pool->links);
+		if (short_of[i])
+			want(limits[i].wanted_since, since);
+		any |= short_of[i];
+	}
+	if (any)
+		evict_for(pool, node, short_of);
+	return any;
+}
+
+void budget_want_end(struct pool *pool, usec_t since, usec_t next)
+{
+	struct limit limits[LIMITS];
+
+	limits_of(pool, atomic_load(&pool->node), limits);
+	for (int i = 0; i < LIMITS; i++) {
+		uint64_t expected = since;
+
+		if (atomic_load(limits[i].wanted_since) == since)
+			atomic_compare_exchange_strong(limits[i].wanted_since, &expected, next);
+	}
+}
+
+usec_t budget_wanted_since(const struct pool *pool, const struct node *node)
+{
+	struct limit limits[LIMITS];
+	usec_t since = USEC_NEVER;
+
+	limits_of(pool, node, limits);
+	for (int i = 0; i < LIMITS; i++) {
+		uint64_t at = atomic_load(limits[i].wanted_since);
+
+		if (unlikely(at))
+			since = MIN(since, at);
+	}
+	return since;
+}
+
+/* ---- budgets by name ---- */
+
+struct budget *budget_ref(struct budget **list, const char *name)
+{
+	struct budget *b;
+
+	for (b = *list; b; b = b->next)
+		if (strcmp(b->name, name) == 0) {
+			b->references++;
+			return b;
+		}
+	b = calloc(1, sizeof(*b));
+	if (!b || !(b->name = strdup(name))) {
+		free(b);
+		return NULL;
+	}
+	b->references = 1;
+	b->next = *list;
+	*list = b;
+	return b;
+}
+
+void budget_unref(struct budget **list, struct budget *budget)
+{
+	if (!budget || --budget->references > 0)
+		return;
+	while (*list != budget)
+		list = &(*list)->next;
+	*list = budget->next;
+	free(budget->name);
+	free(budget);
+}

@@ -1,0 +1,134 @@
+/*
+ * What threads tell each other of a pool: a link moves, somebody waits, room is wanted. A message holds a reference to
+ * its pool. When a thread is ending, what arrives is closed (shard_offer()).
+ */
+#include "pool/pool_priv.h"
+
+struct pool_message {
+	struct loop_message message;
+	struct pool *pool;
+	struct link *link;
+	uint32_t from;
+};
+
+static int post(struct pool *pool, uint32_t thread, void (*run)(struct loop_message *, void *), struct link *link,
+                uint32_t from)
+{
+	struct pool_message *m = malloc(sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	*m = (struct pool_message){.message.run = run, .pool = pool_ref(pool), .link = link, .from = from};
+	loop_post(pool->pools->threads[thread]->loop, &m->message);
+	return 0;
+}
+
+static void link_arrives(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct pool_thread *t = thread;
+	struct shard *shard = pool_shard(m->pool, t);
+
+	assert(shard); /* it asked, so it is there */
+	m->link->owner = shard;
+	atomic_fetch_sub(&m->pool->moving, 1);
+	count_add(&t->counters.links_moved_total, 1);
+	if (conn_attach(&m->link->conn, t->loop) < 0) {
+		link_close(m->link);
+		shard_end_link(shard, m->link);
+	} else {
+		shard_offer(shard, m->link);
+	}
+	pool_unref(m->pool);
+	free(m);
+}
+
+bool shard_move_link(struct shard *from, struct link *link, uint32_t to_thread)
+{
+	if (conn_detach(&link->conn) < 0)
+		return false;
+	atomic_fetch_add(&from->pool->moving, 1);
+	if (post(from->pool, to_thread, link_arrives, link, from->thread->index) == 0)
+		return true;
+	atomic_fetch_sub(&from->pool->moving, 1);
+	if (conn_attach(&link->conn, from->thread->loop) < 0)
+		link->close_when_free = true; /* closed by the next tick */
+	return false;
+}
+
+static void kicked(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+
+	if (shard)
+		shard_serve(shard);
+	pool_unref(m->pool);
+	free(m);
+}
+
+static void asked_for_idle(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+	struct shard *asker = atomic_load(&m->pool->shards[m->from]);
+
+	if (shard && asker && atomic_load(&asker->waiting_count) > 0) {
+		struct list *first = list_is_empty(&shard->waiters) ? list_first(&shard->idle) : NULL;
+
+		if (first) {
+			struct link *link = list_entry(first, struct link, node);
+
+			shard_idle_remove(shard, link);
+			if (!shard_move_link(shard, link, m->from)) /* not now; the tick of who waits asks again */
+				shard_idle_add(shard, link);
+		} else {
+			/* somebody here was quicker: it must not count on this link any more */
+			(void)!post(m->pool, m->from, kicked, NULL, m->from);
+		}
+	}
+	pool_unref(m->pool);
+	free(m);
+}
+
+void pool_ask_for_idle(struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+
+		if (s && s != shard && atomic_load(&s->idle_count) > 0) {
+			(void)!post(pool, i, asked_for_idle, NULL, shard->thread->index); /* without memory: the tick serves */
+			return;
+		}
+	}
+}
+
+void pool_kick_waiting(struct pool *pool, const struct shard *but)
+{
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+
+		if (s && s != but && atomic_load(&s->waiting_count) > 0)
+			(void)!post(pool, i, kicked, NULL, i);
+	}
+}
+
+/* ---- room for other pools ---- */
+
+static void evict(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+
+	if (shard && budget_wanted_since(m->pool, atomic_load(&m->pool->node)) != USEC_NEVER)
+		shard_close_oldest_idle(shard);
+	pool_unref(m->pool);
+	free(m);
+}
+
+void pool_ask_to_evict(struct pool *pool, uint32_t thread)
+{
+	(void)!post(pool, thread, evict, NULL, thread); /* without memory: the tick asks again */
+}

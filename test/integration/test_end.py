@@ -1,0 +1,211 @@
+"""The end of the proxy: gently, at the deadline, at once, whatever its clients do. And its limits: it refuses, but lives."""
+
+import signal
+import socket
+import time
+
+import pytest
+from harness import ServerError, Wire, wait_until
+from harness.wire import Closed, Deadline, errors, flush, query, rows, run, startup_packet
+
+HURRIED = 3  # the exit code of an end that had to close clients in their transactions
+APP = {"user": "app", "database": "app"}
+
+
+def admits(address):
+    """False: a new client is refused, by the kernel or with 57P01."""
+    try:
+        with Wire(address, 2) as client:
+            client.login(APP)
+        return True
+    except Deadline:
+        return True  # neither in nor refused: the worst of all
+    except ServerError as e:
+        assert e.code in ("57P01", "57P03")
+        return False
+    except (OSError, Closed):
+        return False
+
+
+# ---------------------------------------------------------------- SIGTERM
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_end(make_proxy, table, number):
+    proxy = make_proxy()
+    busy, idle = proxy.wire(), proxy.wire()
+    busy.query("BEGIN")
+    busy.query(f"INSERT INTO {table} VALUES (100, 'x')")
+    proxy.process.send_signal(number)
+    idle_end = idle.until_closed()
+    assert [m.code for m in idle_end if m.kind == "E"] == ["57P01"]
+    wait_until(lambda: not admits(proxy.address))
+    assert busy.value(f"SELECT count(*) FROM {table}") == "11"
+    assert not errors(busy.query("COMMIT"))
+    busy.until_closed()
+    proxy.wait_end()
+    assert proxy.postgres.value(f"SELECT count(*) FROM {table}", database="app") == 11
+
+
+def test_running_query_ends_before_the_proxy(make_proxy, postgres, name):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.send(query(f"SELECT pg_sleep(0.5), 'done' /* {name} */"))
+    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    proxy.process.send_signal(signal.SIGTERM)
+    assert rows(client.until_ready())[0][1] == "done"
+    client.until_closed()
+    proxy.wait_end()
+
+
+def test_end_at_the_deadline(make_proxy, postgres):
+    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
+    client = proxy.wire()
+    client.query("BEGIN")
+    proxy.process.send_signal(signal.SIGTERM)
+    assert [m.code for m in client.until_closed() if m.kind == "E"] == ["57P01"]
+    proxy.wait_end(expected=HURRIED)
+    wait_until(lambda: not postgres.backends("state LIKE 'idle in%%' AND usename = 'app'"))
+
+
+def test_second_signal_ends_at_once(make_proxy):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.query("BEGIN")
+    proxy.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not admits(proxy.address))
+    assert proxy.process.poll() is None
+    proxy.process.send_signal(signal.SIGTERM)
+    client.until_closed()
+    proxy.wait_end(expected=HURRIED)
+
+
+def test_waiting_clients_are_served_or_told(make_proxy):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    holder, waiter = proxy.wire(), proxy.wire()
+    holder.query("BEGIN")
+    waiter.send(query("SELECT 'waited'"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    proxy.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not admits(proxy.address))
+    holder.query("COMMIT")
+    messages = waiter.until_closed()
+    assert rows(messages) == [["waited"]] or [m.code for m in messages if m.kind == "E"] == ["57P01"]
+    proxy.wait_end()
+
+
+def test_new_clients_are_refused_by_the_kernel(make_proxy):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.query("BEGIN")
+    proxy.process.send_signal(signal.SIGTERM)
+
+    def refused():
+        try:
+            socket.create_connection(proxy.address, 2).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    wait_until(refused, 5)
+    client.query("COMMIT")
+    client.until_closed()
+    proxy.wait_end()
+
+
+STATES = {
+    "silent": lambda c: None,
+    "half a packet": lambda c: c.send(startup_packet({"user": "app", "database": "app"})[:9]),
+    "idle": lambda c: c.login(APP),
+    "half a message": lambda c: c.login(APP).send(query("SELECT 1")[:4]),
+    "in a transaction": lambda c: c.login(APP).query("BEGIN"),
+    "mid-query": lambda c: c.login(APP).send(query("SELECT pg_sleep(60)")),
+    "mid-copy": lambda c: c.login(APP).send(query("CREATE TEMP TABLE x (i int); COPY x FROM STDIN")),
+    "never reads": lambda c: c.login(APP).send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 500)")),
+    "waiting": lambda c: c.login(APP).send(query("SELECT 'waiting'")),
+    "listening": lambda c: c.login(APP).query("LISTEN x"),
+    "has an open batch": lambda c: c.login(APP).send(run("SELECT 1"), flush()),
+}
+
+
+@pytest.mark.parametrize("links", [1, 20])
+@pytest.mark.parametrize("twice", [False, True])
+def test_ends_whatever_clients_do(make_proxy, links, twice):
+    """With all kinds of clients at once: at the deadline, or at once with a second signal; nothing leaks."""
+    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "60s" if twice else "1s"}, "pool": {"max_connections": links}})
+    clients = []
+    for name, begin in STATES.items():
+        client = Wire(proxy.address, 2)
+        clients.append(client)
+        try:
+            begin(client)
+        except Deadline:
+            assert links == 1, name  # it waits for the only link
+    began = time.monotonic()
+    proxy.process.send_signal(signal.SIGTERM)
+    if twice:
+        proxy.wait_log("shutting down")
+        proxy.process.send_signal(signal.SIGTERM)
+    proxy.wait_end(expected=HURRIED)
+    assert time.monotonic() - began < (4 if twice else 6)
+    for client in clients:
+        client.socket.close()
+
+
+@pytest.mark.parametrize("retry", ["0s", "5s"])
+def test_ends_when_the_server_is_dead(make_proxy, make_postgres, retry):
+    server = make_postgres()
+    proxy = make_proxy({"pool": {"login_retry": retry}}, postgres=server)
+    client = proxy.wire()
+    assert client.value("SELECT 1") == "1"
+    server.stop()
+    wait_until(lambda: errors(client.query("SELECT 1")) == ["08001"])
+    client.send(query("SELECT 2"))
+    proxy.process.send_signal(signal.SIGTERM)
+    proxy.wait_end()
+
+
+def test_ends_while_the_server_does_not_answer(make_proxy):
+    """Links that are being opened don't hold the end up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        proxy = make_proxy({"nodes": [{"host": "127.0.0.1", "port": silent.getsockname()[1], "role": "primary"}]})
+        clients = [Wire(proxy.address) for _ in range(5)]
+        for client in clients:
+            client.startup(APP)
+        wait_until(lambda: proxy.metric("clients_waiting") == 5)
+        proxy.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert errors(client.until_closed()) == ["57P01"]
+        proxy.wait_end(timeout=5)
+
+
+# ---------------------------------------------------------------- limits
+
+def test_max_clients(make_proxy, closing):
+    proxy = make_proxy({"proxy": {"max_clients": 3}})
+    clients = [closing(proxy.wire()) for _ in range(3)]
+    for _ in range(50):  # some get as far as the startup packet, the others are told at once
+        with Wire(proxy.address) as more:
+            with pytest.raises(ServerError) as e:
+                more.login(APP)
+            assert e.value.code == "53300" and "max_clients" in e.value.message
+    crowd = [closing(Wire(proxy.address)) for _ in range(40)]
+    assert [m.code for m in crowd[-1].until_closed()] == ["53300"]
+    for client in crowd:
+        client.socket.close()
+    clients[0].close()
+    wait_until(lambda: proxy.metric("clients") == 2)
+    assert closing(proxy.wire()).value("SELECT 1") == clients[1].value("SELECT 1") == "1"
+
+
+def test_descriptors_run_out(make_proxy, closing):
+    """ulimit -n 64: who finds no descriptor waits in the kernel's queue, and is served when there is one again."""
+    proxy = make_proxy(nofile=64)
+    first = closing(proxy.wire())
+    assert first.value("SELECT 1") == "1"
+    crowd = [Wire(proxy.address) for _ in range(100)]
+    wait_until(lambda: proxy.descriptors() >= 64)
+    assert first.value("SELECT 2") == "2"
+    for client in crowd:
+        client.close()
+    wait_until(lambda: admits(proxy.address))
+    assert closing(proxy.wire()).value("SELECT 3") == "3"
