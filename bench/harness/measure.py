@@ -26,8 +26,8 @@ def pgbench(target, seconds, *arguments, user="bench"):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False,
                           env=environment(PGPASSWORD=user), **as_user())
     tps = re.search(r"^tps = ([\d.]+)", done.stdout, re.M)
-    if done.returncode or not tps:
-        raise Failed(f"{target.name}: {' '.join(command)}: {(done.stderr or done.stdout)[-500:]}")
+    if done.returncode or not tps or float(tps[1]) == 0:
+        raise Failed(f"{' '.join(command)}: {(done.stderr or done.stdout)[-500:]}")
     count = int(re.search(r"actually processed: (\d+)", done.stdout)[1])
     latency = float(re.search(r"latency average = ([\d.]+)", done.stdout)[1])
     return count, float(tps[1]), latency
@@ -50,7 +50,7 @@ def loaded(target, run):
     before = now()
     units, values = run()
     if proxy and not proxy.alive():
-        raise Failed(f"{target.name} has died")
+        raise Failed("it has died")
     taken, busy, ours, server, client, harness = (b - a for a, b in zip(before, now()))
     if proxy:
         values["cpu_us"] = ours * 1e6 / units
@@ -63,7 +63,7 @@ def loaded(target, run):
 def select_only(target, seconds, protocol, clients):
     def run():
         threads = min(clients, 2)
-        count, tps, latency = pgbench(target, seconds, "-M", protocol, "-c", str(clients), "-j", str(threads))
+        count, tps, latency = pgbench(target, seconds + target.connect_seconds(clients), "-M", protocol, "-c", str(clients), "-j", str(threads))
         return count, {"tps": tps, "latency_ms": latency}
     return loaded(target, run)
 
@@ -188,7 +188,7 @@ def system_calls(target, seconds, protocol, clients):
     tps = [float(n) for n in re.findall(r"^progress: .*? ([\d.]+) tps", output, re.M)]
     middle = tps[1:1 + seconds] or tps
     if not middle:
-        raise Failed(f"{target.name}: {output[-300:]}")
+        raise Failed(output[-300:])
     return {"calls": calls / taken / (sum(middle) / len(middle)), "with_" + tool: 1}
 
 

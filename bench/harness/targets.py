@@ -24,6 +24,7 @@ HBA = "host all bench_scram 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/3
 
 class Target:
     can_prepare = True  # protocol-level prepared statements, with links shared
+    link_for_each = False  # a client has a server process of its own
     options = ("pool",)
 
     def __init__(self, name, settings, bench):
@@ -58,9 +59,14 @@ class Target:
     def pool(self):
         return int(self.settings.get("pool", POOL))
 
+    def connect_seconds(self, clients):
+        """pgbench's time runs from before it connects; its tps doesn't count that."""
+        return clients // 50 if self.link_for_each else 0
+
 
 class Direct(Target):
     options = ()
+    link_for_each = True
 
     def start(self):
         return self
@@ -166,6 +172,7 @@ log_disconnections = 0
 
 class PgBouncerSession(PgBouncer):
     mode = "session"
+    link_for_each = True
 
     @property
     def pool(self):

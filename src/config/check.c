@@ -235,7 +235,8 @@ static void check_hba(struct loader *l)
 	for (const struct hba_rule *rule = hba_rule_next(c->hba, NULL); rule; rule = hba_rule_next(c->hba, rule)) {
 		if (rule->client_cert != CLIENT_CERT_NONE && !(c->tls.enabled && c->tls.ca_path[0]))
 			report_add(l->report, REPORT_ERROR, rule->file, rule->line, 0,
-				   "this line asks for client certificates: set [tls] cert_path, key_path, and ca_path, the "
+				   "this line asks for client certificates: set [tls] cert_path, key_path, and "
+				   "ca_path, the "
 				   "authorities that sign them");
 		if (rule->map[0] && !ident_has_map(c->ident, rule->map))
 			report_add(l->report, REPORT_WARNING, rule->file, rule->line, 0,

@@ -65,35 +65,46 @@ static bool shares(const struct pool *a, const struct node *node, const struct p
 	       (by[LIMIT_NODE] && node == atomic_load(&b->node));
 }
 
-/* Clears what is wanted of the limits that the link counted in, and wakes all who might want it. */
-static void wake_wanting(struct pool *pool, struct node *node)
+static void want(_Atomic uint64_t *wanted_since, usec_t since)
 {
-	struct limit limits[LIMITS];
-	bool wanted[LIMITS], any = false;
+	uint64_t old = atomic_load(wanted_since);
 
-	limits_of(pool, node, limits);
-	for (int i = 0; i < LIMITS; i++) {
-		wanted[i] = atomic_load(limits[i].wanted_since) && atomic_exchange(limits[i].wanted_since, 0);
-		any |= wanted[i];
-	}
-	if (likely(!any))
-		return;
+	while ((old == 0 || since < old) && !atomic_compare_exchange_weak(wanted_since, &old, since))
+		;
+}
+
+static void wake_others(struct pool *pool, struct node *node, const bool by[LIMITS])
+{
 	pthread_mutex_lock(&pool->pools->lock);
 	for (struct pool *p = pool->pools->first; p; p = p->next)
-		if (atomic_load(&p->waiting) > 0 && shares(pool, node, p, wanted))
+		if (p != pool && atomic_load(&p->waiting) > 0 && shares(pool, node, p, by))
 			pool_kick_waiting(p, NULL);
 	pthread_mutex_unlock(&pool->pools->lock);
 }
 
-void budget_give(struct pool *pool, struct node *node)
+bool budget_give(struct pool *pool, struct node *node, usec_t own_since)
 {
 	struct limit limits[LIMITS];
+	bool wanted[LIMITS], any = false, older = false;
 
 	limits_of(pool, node, limits);
 	for (int i = 0; i < LIMITS; i++)
 		atomic_fetch_sub(limits[i].used, 1);
 	atomic_fetch_sub(&pool->links, 1);
-	wake_wanting(pool, node);
+	for (int i = 0; i < LIMITS; i++) {
+		uint64_t since = atomic_load(limits[i].wanted_since) ? atomic_exchange(limits[i].wanted_since, 0) : 0;
+
+		wanted[i] = since != 0;
+		any |= wanted[i];
+		older |= wanted[i] && since < own_since;
+	}
+	if (likely(!any))
+		return false;
+	for (int i = 0; i < LIMITS && older && own_since != USEC_NEVER; i++)
+		if (wanted[i])
+			want(limits[i].wanted_since, own_since); /* next in line */
+	wake_others(pool, node, wanted);
+	return older;
 }
 
 /* ---- room that others have ---- */
@@ -124,14 +135,6 @@ static void evict_for(struct pool *pool, struct node *node, const bool short_of[
 	if (from)
 		pool_ask_to_evict(from, thread);
 	pthread_mutex_unlock(&pools->lock);
-}
-
-static void want(_Atomic uint64_t *wanted_since, usec_t since)
-{
-	uint64_t old = atomic_load(wanted_since);
-
-	while ((old == 0 || since < old) && !atomic_compare_exchange_weak(wanted_since, &old, since))
-		;
 }
 
 bool budget_want(struct pool *pool, struct node *node, usec_t since)

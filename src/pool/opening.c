@@ -217,7 +217,7 @@ static int open_within_limits(struct shard *shard, struct node *node, usec_t wai
 		return -EAGAIN;
 	r = open_one(shard, node, NULL, NULL, NULL);
 	if (r < 0)
-		budget_give(pool, node);
+		budget_give(pool, node, USEC_NEVER);
 	return r;
 }
 
@@ -276,7 +276,7 @@ static int open_dedicated(struct shard *shard, const char *replication, const st
 	waiter->since = clock_now();
 	r = open_one(shard, node, replication, secret, waiter);
 	if (r < 0)
-		budget_give(pool, node);
+		budget_give(pool, node, USEC_NEVER);
 	return r;
 }
 

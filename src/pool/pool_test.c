@@ -117,7 +117,7 @@ static void *race(void *argument)
 		}
 		r->taken += have;
 		while (have > 0)
-			budget_give(mine[--have], r->node);
+			budget_give(mine[--have], r->node, USEC_NEVER);
 	}
 	return NULL;
 }
@@ -164,10 +164,10 @@ static void a_limit_takes_all_or_nothing(void **state)
 	assert_int_equal(atomic_load(&b->database_budget->used), 0);
 	assert_int_equal(atomic_load(&b->user_budget->used), 0);
 	assert_int_equal(atomic_load(&node->links), 2);
-	budget_give(a, node);
+	budget_give(a, node, USEC_NEVER);
 	assert_true(budget_take(b, node, false));
-	budget_give(a, node);
-	budget_give(b, node);
+	budget_give(a, node, USEC_NEVER);
+	budget_give(b, node, USEC_NEVER);
 	pool_unref(a);
 	pool_unref(b);
 	end(&f);
@@ -191,7 +191,7 @@ static void what_others_have_is_wanted(void **state)
 	assert_int_equal(budget_wanted_since(a, node), 6);
 	budget_want_end(b, 6, 8);
 	assert_int_equal(budget_wanted_since(a, node), 8);
-	budget_give(a, node); /* and the answer to it */
+	budget_give(a, node, USEC_NEVER); /* and the answer to it */
 	assert_int_equal(budget_wanted_since(a, node), USEC_NEVER);
 	pool_unref(a);
 	pool_unref(b);

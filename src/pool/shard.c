@@ -240,18 +240,26 @@ static bool hand_elsewhere(struct shard *shard, struct link *link)
 	return shard_move_link(shard, link, to->thread->index);
 }
 
+/* Since when somebody has waited for a link of the pool; USEC_NEVER: nobody does. */
+static usec_t oldest_anywhere(const struct shard *shard)
+{
+	struct list *first = list_first(&shard->waiters);
+	usec_t since = USEC_NEVER;
+
+	if (atomic_load(&shard->pool->waiting) > 0)
+		oldest_elsewhere(shard, &since);
+	return first ? MIN(since, list_entry(first, struct waiter, node)->since) : since;
+}
+
 /* Some other pool has waited for the link's room for much longer than anybody has for the link. */
 static bool must_make_room(const struct shard *shard, const struct link *link)
 {
 	usec_t wanted = budget_wanted_since(shard->pool, link->server), since;
-	struct list *first = list_first(&shard->waiters);
 
-	if (likely(wanted == USEC_NEVER) || atomic_load(&shard->pool->waiting) == 0)
-		return false; /* without waiters it becomes idle first, see there */
-	oldest_elsewhere(shard, &since);
-	if (first)
-		since = MIN(since, list_entry(first, struct waiter, node)->since);
-	return since != USEC_NEVER && since > wanted + POOL_EVICTION_SLACK;
+	if (likely(wanted == USEC_NEVER))
+		return false;
+	since = oldest_anywhere(shard);
+	return since != USEC_NEVER && since > wanted + POOL_EVICTION_SLACK; /* without waiters it becomes idle first */
 }
 
 void shard_offer(struct shard *shard, struct link *link)
@@ -303,8 +311,7 @@ void shard_end_link(struct shard *shard, struct link *link)
 	list_remove(&link->node);
 	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
 	count_add(&shard->thread->counters.links_closed_total, 1);
-	budget_give(pool, link->server);
-	if (atomic_load(&pool->waiting) > 0) {
+	if (!budget_give(pool, link->server, oldest_anywhere(shard)) && atomic_load(&pool->waiting) > 0) {
 		if (!list_is_empty(&shard->waiters))
 			shard_serve(shard);
 		pool_kick_waiting(pool, shard);

@@ -596,11 +596,11 @@ static void answer_lost(struct link *link, int error)
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
 	if (link->left && !link->left_swallow) {
-		session_close(s, "the server closed its connection in the middle of a message"); /* no other fits in there */
+		session_finish(s, "the server closed its connection in the middle of a message"); /* no other fits in there */
 		return;
 	}
 	if (link->fatal && s->state != SESSION_WELCOMING) {
-		session_close(s, "the server ended its connection"); /* it told the client why */
+		session_finish(s, "the server ended its connection"); /* it told the client why */
 		return;
 	}
 	if (s->state == SESSION_WELCOMING || !can_survive(s)) {

@@ -448,6 +448,15 @@ static const struct conn_ops finishing_ops = {.received = ignore_bytes, .closed 
 
 #define LAST_WORDS (2 * USEC_PER_SEC)
 
+void session_finish(struct session *s, const char *why)
+{
+	if (s->state == SESSION_CLOSED)
+		return;
+	session_end(s, why);
+	s->conn.ops = &finishing_ops;
+	conn_finish(&s->conn, LAST_WORDS);
+}
+
 void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, const char *why)
 {
 	if (s->state == SESSION_CLOSED)
@@ -458,9 +467,7 @@ void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, co
 	if (!s->logged)
 		count_add(&session_counters(s)->login_failures_total, 1);
 	session_log(LOG_INFO, s, s->logged ? "client closed by the proxy" : "login refused", why);
-	session_end(s, why);
-	s->conn.ops = &finishing_ops;
-	conn_finish(&s->conn, LAST_WORDS);
+	session_finish(s, why);
 }
 
 void session_fatal(struct session *s, enum proxy_error error, const char *detail, ...)

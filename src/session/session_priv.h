@@ -120,6 +120,8 @@ void session_set_state(struct session *s, enum session_state to);
 const char *session_state_name(enum session_state state);
 /* Closes at once; a link is given back or closed. Frees at the end of the turn. */
 void session_close(struct session *s, const char *why);
+/* The same, but what was sent to the client still reaches it. */
+void session_finish(struct session *s, const char *why);
 /* Sends an ErrorResponse with severity FATAL first. */
 void session_fatal(struct session *s, enum proxy_error error, const char *detail, ...);
 void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, const char *why);

@@ -568,7 +568,9 @@ static void test_scram_cache_is_bounded(void **state)
 
 static void test_secret_equal(void **state)
 {
-	static const char *const texts[] = {"", "pencil", "pencil2", "md5" "0123456789abcdef0123456789abcdef",
+	static const char *const texts[] = {"", "pencil", "pencil2",
+					    "md5"
+					    "0123456789abcdef0123456789abcdef",
 					    PENCIL_VERIFIER};
 	struct secret a = {0}, b = {0};
 

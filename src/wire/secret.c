@@ -55,8 +55,9 @@ bool secret_equal(const struct secret *a, const struct secret *b)
 		return false;
 	if (a->kind != SECRET_SCRAM)
 		return a->kind == SECRET_NONE || strcmp(a->text, b->text) == 0;
-	return x->iterations == y->iterations && x->salt_len == y->salt_len && memcmp(x->salt, y->salt, x->salt_len) == 0 &&
-	       x->has_client_key == y->has_client_key && memcmp(x->stored_key, y->stored_key, SCRAM_KEY) == 0 &&
+	return x->iterations == y->iterations && x->salt_len == y->salt_len &&
+	       memcmp(x->salt, y->salt, x->salt_len) == 0 && x->has_client_key == y->has_client_key &&
+	       memcmp(x->stored_key, y->stored_key, SCRAM_KEY) == 0 &&
 	       memcmp(x->server_key, y->server_key, SCRAM_KEY) == 0;
 }
 

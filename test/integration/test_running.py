@@ -610,7 +610,7 @@ pool_mode = "statement"
 connect_query = """SET a = 'b'
 """
 [databases."*"]
-default_pool_size = 3
+default_pool_size = 30
 [users."größe"]
 query_timeout_ms = 1500
 '''
@@ -618,7 +618,7 @@ query_timeout_ms = 1500
     printed = tomllib.loads(said)
     odd = printed["databases"]['a b."c"']
     assert (odd["user"], odd["mode"], odd["connect_query"]) == ("x\x01y \\ ö", "statement", "SET a = 'b'\n")
-    assert printed["databases"]["*"]["max_connections"] == 3 and printed["users"]["größe"]["query_timeout"] == "1500ms"
+    assert printed["databases"]["*"]["max_connections"] == 30 and printed["users"]["größe"]["query_timeout"] == "1500ms"
     assert tomllib.loads(command(said, "--print-config")[1]) == printed
 
 

@@ -366,3 +366,12 @@ def test_many_parameters(target):
 def test_replication_that_is_no_boolean(target, value):
     same_as_direct(target, packet_of([("user", "postgres"), ("database", "app"), ("replication", value)]),
                    "IDENTIFY_SYSTEM" if value == "tr" else None)
+
+
+@pytest.mark.proxy_only
+@pytest.mark.parametrize("name", ["ignore_system_indexes", "post_auth_delay", "log_connections"])
+def test_what_only_a_beginning_connection_can_set_is_refused(target, name):
+    """Server connections are shared: such a parameter would be set for somebody else."""
+    with pytest.raises(ServerError) as e:
+        target.wire(**{name: "1"}).rows("SELECT 1")
+    assert e.value.code in ("55P02", "42501")
