@@ -135,7 +135,8 @@ int node_list_reload(struct node_list *list, const struct config *config)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < set->count; i++)
 		if (!set_has(atomic_load(&list->now), set->nodes[i]) && node_resolve(set->nodes[i]) < 0)
-			log_warn("cannot resolve a node's name; trying again every 30 s", kv_str("node", set->nodes[i]->name));
+			log_warn("cannot resolve a node's name; trying again every 30 s",
+				 kv_str("node", set->nodes[i]->name));
 	publish(list, set, config);
 	return 0;
 }
@@ -206,7 +207,7 @@ static void become(struct node *node, bool unhealthy)
 		return;
 	if (unhealthy)
 		log_warn("node is unhealthy: it takes no connections", kv_str("node", node->name),
-		         kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
+			 kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
 	else
 		log_info("node is healthy again", kv_str("node", node->name));
 }

@@ -90,7 +90,7 @@ static void kinds_that_end_with_ready(void **state)
 		struct expect x = {.kind = (uint8_t)kind};
 
 		assert_int_equal(expect_ends_with_ready(&x),
-		                 kind == EXPECT_QUERY || kind == EXPECT_SYNC || kind == EXPECT_FUNCTION);
+				 kind == EXPECT_QUERY || kind == EXPECT_SYNC || kind == EXPECT_FUNCTION);
 	}
 }
 

@@ -28,7 +28,8 @@ static const struct params *make(const char *const *pairs)
 
 static void equal_sets_are_one(void **state)
 {
-	const struct params *a = MAKE("TimeZone", "UTC", "DateStyle", "ISO"), *b = MAKE("DateStyle", "ISO", "TimeZone", "UTC");
+	const struct params *a = MAKE("TimeZone", "UTC", "DateStyle", "ISO"),
+			    *b = MAKE("DateStyle", "ISO", "TimeZone", "UTC");
 	const struct params *c = MAKE("DateStyle", "ISO", "TimeZone", "CET");
 
 	assert_ptr_equal(a, b);
@@ -94,7 +95,8 @@ static void empty_is_null(void **state)
 /* A set never changes: who holds it sees the same, whatever is made of it. */
 static void sets_do_not_change(void **state)
 {
-	const struct params *a = MAKE("a", "1", "b", "2"), *b = params_with(a, "a", "3"), *c = params_with(a, "b", NULL);
+	const struct params *a = MAKE("a", "1", "b", "2"), *b = params_with(a, "a", "3"),
+			    *c = params_with(a, "b", NULL);
 
 	assert_string_equal(params_get(a, "a"), "1");
 	assert_string_equal(params_get(b, "a"), "3");
@@ -146,8 +148,9 @@ static void threads_share_them(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(equal_sets_are_one), cmocka_unit_test(borders_count),      cmocka_unit_test(names_are_in_order),
-		cmocka_unit_test(empty_is_null),      cmocka_unit_test(sets_do_not_change), cmocka_unit_test(threads_share_them),
+		cmocka_unit_test(equal_sets_are_one), cmocka_unit_test(borders_count),
+		cmocka_unit_test(names_are_in_order), cmocka_unit_test(empty_is_null),
+		cmocka_unit_test(sets_do_not_change), cmocka_unit_test(threads_share_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,7 +119,8 @@ static void evict_for(struct pool *pool, struct node *node, const bool short_of[
 
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next) {
-		if (p == pool || atomic_load_explicit(&p->links, memory_order_relaxed) == 0 || !shares(pool, node, p, short_of))
+		if (p == pool || atomic_load_explicit(&p->links, memory_order_relaxed) == 0 ||
+		    !shares(pool, node, p, short_of))
 			continue;
 		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
 			struct shard *s = atomic_load(&p->shards[i]);

@@ -12,7 +12,7 @@ struct pool_message {
 };
 
 static int post(struct pool *pool, uint32_t thread, void (*run)(struct loop_message *, void *), struct link *link,
-                uint32_t from)
+		uint32_t from)
 {
 	struct pool_message *m = malloc(sizeof(*m));
 
@@ -99,7 +99,8 @@ void pool_ask_for_idle(struct shard *shard)
 		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
 
 		if (s && s != shard && atomic_load(&s->idle_count) > 0) {
-			(void)!post(pool, i, asked_for_idle, NULL, shard->thread->index); /* without memory: the tick serves */
+			(void)!post(pool, i, asked_for_idle, NULL,
+				    shard->thread->index); /* without memory: the tick serves */
 			return;
 		}
 	}

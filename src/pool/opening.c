@@ -1,6 +1,6 @@
 /*
- * Opening links. No more are opened than there are waiters that no link on the way could serve: idle ones of any thread,
- * those that change threads, and those being opened count, for all of them go to whoever has waited longest.
+ * Opening links. No more are opened than there are waiters that no link on the way could serve: idle ones of any
+ * thread, those that change threads, and those being opened count, for all of them go to whoever has waited longest.
  *
  * A login that fails is not repeated for login_retry; meanwhile, when the pool has no link at all, whoever waits gets
  * the server's own error at once. When it has links (the server is only full) they go on waiting for those.
@@ -12,7 +12,8 @@
 #include "wire/frame.h"
 #include "wire/message.h"
 
-/* Also when login_retry is 0: whoever waits hears of the failure, rather than that it is tried over and over for him. */
+/* Also when login_retry is 0: whoever waits hears of the failure, rather than that it is tried over and over for him.
+ */
 #define RETRY_LEAST (100 * USEC_PER_MSEC)
 
 int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret)
@@ -42,7 +43,7 @@ int pool_target(struct pool *pool, struct node *node, struct link_target *ret, s
 }
 
 static int open_one(struct shard *shard, struct node *node, const char *replication, const struct secret *other_secret,
-                    struct waiter *dedicated)
+		    struct waiter *dedicated)
 {
 	struct pool *pool = shard->pool;
 	struct link_target target;
@@ -91,7 +92,7 @@ static void remember_failure(struct pool *pool, const struct link_failure *failu
 	pool->failure_head = *failure;
 	pool->retry_at = clock_now() + MAX(pool_settings(pool)->login_retry, RETRY_LEAST);
 	snprintf(pool->failure_text, sizeof(pool->failure_text), "%.*s", (int)MIN(fields.message.len, 180u),
-	         (const char *)fields.message.bytes);
+		 (const char *)fields.message.bytes);
 	pthread_mutex_unlock(&pool->lock);
 }
 
@@ -257,11 +258,11 @@ void shard_open_links(struct shard *shard)
 		return;
 	}
 	log_warn("cannot open a server connection", kv_str("database", pool->database), kv_str("user", pool->user),
-	         kv_str("reason", strerror(-r)));
+		 kv_str("reason", strerror(-r)));
 }
 
 static int open_dedicated(struct shard *shard, const char *replication, const struct secret *secret,
-                          struct waiter *waiter)
+			  struct waiter *waiter)
 {
 	struct pool *pool = shard->pool;
 	struct node *node = atomic_load(&pool->node);
@@ -292,7 +293,7 @@ int pool_try_secret(struct shard *shard, const struct secret *secret, struct wai
 
 void pool_forget_dedicated(struct shard *shard, struct waiter *waiter)
 {
-	list_for_each(node, &shard->opening) {
+	list_for_each (node, &shard->opening) {
 		struct link *link = list_entry(node, struct link, node);
 
 		if (link->user == waiter) {
@@ -341,7 +342,7 @@ static void link_logged_in(struct link *link)
 		atomic_fetch_sub(&pool->pools->unproven, 1);
 	atomic_store(&pool->login, link->used_password ? POOL_LOGIN_NEEDS_PASSWORD : POOL_LOGIN_TRUSTED);
 	log_debug("server connection opened", kv_uint("link", link->id), kv_str("database", pool->database),
-	          kv_str("user", pool->user), kv_str("node", node->name), kv_int("server_pid", link->backend_pid));
+		  kv_str("user", pool->user), kv_str("node", node->name), kv_int("server_pid", link->backend_pid));
 	if (dedicated) {
 		list_push_front(&shard->busy, &link->node);
 		atomic_fetch_add(&shard->active_count, 1);
@@ -385,16 +386,17 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 		atomic_store(&pool->login, POOL_LOGIN_NEEDS_PASSWORD);
 	if (log_limit_pass(&limit, 10, USEC_PER_SEC, &suppressed))
 		log_warn("cannot log in to a server", kv_str("step", failure->what), kv_str("node", node->name),
-		         kv_str("database", pool->database), kv_str("user", pool->user), kv_slice("sqlstate", fields.sqlstate),
-		         kv_slice("message", fields.message), kv_slice("detail", fields.detail),
-		         kv_uint("not_logged", suppressed));
+			 kv_str("database", pool->database), kv_str("user", pool->user),
+			 kv_slice("sqlstate", fields.sqlstate), kv_slice("message", fields.message),
+			 kv_slice("detail", fields.detail), kv_uint("not_logged", suppressed));
 	if (link->apart) {
 		shard_end_link(shard, link);
 		if (dedicated)
 			dedicated->ops->failed(dedicated, failure);
 	} else {
 		remember_failure(pool, failure);
-		shard_end_link(shard, link); /* serves waiters anew: they meet the failure there, or wait for other links */
+		shard_end_link(shard,
+			       link); /* serves waiters anew: they meet the failure there, or wait for other links */
 		if (!list_is_empty(&shard->waiters) && !pool_has_links(pool))
 			shard_fail_waiters(shard, failure);
 	}
@@ -407,7 +409,7 @@ static void link_lost(struct link *link, int error)
 
 	count_add(&shard->thread->counters.links_lost_total, 1);
 	log_debug("idle server connection lost", kv_uint("link", link->id), kv_str("database", shard->pool->database),
-	          kv_str("reason", error ? strerror(-error) : "closed by the server"));
+		  kv_str("reason", error ? strerror(-error) : "closed by the server"));
 	/* idle, or held until a cancel is over */
 	if (link->held_for_cancel)
 		atomic_fetch_sub(&shard->active_count, 1);

@@ -252,7 +252,7 @@ static void move_to_node(struct pool *pool, struct node *node)
 }
 
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
-                  struct config_pool ***ret_old)
+		  struct config_pool ***ret_old)
 {
 	struct tls_context *old_tls = pools->server_tls;
 	struct config_pool **old;
@@ -288,8 +288,13 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 	for (struct pool *p = pools->first; p; p = p->next) {
 		const struct config_pool *s = pool_settings(p);
 		struct pool_view v = {
-			.database = p->database, .user = p->user, .node = atomic_load(&p->node)->name, .mode = modes[s->mode],
-			.max = s->max_connections, .opened = atomic_load(&p->opened), .closed = atomic_load(&p->closed),
+			.database = p->database,
+			.user = p->user,
+			.node = atomic_load(&p->node)->name,
+			.mode = modes[s->mode],
+			.max = s->max_connections,
+			.opened = atomic_load(&p->opened),
+			.closed = atomic_load(&p->closed),
 		};
 		char error[sizeof(p->failure_text)];
 
@@ -435,7 +440,7 @@ void pool_welcome_put(struct pool *pool, const struct params *settings, const st
 	if (!w) {
 		/* full: any old one makes room; it is asked for again if it comes again */
 		w = pool->welcome_count < WELCOMES_MAX ? &pool->welcomes[pool->welcome_count++]
-		                                       : &pool->welcomes[clock_now() % WELCOMES_MAX];
+						       : &pool->welcomes[clock_now() % WELCOMES_MAX];
 		params_assign(&w->settings, settings);
 	}
 	params_assign(&w->reported, reported);

@@ -1,6 +1,6 @@
 /*
- * The registry of pools and the limits over them. Limits are taken and given back by threads that race: none may ever be
- * seen above its maximum, and in the end all room is free again.
+ * The registry of pools and the limits over them. Limits are taken and given back by threads that race: none may ever
+ * be seen above its maximum, and in the end all room is free again.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +14,8 @@
 #include <stdio.h>
 
 #define NODE(port) "[[nodes]]\nhost = \"127.0.0.1\"\nport = " #port "\nrole = \"primary\"\n"
-#define THREADS 4
-#define ROUNDS 5000
+#define THREADS    4
+#define ROUNDS     5000
 
 static struct config *make_config(const char *text)
 {
@@ -152,7 +152,8 @@ static void limits_hold_in_a_race(void **state)
 
 static void a_limit_takes_all_or_nothing(void **state)
 {
-	struct fixture f = begin(NODE(5432) "[pool]\nmax_connections = 3\nmax_node_connections = 2\nreserve_connections = 2\n");
+	struct fixture f =
+		begin(NODE(5432) "[pool]\nmax_connections = 3\nmax_node_connections = 2\nreserve_connections = 2\n");
 	struct pool *a = find(&f, "a", "u"), *b = find(&f, "b", "v");
 	struct node *node = node_list_at(f.nodes, 0);
 
@@ -274,8 +275,9 @@ static void pools_follow_the_nodes(void **state)
 	assert_int_equal(node_list_count(f.nodes), 1);
 	assert_false(atomic_load(&first->enabled));
 	assert_true(atomic_load(&pool->node)->address_count > 0);
-	reload(&f, NODE(1002) "name = \"main\"\n[[nodes]]\nname = \"b\"\nhost = \"127.0.0.1\"\nport = 1001\nrole = \"standby\"\n"
-		   "[databases.a]\nnode = \"b\"\n[databases.\"*\"]\n");
+	reload(&f, NODE(1002) "name = \"main\"\n[[nodes]]\nname = \"b\"\nhost = \"127.0.0.1\"\nport = 1001\nrole = "
+			      "\"standby\"\n"
+			      "[databases.a]\nnode = \"b\"\n[databases.\"*\"]\n");
 	assert_int_equal(atomic_load(&pool->node)->port, 1001);
 	reload(&f, NODE(1001)); /* by its old name it is the old one */
 	assert_ptr_equal(atomic_load(&pool->node), first);

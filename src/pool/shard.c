@@ -1,9 +1,9 @@
 /*
  * Taking links and giving them back, in the thread that owns the shard.
  *
- * Why nobody is forgotten: a thread that begins to wait counts itself in pool->waiting before it looks for idle links of
- * other threads; a thread that puts a link among its idle ones counts it in idle_count before it looks at pool->waiting.
- * Both are sequentially consistent, so at least one of the two sees the other.
+ * Why nobody is forgotten: a thread that begins to wait counts itself in pool->waiting before it looks for idle links
+ * of other threads; a thread that puts a link among its idle ones counts it in idle_count before it looks at
+ * pool->waiting. Both are sequentially consistent, so at least one of the two sees the other.
  */
 #include "pool/pool_priv.h"
 
@@ -30,7 +30,7 @@ static void publish_oldest(struct shard *shard)
 	struct list *first = list_first(&shard->waiters);
 
 	atomic_store_explicit(&shard->oldest_wait, first ? list_entry(first, struct waiter, node)->since : USEC_NEVER,
-	                      memory_order_relaxed);
+			      memory_order_relaxed);
 }
 
 struct shard *link_shard(const struct link *link)
@@ -115,15 +115,17 @@ static struct link *pop_idle(struct shard *shard)
 static void make_busy(struct shard *shard, struct link *link)
 {
 	list_push_front(&shard->busy, &link->node);
-	atomic_store_explicit(&shard->active_count, atomic_load_explicit(&shard->active_count, memory_order_relaxed) + 1,
-	                      memory_order_relaxed);
+	atomic_store_explicit(&shard->active_count,
+			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
 }
 
 static void leave_busy(struct shard *shard, struct link *link)
 {
 	list_remove(&link->node);
-	atomic_store_explicit(&shard->active_count, atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
-	                      memory_order_relaxed);
+	atomic_store_explicit(&shard->active_count,
+			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
+			      memory_order_relaxed);
 }
 
 struct link *pool_take(struct shard *shard)
@@ -214,7 +216,8 @@ static struct shard *oldest_elsewhere(const struct shard *shard, usec_t *ret_sin
 	*ret_since = USEC_NEVER;
 	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
 		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
-		usec_t since = s && s != shard ? atomic_load_explicit(&s->oldest_wait, memory_order_relaxed) : USEC_NEVER;
+		usec_t since =
+			s && s != shard ? atomic_load_explicit(&s->oldest_wait, memory_order_relaxed) : USEC_NEVER;
 
 		if (since < *ret_since) {
 			*ret_since = since;
@@ -418,8 +421,8 @@ static void begin_reset(struct shard *shard, struct link *link, const char *quer
 static bool is_reusable(const struct link *link)
 {
 	return link->state == LINK_ACTIVE && !link->close_when_free && conn_is_open(&link->conn) &&
-	       !is_misplaced(link, link->owner) &&
-	       link->tx_status == 'I' && link->expects.count == 0 && !link->open_batch && link->left == 0 && clock_now() < link->expires;
+	       !is_misplaced(link, link->owner) && link->tx_status == 'I' && link->expects.count == 0 &&
+	       !link->open_batch && link->left == 0 && clock_now() < link->expires;
 }
 
 void pool_give_back(struct link *link)
@@ -451,10 +454,15 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 	struct shard *shard = link->owner;
 	struct secret secret;
 	struct link_target target;
+	socklen_t len = sizeof(target.address);
 	int r = pool_target(shard->pool, link->server, &target, &secret);
 
 	if (r < 0)
 		return r;
+	/* where the link leads, for a name may have several addresses (a unix socket has one) */
+	if (target.address.ss_family != AF_UNIX &&
+	    getpeername(link->conn.fd, (struct sockaddr *)&target.address, &len) == 0)
+		target.address_len = len;
 	r = link_cancel(link, &target, cancel_done, over, argument);
 	if (r == 0) {
 		link->cancelled = true;

@@ -2,8 +2,8 @@
  * auth_query: a user's secret from the database itself, for users that no file has. Runs as auth_user on a link of the
  * pool (auth_database, auth_user). https://www.postgresql.org/docs/current/view-pg-shadow.html
  *
- * Answers are kept for auth_query_cache, those that say "no such user" too; a login that fails by one drops it. Who asks
- * for a user that is being asked for already waits for that answer. Each worker has its own.
+ * Answers are kept for auth_query_cache, those that say "no such user" too; a login that fails by one drops it. Who
+ * asks for a user that is being asked for already waits for that answer. Each worker has its own.
  */
 #include "session/session_priv.h"
 
@@ -17,23 +17,23 @@
 
 struct auth_query { /* one that runs */
 	struct worker *worker;
-	struct list node;        /* in worker->auth.running */
-	struct list askers;      /* auth_asker */
-	char *key, *sql;         /* key: see name_key() */
+	struct list node;   /* in worker->auth.running */
+	struct list askers; /* auth_asker */
+	char *key, *sql;    /* key: see name_key() */
 	size_t key_len;
-	const char *user;        /* in key */
-	struct shard *shard;     /* holds a reference to its pool */
+	const char *user;    /* in key */
+	struct shard *shard; /* holds a reference to its pool */
 	struct link *link;
 	struct waiter waiter;
 	struct timer timer;
 	struct secret secret;
-	uint32_t ready_awaited;  /* ReadyForQuery that must come */
-	bool outdated;           /* the configuration has changed since: not to be kept */
+	uint32_t ready_awaited; /* ReadyForQuery that must come */
+	bool outdated;          /* the configuration has changed since: not to be kept */
 	char error[300];
 	struct loop_deferred deferred;
 };
 
-struct auth_answer { /* one that is kept */
+struct auth_answer {      /* one that is kept */
 	struct list node; /* in worker->auth.answers */
 	struct secret secret;
 	usec_t expires;
@@ -384,11 +384,12 @@ static void query_start(struct auth_query *q)
 	int r = find_shard(q);
 
 	if (r < 0) {
-		fail(q, r == -ENOENT ? SLICE_LITERAL("its database is not served") : SLICE_LITERAL("no node, or no memory"));
+		fail(q, r == -ENOENT ? SLICE_LITERAL("its database is not served")
+				     : SLICE_LITERAL("no node, or no memory"));
 		return;
 	}
 	timer_set(loop_timers(w->pool_thread.loop), &q->timer,
-	          clock_now() + w->settings.config->pool.client_login_timeout);
+		  clock_now() + w->settings.config->pool.client_login_timeout);
 	link = pool_take(q->shard);
 	if (link)
 		query_granted(&q->waiter, link);
@@ -398,7 +399,7 @@ static void query_start(struct auth_query *q)
 
 static struct auth_query *query_find(struct worker *w, struct slice key)
 {
-	list_for_each(node, &w->auth.running) {
+	list_for_each (node, &w->auth.running) {
 		struct auth_query *q = list_entry(node, struct auth_query, node);
 
 		if (!q->outdated && slice_equal(slice_make(q->key, q->key_len), key))
@@ -464,7 +465,7 @@ void auth_queries_forget_all(struct auth_queries *a)
 
 	while ((node = list_first(&a->answers)))
 		answer_drop(a, list_entry(node, struct auth_answer, node));
-	list_for_each(running, &a->running)
+	list_for_each (running, &a->running)
 		list_entry(running, struct auth_query, node)->outdated = true;
 }
 

@@ -117,7 +117,7 @@ static bool take_replication(struct session *s, const char *value)
 
 	if (!wanted && !read_bool(value, &wanted)) {
 		session_fatal(s, ERROR_INVALID_PARAMETER, "Valid values are: \"false\", 0, \"true\", 1, \"database\".",
-		              "replication", value);
+			      "replication", value);
 		return false;
 	}
 	free(l->replication);
@@ -134,8 +134,9 @@ static bool take_options(struct session *s, const char *value)
 	if (r == 0 || r == -ENOMEM)
 		return r == 0;
 	is_long = strncmp(bad, "--", 2) == 0;
-	session_fatal(s, ERROR_INVALID_OPTION, NULL, is_long ? "" : "invalid command-line argument for server process: ",
-	              bad, is_long ? " requires a value" : "");
+	session_fatal(s, ERROR_INVALID_OPTION, NULL,
+		      is_long ? "" : "invalid command-line argument for server process: ", bad,
+		      is_long ? " requires a value" : "");
 	return false;
 }
 
@@ -172,7 +173,10 @@ static bool admitted(struct session *s, const struct hba *rules, const struct hb
 	struct sockaddr_storage address = {.ss_family = AF_UNIX};
 	socklen_t len = sizeof(address);
 	struct hba_query q = {
-		.address = (struct sockaddr *)&address, .tls = conn_is_tls(&s->conn), .database = l->database, .user = l->user,
+		.address = (struct sockaddr *)&address,
+		.tls = conn_is_tls(&s->conn),
+		.database = l->database,
+		.user = l->user,
 		.replication = l->replication && strcasecmp(l->replication, "database") != 0,
 	};
 
@@ -212,8 +216,9 @@ static bool check_rules(struct session *s)
 static void choose_method(struct session_login *l)
 {
 	static const enum auth_method methods[] = {
-		[AUTH_MODE_PASSTHROUGH] = AUTH_PASSWORD, [AUTH_MODE_TRUST] = AUTH_TRUST, [AUTH_MODE_PASSWORD] = AUTH_PASSWORD,
-		[AUTH_MODE_MD5] = AUTH_MD5, [AUTH_MODE_SCRAM] = AUTH_SCRAM, [AUTH_MODE_CERT] = AUTH_CERT,
+		[AUTH_MODE_PASSTHROUGH] = AUTH_PASSWORD, [AUTH_MODE_TRUST] = AUTH_TRUST,
+		[AUTH_MODE_PASSWORD] = AUTH_PASSWORD,    [AUTH_MODE_MD5] = AUTH_MD5,
+		[AUTH_MODE_SCRAM] = AUTH_SCRAM,          [AUTH_MODE_CERT] = AUTH_CERT,
 	};
 
 	l->method = l->rule ? l->rule->method : methods[l->config->auth.mode];
@@ -274,7 +279,7 @@ void login_reloaded(struct session *s)
 	choose_method(l);
 	if (s->state == SESSION_AUTH && (l->method != method || l->passthrough != passthrough))
 		session_fatal(s, ERROR_HBA_REJECT, "The access rules have changed meanwhile: connect again.", l->user,
-		              l->database, encryption_name(s));
+			      l->database, encryption_name(s));
 }
 
 void login_end(struct session *s)
@@ -312,8 +317,8 @@ static bool certificate_names_user(struct session *s)
 	bool by_dn = l->rule && l->rule->client_name == CLIENT_NAME_DN;
 	char name[1024];
 	size_t len = !conn_is_tls(&s->conn) ? 0
-	             : by_dn ? conn_tls_peer_dn(&s->conn, name, sizeof(name))
-	                     : conn_tls_peer_cn(&s->conn, name, sizeof(name));
+		     : by_dn                ? conn_tls_peer_dn(&s->conn, name, sizeof(name))
+					    : conn_tls_peer_cn(&s->conn, name, sizeof(name));
 
 	if (len == 0) {
 		session_fatal(s, ERROR_CERT_REQUIRED, NULL);
@@ -403,7 +408,7 @@ static void begin_exchange(struct session *s)
 	conn_resume(&s->conn); /* it may have sent its answer already */
 	if (derive_keys(s))
 		l->auth = client_auth_new(l->method, l->user, &l->secret, s->worker->shared->mock_key,
-		                          slice_make(end_point, len), conn_is_tls(&s->conn));
+					  slice_make(end_point, len), conn_is_tls(&s->conn));
 	if (!l->auth) {
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return;
@@ -684,7 +689,8 @@ void login_settings_done(struct session *s, const uint8_t *error, size_t len)
 
 		if (e.sqlstate.len == 5)
 			memcpy(sqlstate, e.sqlstate.bytes, 5);
-		snprintf(message, sizeof(message), "%.*s", (int)MIN(e.message.len, 1000u), (const char *)e.message.bytes);
+		snprintf(message, sizeof(message), "%.*s", (int)MIN(e.message.len, 1000u),
+			 (const char *)e.message.bytes);
 		snprintf(detail, sizeof(detail), "%.*s", (int)MIN(e.detail.len, 500u), (const char *)e.detail.bytes);
 		snprintf(hint, sizeof(hint), "%.*s", (int)MIN(e.hint.len, 500u), (const char *)e.hint.bytes);
 		message_error(&out, "FATAL", sqlstate, message, *detail ? detail : NULL, *hint ? hint : NULL);

@@ -6,26 +6,26 @@
 #include "session/session_priv.h"
 
 enum login_phase {
-	LOGIN_AUTH_QUERY,   /* auth_query is under way */
-	LOGIN_EXCHANGE,     /* client_auth is at work */
-	LOGIN_LEARNING,     /* passthrough: does the server want a password at all? */
-	LOGIN_PASSWORD,     /* passthrough: the client's password is awaited */
-	LOGIN_TRYING,       /* passthrough: the password is tried at the server */
-	LOGIN_WELCOME,      /* a link is awaited, or the client's settings are being put onto it */
+	LOGIN_AUTH_QUERY, /* auth_query is under way */
+	LOGIN_EXCHANGE,   /* client_auth is at work */
+	LOGIN_LEARNING,   /* passthrough: does the server want a password at all? */
+	LOGIN_PASSWORD,   /* passthrough: the client's password is awaited */
+	LOGIN_TRYING,     /* passthrough: the password is tried at the server */
+	LOGIN_WELCOME,    /* a link is awaited, or the client's settings are being put onto it */
 };
 
 struct session_login {
 	enum login_phase phase;
 	char *user, *database, *replication; /* replication: NULL, or the parameter's value */
 	enum auth_method method;
-	const struct hba_rule *rule;     /* NULL: no HBA file. Lives with the configuration ... */
-	const struct config *config;     /* ... of this login */
+	const struct hba_rule *rule; /* NULL: no HBA file. Lives with the configuration ... */
+	const struct config *config; /* ... of this login */
 	struct client_auth *auth;
-	bool passthrough;                /* the server decides */
+	bool passthrough; /* the server decides */
 	struct session *session;
-	struct auth_asker asker;         /* while in LOGIN_AUTH_QUERY */
-	const char *asked_in;            /* database where auth_query ran; NULL: it was not needed */
-	struct secret secret;            /* what the proxy knows of the user */
+	struct auth_asker asker;          /* while in LOGIN_AUTH_QUERY */
+	const char *asked_in;             /* database where auth_query ran; NULL: it was not needed */
+	struct secret secret;             /* what the proxy knows of the user */
 	const struct params *welcome_key; /* settings without application_name */
 };
 

@@ -74,7 +74,8 @@ static void try_secret(struct session *s)
 	l->phase = LOGIN_TRYING;
 	r = pool_try_secret(s->shard, &l->secret, &s->waiter);
 	if (r == -EAGAIN)
-		session_fatal(s, ERROR_TOO_MANY_WAITING, "the password differs from the one known, and can't be tried now");
+		session_fatal(s, ERROR_TOO_MANY_WAITING,
+			      "the password differs from the one known, and can't be tried now");
 	else if (r < 0)
 		session_fatal(s, ERROR_SERVER_CONNECT_FAILED, strerror(-r));
 }

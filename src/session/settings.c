@@ -185,6 +185,7 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 		accepted(s);
 	}
 	params_assign(&link->settings_before, NULL);
+	params_assign(&link->reported_at_mark, link->reported); /* what the client runs behind it starts from here */
 	if (s->state == SESSION_WELCOMING) {
 		login_settings_done(s, error, len);
 		return;

@@ -28,7 +28,9 @@ void startup_ready(struct session *s)
 	if (conn_is_tls(&s->conn)) {
 		count_add(&session_counters(s)->tls_handshakes_total, 1);
 		if (s->direct_tls && !conn_tls_has_alpn(&s->conn))
-			session_close(s, "direct TLS without ALPN"); /* PostgreSQL asks for it, against cross-protocol attacks */
+			session_close(
+				s,
+				"direct TLS without ALPN"); /* PostgreSQL asks for it, against cross-protocol attacks */
 		return;
 	}
 	if (s->worker->settings.client_tls && conn_peek(&s->conn, &first, 1) == 1 && first == TLS_HANDSHAKE_RECORD) {
@@ -100,7 +102,7 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 		return 0;
 	if (size < 0) {
 		session_fatal(s, ERROR_INVALID_STARTUP,
-		              size == -EMSGSIZE ? "its length cannot be" : "it is malformed inside");
+			      size == -EMSGSIZE ? "its length cannot be" : "it is malformed inside");
 		return len;
 	}
 	switch (p.kind) {
@@ -109,7 +111,8 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 		return len;
 	case STARTUP_GSSENC:
 		if (len > (size_t)size)
-			session_fatal(s, ERROR_PROTOCOL_VIOLATION, "received unencrypted data after GSSAPI encryption request");
+			session_fatal(s, ERROR_PROTOCOL_VIOLATION,
+				      "received unencrypted data after GSSAPI encryption request");
 		else
 			conn_send_ref(&s->conn, "N", 1);
 		return len;

@@ -18,10 +18,10 @@ struct frame {
 };
 
 enum frame_result {
-	FRAME_WHOLE,   /* header and body are there */
-	FRAME_HEAD,    /* the header is there and sane, the body is not yet whole */
-	FRAME_SHORT,   /* not even a header */
-	FRAME_BAD,     /* a length that cannot be */
+	FRAME_WHOLE, /* header and body are there */
+	FRAME_HEAD,  /* the header is there and sane, the body is not yet whole */
+	FRAME_SHORT, /* not even a header */
+	FRAME_BAD,   /* a length that cannot be */
 };
 
 static inline enum frame_result frame_read(const uint8_t *bytes, size_t len, struct frame *ret)

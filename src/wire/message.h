@@ -25,8 +25,8 @@ void message_ready(struct buf *b, char status /* 'I' 'T' 'E' */);
 void message_command_complete(struct buf *b, const char *tag);
 void message_negotiate_version(struct buf *b, uint32_t newest_minor, const struct slice *options, size_t count);
 /* severity "ERROR" or "FATAL"; detail and hint may be NULL. Sends both S and V fields. */
-void message_error(struct buf *b, const char *severity, const char *sqlstate, const char *message,
-                   const char *detail, const char *hint);
+void message_error(struct buf *b, const char *severity, const char *sqlstate, const char *message, const char *detail,
+		   const char *hint);
 void message_notice(struct buf *b, const char *severity, const char *sqlstate, const char *message, const char *hint);
 /* Result of text columns: a RowDescription (type oid 25), then rows. NULL value: SQL null. */
 void message_row_description(struct buf *b, const char *const *names, size_t count);

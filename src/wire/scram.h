@@ -10,16 +10,16 @@
 
 #include "base/buf.h"
 
-#define SCRAM_KEY 32u
-#define SCRAM_SALT_MAX 64u
-#define SCRAM_ITERATIONS 4096u /* PostgreSQL's default */
-#define PASSWORD_MAX 65535u    /* bytes, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH */
+#define SCRAM_KEY        32u
+#define SCRAM_SALT_MAX   64u
+#define SCRAM_ITERATIONS 4096u  /* PostgreSQL's default */
+#define PASSWORD_MAX     65535u /* bytes, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH */
 
 enum secret_kind {
-	SECRET_NONE,     /* no such user, or none is stored: every attempt fails, in the same time */
-	SECRET_PLAIN,    /* the password itself */
-	SECRET_MD5,      /* "md5" + 32 hex digits of md5(password || user) */
-	SECRET_SCRAM,    /* SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey */
+	SECRET_NONE,  /* no such user, or none is stored: every attempt fails, in the same time */
+	SECRET_PLAIN, /* the password itself */
+	SECRET_MD5,   /* "md5" + 32 hex digits of md5(password || user) */
+	SECRET_SCRAM, /* SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey */
 };
 
 struct scram_keys { /* a SCRAM verifier; with client_key also enough to log in elsewhere */
@@ -41,7 +41,7 @@ struct secret {
  * PASSWORD_MAX), -ENOMEM. */
 int secret_parse(const char *text, struct secret *ret) MUST_USE;
 int secret_copy(const struct secret *from, struct secret *ret) MUST_USE;
-void secret_wipe(struct secret *s); /* and frees what it owns */
+void secret_wipe(struct secret *s);                                /* and frees what it owns */
 bool secret_equal(const struct secret *a, const struct secret *b); /* what is stored; derived keys don't count */
 /*
  * PLAIN: fills the keys that log in clients by SCRAM (with the salt that an unknown user of that name would see), once;
@@ -50,8 +50,8 @@ bool secret_equal(const struct secret *a, const struct secret *b); /* what is st
  */
 int secret_derive(struct secret *secret, const char *user, const uint8_t mock_key[32]) MUST_USE;
 
-struct scram_cache; /* of derived keys; one thread's. Holds 16384 names */
-struct scram_cache *scram_cache_new(void); /* NULL: out of memory */
+struct scram_cache;                               /* of derived keys; one thread's. Holds 16384 names */
+struct scram_cache *scram_cache_new(void);        /* NULL: out of memory */
 void scram_cache_free(struct scram_cache *cache); /* wipes; NULL is fine */
 /* As secret_derive(). With another kind of secret, or none, the same work is done for nothing: where some secrets are
  * PLAIN, all logins go through here, so that time doesn't tell who has one. 0 or -errno. */
@@ -61,7 +61,7 @@ bool scram_verifier_parse(const char *text, struct scram_keys *ret);
 int scram_verifier_print(const struct scram_keys *keys, char *text, size_t size) MUST_USE; /* length or -ENOSPC */
 /* PBKDF2: about 2 ms for 4096 iterations. 0 or -errno. */
 int scram_derive(const char *password, const uint8_t *salt, uint32_t salt_len, uint32_t iterations,
-                 struct scram_keys *ret) MUST_USE;
+		 struct scram_keys *ret) MUST_USE;
 /* "md5" + hex of md5(hex(md5(password || user)) || salt); out: 36 bytes. shadow: "md5..." of 35 or the password. */
 int md5_response(const struct secret *secret, const char *user, const uint8_t salt[4], char out[36]) MUST_USE;
 /* Wipes memory in a way the compiler keeps. */
@@ -72,8 +72,8 @@ void wipe(void *memory, size_t len);
 enum auth_method { AUTH_TRUST, AUTH_REJECT, AUTH_PASSWORD, AUTH_MD5, AUTH_SCRAM, AUTH_CERT };
 
 enum auth_step {
-	AUTH_CONTINUE,  /* what is in `out` is to be sent; wait for the client's next 'p' message */
-	AUTH_DONE,      /* accepted (out may hold a last message, e.g. AuthenticationSASLFinal, but not AuthenticationOk) */
+	AUTH_CONTINUE, /* what is in `out` is to be sent; wait for the client's next 'p' message */
+	AUTH_DONE, /* accepted (out may hold a last message, e.g. AuthenticationSASLFinal, but not AuthenticationOk) */
 	AUTH_FAILED,    /* refused: the caller sends the one text that all refusals have */
 	AUTH_MALFORMED, /* protocol violation (08P01) */
 };
@@ -89,7 +89,7 @@ struct client_auth; /* one exchange */
  * NULL when out of memory.
  */
 struct client_auth *client_auth_new(enum auth_method method, const char *user, const struct secret *secret,
-                                    const uint8_t mock_key[32], struct slice end_point, bool on_tls);
+				    const uint8_t mock_key[32], struct slice end_point, bool on_tls);
 void client_auth_free(struct client_auth *auth); /* wipes; NULL is fine */
 /* Appends the first Authentication* message. */
 enum auth_step client_auth_begin(struct client_auth *auth, struct buf *out);
@@ -113,7 +113,7 @@ void server_auth_free(struct server_auth *auth);
  * SCRAM ran the server's signature was right. AUTH_FAILED: can't be answered; *why (static text) says what is missing.
  */
 enum auth_step server_auth_message(struct server_auth *auth, const uint8_t *body, size_t len, struct buf *out,
-                                   const char **why);
+				   const char **why);
 /* After AUTH_DONE: the verifier keys derived on the way (with client_key), or NULL; for caching. */
 const struct scram_keys *server_auth_keys(const struct server_auth *auth);
 /* The method the server asked for, for logs: "trust", "password", "md5", "scram-sha-256", "scram-sha-256-plus". */

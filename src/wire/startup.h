@@ -7,9 +7,9 @@
 
 #include "base/common.h"
 
-#define STARTUP_MAX 10000u        /* bytes of the packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
+#define STARTUP_MAX            10000u /* bytes of the packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
 #define STARTUP_PARAMETERS_MAX 128u
-#define CANCEL_KEY_MAX 256u       /* protocol 3.2 */
+#define CANCEL_KEY_MAX         256u /* protocol 3.2 */
 
 enum startup_kind { STARTUP_SSL, STARTUP_GSSENC, STARTUP_CANCEL, STARTUP_SESSION };
 
@@ -19,7 +19,7 @@ struct startup_parameter {
 
 struct startup {
 	enum startup_kind kind;
-	uint32_t major, minor;            /* of a session: asked for */
+	uint32_t major, minor; /* of a session: asked for */
 	uint32_t cancel_pid;
 	struct slice cancel_key;
 	struct startup_parameter parameters[STARTUP_PARAMETERS_MAX]; /* "_pq_." ones are not here */
@@ -45,6 +45,6 @@ const char *startup_get(const struct startup *s, const char *name);
  * is not a setting (`bad` then names it, cut to bad_size); add()'s non-zero ends it and is returned.
  */
 int startup_split_options(const char *options, int (*add)(void *to, const char *name, const char *value), void *to,
-                          char *bad, size_t bad_size) MUST_USE;
+			  char *bad, size_t bad_size) MUST_USE;
 
 #endif

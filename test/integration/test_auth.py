@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import os
+import socket
 import subprocess
 
 import psycopg
@@ -455,6 +456,29 @@ def test_cleartext_is_not_asked_for_over_the_network(make_proxy):
                         "users": {"trust_user": {"password": SECRET}}})
     with login(proxy, "trust_user", SECRET) as client:
         assert client.auth_methods == [3, 0]
+
+
+@pytest.mark.parametrize("mode", ["password", "passthrough"])
+def test_cleartext_is_refused_over_the_network(make_proxy, closing, mode):
+    """By way of an address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.255", 9))  # sends nothing: only a route is looked for
+        except OSError:
+            pytest.skip("this machine has no network")
+        host = probe.getsockname()[0]
+    if host.startswith("127."):
+        pytest.skip("this machine has no address but loopback")
+    proxy = make_proxy({"auth": {"mode": mode}, "users": {"plain_user": {"password": PASSWORD}}}, start=False)
+    proxy.config["proxy"]["listen_address"] = [f"127.0.0.1:{proxy.port}", f"{host}:{proxy.port}"]
+    proxy.start()
+    client = closing(Wire((host, proxy.port)))
+    client.startup({"user": "plain_user", "database": "app"})
+    assert [m.code for m in client.until_closed()] == ["28000"]
+    proxy.reload({"auth": {"allow_cleartext": True}})
+    client = closing(Wire((host, proxy.port)))
+    client.login({"user": "plain_user", "database": "app"}, PASSWORD)
+    assert client.value("SELECT session_user") == "plain_user"
 
 
 def test_no_password_passes_in_clear_to_a_scram_server(make_proxy, postgres):

