@@ -63,7 +63,8 @@ def loaded(target, run):
 def select_only(target, seconds, protocol, clients):
     def run():
         threads = min(clients, 2)
-        count, tps, latency = pgbench(target, seconds + target.connect_seconds(clients), "-M", protocol, "-c", str(clients), "-j", str(threads))
+        count, tps, latency = pgbench(target, seconds + target.connect_seconds(clients), "-M", protocol, "-c",
+                                      str(clients), "-j", str(threads))
         return count, {"tps": tps, "latency_ms": latency}
     return loaded(target, run)
 

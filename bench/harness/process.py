@@ -192,12 +192,15 @@ class Postgres:
         """Of the postmaster and all its children, also those that have ended."""
         with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as f:
             pid = int(f.readline())
-        tick = os.sysconf("SC_CLK_TCK")
-        total = sum(stat_fields(pid)[11:15])
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-            for child in f.read().split():
-                total += sum(stat_fields(child)[11:13])
-        return total / tick
+        children = None
+        for _ in range(40):  # while some end, the list has gaps, and who ends is counted twice or not at all
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+                before, children = children, f.read().split()
+            if children == before:
+                break
+            time.sleep(0.05)
+        total = sum(stat_fields(pid)[11:15]) + sum(sum(stat_fields(child)[11:13]) for child in children)
+        return total / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
         subprocess.run([f"{BIN}/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"], stdin=subprocess.DEVNULL,

@@ -41,9 +41,10 @@ def tables(result):
 
 def about(a):
     versions = sorted(set(a["versions"].values()))
+    remark = f" {a['remark']}." if a.get("remark") else ""  # added to the JSON by hand
     return (f"{a['date']}; commit `{a['commit']}`{' with changes not committed' if a['modified'] else ''}; "
             f"{a['cores']} cores ({a['cpu']}), Linux {a['kernel']}; {', '.join(versions)}; {a['rounds']} rounds of "
-            f"{a['seconds']} s; load average before the run {a['load']:.1f}.\n")
+            f"{a['seconds']} s; load average before the run {a['load']:.1f}.{remark}\n")
 
 
 def median(cell, target, key):

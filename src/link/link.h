@@ -97,6 +97,7 @@ struct link {
 	bool used_password;        /* the server asked for one (or for a proof) */
 	bool held_for_cancel;      /* free, but a cancel is under way */
 	bool apart;                /* opened for one waiter alone, see pool_open_replication() */
+	bool in_hand;              /* its pool's own: see shard_take_in_hand() */
 	bool begin_sent;           /* something under way may begin a transaction */
 	bool open_batch;           /* extended messages were sent, and the ReadyForQuery of their Sync has not come */
 	bool fresh;                /* nothing of its user's was sent since it was lent, or since settings were */

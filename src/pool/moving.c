@@ -31,7 +31,6 @@ static void link_arrives(struct loop_message *message, void *thread)
 
 	assert(shard); /* it asked, so it is there */
 	m->link->owner = shard;
-	atomic_fetch_sub(&m->pool->moving, 1);
 	count_add(&t->counters.links_moved_total, 1);
 	if (conn_attach(&m->link->conn, t->loop) < 0) {
 		link_close(m->link);
@@ -47,10 +46,9 @@ bool shard_move_link(struct shard *from, struct link *link, uint32_t to_thread)
 {
 	if (conn_detach(&link->conn) < 0)
 		return false;
-	atomic_fetch_add(&from->pool->moving, 1);
+	shard_take_in_hand(from, link);
 	if (post(from->pool, to_thread, link_arrives, link, from->thread->index) == 0)
 		return true;
-	atomic_fetch_sub(&from->pool->moving, 1);
 	if (conn_attach(&link->conn, from->thread->loop) < 0)
 		link->close_when_free = true; /* closed by the next tick */
 	return false;
@@ -79,6 +77,7 @@ static void asked_for_idle(struct loop_message *message, void *thread)
 		if (first) {
 			struct link *link = list_entry(first, struct link, node);
 
+			shard_take_in_hand(shard, link);
 			shard_idle_remove(shard, link);
 			if (!shard_move_link(shard, link, m->from)) /* not now; the tick of who waits asks again */
 				shard_idle_add(shard, link);

@@ -175,7 +175,7 @@ static void fail_for_the_end(struct shard *shard)
 
 static uint32_t idle_anywhere(const struct pool *pool)
 {
-	uint32_t count = atomic_load(&pool->moving);
+	uint32_t count = atomic_load(&pool->in_hand);
 
 	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
 		const struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
@@ -332,6 +332,8 @@ static void link_logged_in(struct link *link)
 	struct node *node = link->server;
 	struct waiter *dedicated = link->user;
 
+	if (!link->apart)
+		shard_take_in_hand(shard, link);
 	opening_end(shard, link);
 	link->expires = expiry(pool_settings(pool));
 	link->user = NULL;

@@ -43,7 +43,7 @@ struct pool {
 	_Atomic uint32_t links;    /* open or being opened, all threads */
 	_Atomic uint32_t waiting;  /* all threads */
 	_Atomic uint32_t opening;  /* being opened for whoever waits, all threads */
-	_Atomic uint32_t moving;   /* idle ones on their way to another thread */
+	_Atomic uint32_t in_hand;  /* about to become idle or lent, or on the way to another thread: link->in_hand */
 	_Atomic uint64_t opened, closed;
 	_Atomic uint64_t unused_since; /* clock, when references became 0 */
 	_Atomic int login;         /* enum pool_login */
@@ -117,6 +117,9 @@ void shard_serve(struct shard *shard);                 /* gives idle links to wa
 void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no list looks for its next user */
 void shard_end_link(struct shard *shard, struct link *link); /* out of all accounts; not yet freed */
 void shard_close_oldest_idle(struct shard *shard);     /* there may be none */
+/* Counts the link among those that are about to serve somebody, so that nobody opens one in vain meanwhile. */
+void shard_take_in_hand(struct shard *shard, struct link *link);
+void shard_out_of_hand(struct shard *shard, struct link *link);
 void shard_idle_add(struct shard *shard, struct link *link);
 void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);

@@ -55,6 +55,22 @@ static void publish_oldest_idle(struct shard *shard)
 	atomic_store(&shard->oldest_idle, last ? list_entry(last, struct link, node)->used : USEC_NEVER);
 }
 
+void shard_take_in_hand(struct shard *shard, struct link *link)
+{
+	if (link->in_hand)
+		return;
+	link->in_hand = true;
+	atomic_fetch_add(&shard->pool->in_hand, 1);
+}
+
+void shard_out_of_hand(struct shard *shard, struct link *link)
+{
+	if (likely(!link->in_hand))
+		return;
+	link->in_hand = false;
+	atomic_fetch_sub(&shard->pool->in_hand, 1);
+}
+
 void shard_idle_add(struct shard *shard, struct link *link)
 {
 	bool was_empty = list_is_empty(&shard->idle);
@@ -63,6 +79,7 @@ void shard_idle_add(struct shard *shard, struct link *link)
 	if (was_empty)
 		publish_oldest_idle(shard);
 	atomic_fetch_add(&shard->idle_count, 1);
+	shard_out_of_hand(shard, link);
 }
 
 void shard_idle_remove(struct shard *shard, struct link *link)
@@ -204,6 +221,7 @@ static void grant(struct shard *shard, struct link *link)
 	pool_wait_end(w);
 	shard_in_use(shard);
 	make_busy(shard, link);
+	shard_out_of_hand(shard, link);
 	w->ops->granted(w, link);
 }
 
@@ -283,6 +301,7 @@ void shard_offer(struct shard *shard, struct link *link)
 	shard_idle_add(shard, link);
 	/* somebody may have begun to wait elsewhere just before the link was seen to be idle */
 	if (unlikely(atomic_load(&shard->pool->waiting) > 0)) {
+		shard_take_in_hand(shard, link);
 		shard_idle_remove(shard, link);
 		if (hand_elsewhere(shard, link))
 			return;
@@ -312,6 +331,7 @@ void shard_end_link(struct shard *shard, struct link *link)
 	struct pool *pool = shard->pool;
 
 	list_remove(&link->node);
+	shard_out_of_hand(shard, link);
 	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
 	count_add(&shard->thread->counters.links_closed_total, 1);
 	if (!budget_give(pool, link->server, oldest_anywhere(shard)) && atomic_load(&pool->waiting) > 0) {

@@ -172,7 +172,9 @@ void session_maybe_release(struct session *s)
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
 		return;
 	}
-	if (s->mode == POOL_MODE_SESSION || s->pins || settings_learn(s))
+	/* session mode ends for those who have nothing to lose when a reload says so */
+	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) || s->pins ||
+	    settings_learn(s))
 		return;
 	session_release(s);
 }

@@ -343,6 +343,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (!expect(s, EXPECT_QUERY, info))
 		return available;
 	s->link->begin_sent = s->link->begin_sent || info;
+	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
+		s->link->changed = true; /* a function, or a DO, may do anything */
 	s->link->has_unnamed = false; /* a simple query ends the unnamed statement */
 	s->batch++;
 	if (s->unnamed)
