@@ -98,8 +98,8 @@ struct shard {
 /* ---- limits: budget.c ---- */
 /* Takes room for one more link to the node in every limit, or in none. */
 bool budget_take(struct pool *pool, struct node *node, bool use_reserve);
-/* Gives it back, and wakes who waits for it in other pools. own_since: of the pool's own oldest waiter, USEC_NEVER: none.
- * True: one of another pool has waited longer; it is to have the room, and the pool's own are next in line. */
+/* Gives it back, and wakes who waits for it in other pools. own_since: of the pool's own oldest waiter, USEC_NEVER:
+ * none. True: one of another pool has waited longer; it is to have the room, and the pool's own are next in line. */
 bool budget_give(struct pool *pool, struct node *node, usec_t own_since);
 /* There was no room, for somebody who waits since then: is it other pools that have it? Then they are told, and the
  * oldest idle link of theirs is closed. Try budget_take() once more behind this. */
