@@ -11,8 +11,8 @@
 typedef uint64_t usec_t;
 
 #define USEC_PER_MSEC 1000ull
-#define USEC_PER_SEC 1000000ull
-#define USEC_NEVER UINT64_MAX
+#define USEC_PER_SEC  1000000ull
+#define USEC_NEVER    UINT64_MAX
 
 extern __thread usec_t clock_cached;
 

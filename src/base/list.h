@@ -59,8 +59,8 @@ static inline struct list *list_last(const struct list *l)
 #define list_entry(node, type, member) container_of(node, type, member)
 
 /* The body may remove the node it is at. */
-#define list_for_each(node, l)                                                          \
-	for (struct list *node = (l)->next, *node##_next = node->next; node != (l);     \
+#define list_for_each(node, l) \
+	for (struct list *node = (l)->next, *node##_next = node->next; node != (l); \
 	     node = node##_next, node##_next = node->next)
 
 #endif

@@ -37,10 +37,10 @@ struct kv {
 	};
 };
 
-#define kv_str(k, v) ((struct kv){.key = (k), .type = KV_STR, .str = (v)})
+#define kv_str(k, v)   ((struct kv){.key = (k), .type = KV_STR, .str = (v)})
 #define kv_slice(k, v) ((struct kv){.key = (k), .type = KV_SLICE, .slice = (v)})
-#define kv_int(k, v) ((struct kv){.key = (k), .type = KV_INT, .i = (v)})
-#define kv_uint(k, v) ((struct kv){.key = (k), .type = KV_UINT, .u = (v)})
+#define kv_int(k, v)   ((struct kv){.key = (k), .type = KV_INT, .i = (v)})
+#define kv_uint(k, v)  ((struct kv){.key = (k), .type = KV_UINT, .u = (v)})
 
 /* Starts the writer thread. path NULL or "": standard error. 0 or -errno. */
 int log_start(const char *path, enum log_format format, enum log_level level) MUST_USE;
@@ -60,16 +60,17 @@ extern enum log_level log_min_level;
 
 void log_write(enum log_level level, const char *message, const struct kv *pairs);
 
-#define log_at(level, message, ...)                                                        \
-	do {                                                                               \
+#define log_at(level, message, ...) \
+	do { \
 		if (unlikely((level) >= __atomic_load_n(&log_min_level, __ATOMIC_RELAXED))) \
-			log_write((level), (message), (const struct kv[]){__VA_ARGS__ __VA_OPT__(, ){.type = KV_END}}); \
+			log_write((level), (message), \
+				  (const struct kv[]){__VA_ARGS__ __VA_OPT__(, ){.type = KV_END}}); \
 	} while (0)
 
 #define log_trace(...) log_at(LOG_TRACE, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
-#define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
-#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
 
 /*

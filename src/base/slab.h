@@ -9,7 +9,7 @@
 #include "base/common.h"
 
 struct slab {
-	size_t size;         /* of one object, rounded up to 16 */
+	size_t size; /* of one object, rounded up to 16 */
 	uint32_t per_chunk;
 	struct slab_chunk *chunks;
 	struct slab_free *free;
@@ -18,7 +18,7 @@ struct slab {
 
 void slab_init(struct slab *s, size_t object_size, uint32_t objects_per_chunk);
 void slab_destroy(struct slab *s);
-void *slab_take(struct slab *s); /* zeroed; NULL when out of memory */
+void *slab_take(struct slab *s);              /* zeroed; NULL when out of memory */
 void slab_give(struct slab *s, void *object); /* NULL is fine */
 
 #endif

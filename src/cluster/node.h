@@ -22,22 +22,22 @@ struct node {
 	char *host; /* a name, an address, or the folder of a unix socket ("/var/run/postgresql") */
 	uint16_t port;
 	_Atomic(enum node_role) role;
-	_Atomic bool enabled;          /* false as well when the configuration no longer has it */
-	_Atomic uint32_t links;        /* open or being opened, over all pools */
+	_Atomic bool enabled;                /* false as well when the configuration no longer has it */
+	_Atomic uint32_t links;              /* open or being opened, over all pools */
 	_Atomic uint64_t links_wanted_since; /* see struct budget of the pools */
-	_Atomic uint64_t failures;     /* connects or logins that failed, since the start */
-	_Atomic uint64_t last_used_wall; /* a login worked; wall clock, microseconds; 0: never */
+	_Atomic uint64_t failures;           /* connects or logins that failed, since the start */
+	_Atomic uint64_t last_used_wall;     /* a login worked; wall clock, microseconds; 0: never */
 	/* health, see node_answered() */
 	_Atomic bool unhealthy;
-	_Atomic bool doubtful;         /* a link could not connect: to be checked at once */
+	_Atomic bool doubtful; /* a link could not connect: to be checked at once */
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
-	pthread_mutex_t lock;          /* of what follows */
+	pthread_mutex_t lock; /* of what follows */
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
 	uint32_t address_count, next_address;
 	char resolve_error[128]; /* "" when the last attempt was right */
-	struct node *next; /* of all there ever were */
+	struct node *next;       /* of all there ever were */
 };
 
 struct node_list;

@@ -11,40 +11,47 @@
 #include "base/common.h"
 
 enum expect_kind {
-	EXPECT_QUERY,     /* everything up to ReadyForQuery */
-	EXPECT_SYNC,      /* ReadyForQuery */
-	EXPECT_FUNCTION,  /* FunctionCallResponse, ReadyForQuery */
-	EXPECT_PARSE,     /* ParseComplete */
-	EXPECT_BIND,      /* BindComplete */
-	EXPECT_DESCRIBE,  /* (ParameterDescription,) RowDescription or NoData */
-	EXPECT_EXECUTE,   /* DataRow..., then CommandComplete, EmptyQueryResponse, PortalSuspended; or a COPY */
-	EXPECT_CLOSE,     /* CloseComplete */
-	EXPECT_COPY_END,  /* no answer: where CopyDone or CopyFail stands among the client's messages */
+	EXPECT_QUERY,    /* everything up to ReadyForQuery */
+	EXPECT_SYNC,     /* ReadyForQuery */
+	EXPECT_FUNCTION, /* FunctionCallResponse, ReadyForQuery */
+	EXPECT_PARSE,    /* ParseComplete */
+	EXPECT_BIND,     /* BindComplete */
+	EXPECT_DESCRIBE, /* (ParameterDescription,) RowDescription or NoData */
+	EXPECT_EXECUTE,  /* DataRow..., then CommandComplete, EmptyQueryResponse, PortalSuspended; or a COPY */
+	EXPECT_CLOSE,    /* CloseComplete */
+	EXPECT_COPY_END, /* no answer: where CopyDone or CopyFail stands among the client's messages */
 };
 
 #define EXPECT_SWALLOW BIT(0)
-#define EXPECT_LOCAL BIT(1)   /* the server was not asked */
-#define EXPECT_NOTE BIT(3)    /* object is a note on how to undo it (a named Parse, a Close, an unnamed Parse) */
-#define EXPECT_SAME BIT(4)    /* of an unnamed PARSE: what it replaces has the same text */
+#define EXPECT_LOCAL   BIT(1) /* the server was not asked */
+#define EXPECT_NOTE    BIT(3) /* object is a note on how to undo it (a named Parse, a Close, an unnamed Parse) */
+#define EXPECT_SAME    BIT(4) /* of an unnamed PARSE: what it replaces has the same text */
 #define EXPECT_UNNAMED BIT(5) /* a PARSE of the unnamed statement */
 #define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
 
 /* Why the proxy itself asked (with SWALLOW). */
-enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_RESET, PURPOSE_ABORT, PURPOSE_STATEMENT, PURPOSE_LEARN };
+enum expect_purpose {
+	PURPOSE_CLIENT,
+	PURPOSE_SETTINGS,
+	PURPOSE_RESET,
+	PURPOSE_ABORT,
+	PURPOSE_STATEMENT,
+	PURPOSE_LEARN
+};
 
 struct expect {
 	uint8_t kind, flags, purpose;
-	uint16_t name_hash;  /* of a BIND or DESCRIBE: of the client's name for the statement, to name it in errors; of a PARSE of
-	                        the unnamed one: a serial number */
+	uint16_t name_hash; /* of a BIND or DESCRIBE: of the client's name for the statement, to name it in errors; of a
+			       PARSE of the unnamed one: a serial number */
 	uint16_t statements; /* of a QUERY: CommandCompletes seen, saturating */
-	void *object;       /* counted by whoever put it there; see free_object of expect_clear */
+	void *object;        /* counted by whoever put it there; see free_object of expect_clear */
 };
 
 struct expects {
 	struct expect *ring;
 	uint32_t first, count, cap; /* cap is a power of two */
 	uint32_t answers;           /* how many of them are QUERY, SYNC or FUNCTION and not SWALLOW: ReadyForQuery that
-	                               the client waits for */
+				       the client waits for */
 };
 
 void expects_free(struct expects *e);

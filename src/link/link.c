@@ -35,7 +35,7 @@ void link_set_state(struct link *link, enum link_state to)
 }
 
 int link_open(struct loop *loop, const struct link_target *target, const struct link_events *events, void *owner,
-              struct link **ret_link)
+	      struct link **ret_link)
 {
 	static _Atomic uint64_t last_id;
 	struct link *link = calloc(1, sizeof(*link));
@@ -176,10 +176,10 @@ static size_t idle_received(struct link *link, const uint8_t *bytes, size_t len)
 
 			if (r == FRAME_WHOLE && f.type == 'E' && message_read_error(f.body, f.body_len, &e))
 				log_info("server ended an idle connection", kv_uint("link", link->id),
-				         kv_slice("sqlstate", e.sqlstate), kv_slice("message", e.message));
+					 kv_slice("sqlstate", e.sqlstate), kv_slice("message", e.message));
 			else
 				log_warn("server sent what nobody asked for; closing the connection to it",
-				         kv_uint("link", link->id), kv_uint("type", f.type));
+					 kv_uint("link", link->id), kv_uint("type", f.type));
 			conn_close(&link->conn);
 			link->events->lost(link, -EPROTO);
 			return len;

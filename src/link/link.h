@@ -19,12 +19,12 @@
 #include "loop/loop.h"
 #include "wire/scram.h"
 
-#define LINK_STATES(X)                                                    \
-	X(CONNECTING, "the TCP or unix connection is being made")         \
-	X(ENCRYPTING, "asked for TLS, or its handshake goes on")          \
-	X(LOGGING_IN, "authenticating, until ReadyForQuery")              \
-	X(IDLE, "clean, in its pool or on the way to another worker")     \
-	X(ACTIVE, "lent to its user")                                     \
+#define LINK_STATES(X) \
+	X(CONNECTING, "the TCP or unix connection is being made") \
+	X(ENCRYPTING, "asked for TLS, or its handshake goes on") \
+	X(LOGGING_IN, "authenticating, until ReadyForQuery") \
+	X(IDLE, "clean, in its pool or on the way to another worker") \
+	X(ACTIVE, "lent to its user") \
 	X(CLOSED, "to be freed at the end of this turn")
 
 enum link_state {
@@ -44,13 +44,13 @@ struct link_target {
 	const char *host; /* for SNI, verify-full and logs */
 	uint16_t port;
 	const char *user, *database;
-	const char *replication;      /* value of the startup parameter; NULL: none */
-	const char *connect_query;    /* run before the link is logged in; NULL or "": none */
-	const struct secret *secret;  /* copied; NULL: none */
-	struct tls_context *tls;      /* counted; NULL: never TLS */
+	const char *replication;     /* value of the startup parameter; NULL: none */
+	const char *connect_query;   /* run before the link is logged in; NULL or "": none */
+	const struct secret *secret; /* copied; NULL: none */
+	struct tls_context *tls;     /* counted; NULL: never TLS */
 	enum tls_mode tls_mode;
 	bool tls_direct;
-	usec_t deadline;              /* logged in by then, or failed */
+	usec_t deadline; /* logged in by then, or failed */
 };
 
 /* Why a link could not be opened. `error` holds a whole ErrorResponse message, the server's own where there is one. */
@@ -58,9 +58,9 @@ struct link_failure {
 	const uint8_t *error;
 	size_t error_len;
 	char sqlstate[6];
-	bool from_server;         /* the server said so */
-	bool wants_password;      /* it asked for a password and there was none */
-	const char *what;         /* for logs: "connect", "tls", "login", "connect_query" */
+	bool from_server;    /* the server said so */
+	bool wants_password; /* it asked for a password and there was none */
+	const char *what;    /* for logs: "connect", "tls", "login", "connect_query" */
 };
 
 struct link_events { /* of the pool that opened it */
@@ -92,33 +92,33 @@ struct savepoint {
 struct link {
 	struct conn conn;
 	enum link_state state;
-	char tx_status;            /* of the last ReadyForQuery: 'I' 'T' 'E' */
-	bool close_when_free;      /* drained, too old, or doubtful: not back into the pool */
-	bool used_password;        /* the server asked for one (or for a proof) */
-	bool held_for_cancel;      /* free, but a cancel is under way */
-	bool apart;                /* opened for one waiter alone, see pool_open_replication() */
-	bool in_hand;              /* its pool's own: see shard_take_in_hand() */
-	bool begin_sent;           /* something under way may begin a transaction */
-	bool open_batch;           /* extended messages were sent, and the ReadyForQuery of their Sync has not come */
-	bool fresh;                /* nothing of its user's was sent since it was lent, or since settings were */
-	bool answering;            /* some of the answer that is under way was passed on */
-	bool fatal;                /* the server said FATAL: it is about to close */
-	bool cancelled;            /* a cancel was sent for the query of its user */
+	char tx_status;       /* of the last ReadyForQuery: 'I' 'T' 'E' */
+	bool close_when_free; /* drained, too old, or doubtful: not back into the pool */
+	bool used_password;   /* the server asked for one (or for a proof) */
+	bool held_for_cancel; /* free, but a cancel is under way */
+	bool apart;           /* opened for one waiter alone, see pool_open_replication() */
+	bool in_hand;         /* its pool's own: see shard_take_in_hand() */
+	bool begin_sent;      /* something under way may begin a transaction */
+	bool open_batch;      /* extended messages were sent, and the ReadyForQuery of their Sync has not come */
+	bool fresh;           /* nothing of its user's was sent since it was lent, or since settings were */
+	bool answering;       /* some of the answer that is under way was passed on */
+	bool fatal;           /* the server said FATAL: it is about to close */
+	bool cancelled;       /* a cancel was sent for the query of its user */
 	uint8_t key_len;
 	struct list cancels_under_way; /* to the server: it must not change hands meanwhile */
 	uint32_t backend_pid;
 	uint8_t key[32];
-	uint64_t id;               /* unique in the process */
+	uint64_t id; /* unique in the process */
 	usec_t born, used, expires;
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;
-	void *user;                /* the user's own */
-	void *owner;               /* the pool shard's own */
-	void *server;              /* its owner's own, too: where the link leads */
-	struct list node;          /* in a list of its owner */
-	const struct params *settings; /* what was SET on it: name -> SQL that sets it */
+	void *user;                           /* the user's own */
+	void *owner;                          /* the pool shard's own */
+	void *server;                         /* its owner's own, too: where the link leads */
+	struct list node;                     /* in a list of its owner */
+	const struct params *settings;        /* what was SET on it: name -> SQL that sets it */
 	const struct params *settings_before; /* while new ones are being put onto it */
-	const struct params *reported; /* ParameterStatus: name -> value */
+	const struct params *reported;        /* ParameterStatus: name -> value */
 	const struct params *reported_at_login, *reported_at_mark;
 	bool reset_in_transaction; /* RESET: what is reported then is the server's default, not the client's wish */
 	struct statement_set statements;
@@ -133,20 +133,20 @@ struct link {
 	struct settings_mark mark; /* at its beginning */
 	struct savepoint *savepoints;
 	uint32_t savepoint_count;
-	bool dirty;                /* has state that only reset_query takes away */
-	bool changed;              /* its user ran something that may leave state (session mode) */
-	struct timer timer;        /* login deadline */
-	struct link_login *login;  /* only while logging in */
+	bool dirty;               /* has state that only reset_query takes away */
+	bool changed;             /* its user ran something that may leave state (session mode) */
+	struct timer timer;       /* login deadline */
+	struct link_login *login; /* only while logging in */
 	struct loop_deferred deferred;
 };
 
 /* Begins to open a link; events follow, never from inside. 0 or -errno. */
 int link_open(struct loop *loop, const struct link_target *target, const struct link_events *events, void *owner,
-              struct link **ret_link) MUST_USE;
+	      struct link **ret_link) MUST_USE;
 /* Closes (politely: Terminate is tried when the server expects one) and frees at the end of the turn. */
 void link_close(struct link *link);
 void link_lend(struct link *link, const struct link_user_ops *ops, void *user); /* IDLE -> ACTIVE */
-void link_take_back(struct link *link);                                        /* ACTIVE -> IDLE */
+void link_take_back(struct link *link);                                         /* ACTIVE -> IDLE */
 
 /* A ParameterStatus of the server: believed. body: name NUL value NUL. false: malformed. */
 bool link_parameter_status(struct link *link, const uint8_t *body, size_t len);
@@ -157,6 +157,6 @@ void link_forget_transaction(struct link *link);
  * over(argument) (may be NULL) when the server has closed it,
  * or it failed: from then on no cancel of ours can hit what the link runs next. 0 or -errno. */
 int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link),
-                void (*over)(void *argument), void *argument) MUST_USE;
+		void (*over)(void *argument), void *argument) MUST_USE;
 
 #endif

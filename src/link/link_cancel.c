@@ -112,7 +112,7 @@ static const struct conn_ops cancel_ops = {
 };
 
 int link_cancel(struct link *link, const struct link_target *target, void (*done)(struct link *link),
-                void (*over)(void *argument), void *argument)
+		void (*over)(void *argument), void *argument)
 {
 	struct cancel *c = calloc(1, sizeof(*c));
 	int r = -ENOMEM;
@@ -151,7 +151,7 @@ fail:
 
 void link_forget_cancels(struct link *link)
 {
-	list_for_each(node, &link->cancels_under_way) {
+	list_for_each (node, &link->cancels_under_way) {
 		struct cancel *c = list_entry(node, struct cancel, node);
 
 		list_remove(&c->node);

@@ -24,10 +24,10 @@ struct link_login {
 	struct link_target *target;
 	struct server_auth *auth;
 	bool authenticated;
-	bool asks_connect_query;  /* logged in, and connect_query is under way */
-	bool tried_otherwise;     /* this is the second attempt, see try_otherwise() */
-	struct buf first_error;   /* ErrorResponse of the first one; empty: it was not the server's */
-	struct timer again;       /* the second attempt begins */
+	bool asks_connect_query; /* logged in, and connect_query is under way */
+	bool tried_otherwise;    /* this is the second attempt, see try_otherwise() */
+	struct buf first_error;  /* ErrorResponse of the first one; empty: it was not the server's */
+	struct timer again;      /* the second attempt begins */
 };
 
 /* ---- the target ---- */
@@ -92,11 +92,12 @@ enum encrypt_step link_target_encrypt(const struct link_target *t, struct conn *
 	struct buf out = BUF_INIT(64);
 
 	if (!target_wants_tls(t))
-		return t->tls_mode > TLS_PREFER && t->address.ss_family != AF_UNIX ? ENCRYPT_FAILED : ENCRYPT_NOT_NEEDED;
+		return t->tls_mode > TLS_PREFER && t->address.ss_family != AF_UNIX ? ENCRYPT_FAILED
+										   : ENCRYPT_NOT_NEEDED;
 	if (t->tls_direct)
 		return conn_start_tls(conn, t->tls, /* accepting= */ false, t->host, alpn_postgresql) < 0
-		               ? ENCRYPT_FAILED
-		               : ENCRYPT_STARTED;
+			       ? ENCRYPT_FAILED
+			       : ENCRYPT_STARTED;
 	message_ssl_request(&out);
 	conn_send(conn, out.bytes, out.len);
 	buf_free(&out);
@@ -107,18 +108,21 @@ enum encrypt_step link_target_encrypt_answer(const struct link_target *t, struct
 {
 	if (answer == 'S')
 		return conn_start_tls(conn, t->tls, /* accepting= */ false, t->host, alpn_postgresql) < 0
-		               ? ENCRYPT_FAILED
-		               : ENCRYPT_STARTED;
+			       ? ENCRYPT_FAILED
+			       : ENCRYPT_STARTED;
 	return answer == 'N' && t->tls_mode == TLS_PREFER ? ENCRYPT_NOT_NEEDED : ENCRYPT_FAILED;
 }
 
 /* ---- failing ---- */
 
 static void fail_with(struct link *link, const uint8_t *error, size_t len, const char *what, bool from_server,
-                      bool wants_password)
+		      bool wants_password)
 {
-	struct link_failure failure = {.error = error, .error_len = len, .from_server = from_server,
-	                               .wants_password = wants_password, .what = what};
+	struct link_failure failure = {.error = error,
+				       .error_len = len,
+				       .from_server = from_server,
+				       .wants_password = wants_password,
+				       .what = what};
 	struct error_fields fields = {0};
 
 	if (len > FRAME_HEADER && message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) &&
@@ -178,7 +182,7 @@ static bool try_otherwise(struct link *link, const uint8_t *error, size_t len)
 	    t->tls_mode != (encrypted ? TLS_PREFER : TLS_ALLOW))
 		return false;
 	if (error && (!message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) ||
-	              !slice_equal(fields.sqlstate, SLICE_LITERAL("28000"))))
+		      !slice_equal(fields.sqlstate, SLICE_LITERAL("28000"))))
 		return false;
 	login->tried_otherwise = true;
 	t->tls_mode = encrypted ? TLS_DISABLE : TLS_REQUIRE;
@@ -236,8 +240,8 @@ static void after_encrypt_step(struct link *link, enum encrypt_step step)
 			link_set_state(link, LINK_ENCRYPTING);
 		break;
 	case ENCRYPT_FAILED:
-		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "tls", "the server does not do TLS, and server_tls.mode asks for it",
-		         false);
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "tls",
+			 "the server does not do TLS, and server_tls.mode asks for it", false);
 		break;
 	}
 }
@@ -281,7 +285,7 @@ static bool authentication(struct link *link, const struct frame *f)
 		login->authenticated = true;
 	if (step == AUTH_FAILED)
 		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "login", why,
-		         !login->target->secret || login->target->secret->kind == SECRET_NONE);
+			 !login->target->secret || login->target->secret->kind == SECRET_NONE);
 	else if (step == AUTH_MALFORMED)
 		fail_own(link, ERROR_SERVER_PROTOCOL, "login", "malformed authentication message", false);
 	return step == AUTH_CONTINUE || step == AUTH_DONE;
@@ -306,7 +310,8 @@ static void ask_connect_query(struct link *link)
 	message_query(&out, slice_str(link->login->target->connect_query));
 	if (out.failed) {
 		buf_free(&out);
-		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "out of memory, or connect_query is too long", false);
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query",
+			 "out of memory, or connect_query is too long", false);
 		return;
 	}
 	link->login->asks_connect_query = true;
@@ -332,7 +337,8 @@ static bool connect_query_message(struct link *link, const struct frame *f)
 	case 'A':
 		return true;
 	case 'Z':
-		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "connect_query leaves a transaction open", false);
+		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "connect_query leaves a transaction open",
+			 false);
 		return false;
 	default:
 		fail_own(link, ERROR_SERVER_LOGIN_FAILED, "connect_query", "connect_query must not copy", false);
@@ -347,7 +353,8 @@ static void logged_in(struct link *link)
 	params_assign(&link->reported_at_login, link->reported);
 	link->used_password = strcmp(server_auth_method(link->login->auth), "trust") != 0;
 	log_debug("authenticated by the server", kv_uint("link", link->id),
-	          kv_str("method", server_auth_method(link->login->auth)), kv_str("tls", conn_tls_version(&link->conn)));
+		  kv_str("method", server_auth_method(link->login->auth)),
+		  kv_str("tls", conn_tls_version(&link->conn)));
 	link_set_state(link, LINK_IDLE);
 	link->events->logged_in(link);
 	link_login_end(link);
@@ -374,8 +381,9 @@ static bool login_message(struct link *link, const struct frame *f, const uint8_
 		return true;
 	case 'E':
 		if (!try_otherwise(link, whole, frame_size(f)))
-			fail_with(link, whole, frame_size(f), link->login->asks_connect_query ? "connect_query" : "login",
-			          /* from_server= */ true, false);
+			fail_with(link, whole, frame_size(f),
+				  link->login->asks_connect_query ? "connect_query" : "login",
+				  /* from_server= */ true, false);
 		return false;
 	case 'Z':
 		if (!link->login->authenticated || f->body_len != 1 || f->body[0] != 'I')
@@ -400,7 +408,8 @@ static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
 
 	if (link->state == LINK_ENCRYPTING) {
 		if (len != 1 && bytes[0] == 'S') { /* bytes sent ahead of the handshake: CVE-2021-23222 */
-			fail_own(link, ERROR_SERVER_PROTOCOL, "tls", "unencrypted bytes behind the answer to SSLRequest", false);
+			fail_own(link, ERROR_SERVER_PROTOCOL, "tls",
+				 "unencrypted bytes behind the answer to SSLRequest", false);
 			return len;
 		}
 		after_encrypt_step(link, link_target_encrypt_answer(link->login->target, conn, bytes[0]));
@@ -427,8 +436,8 @@ static void login_closed(struct conn *conn, int error)
 {
 	struct link *link = container_of(conn, struct link, conn);
 	const char *why = error == -EPROTO && *conn_tls_error(conn) ? conn_tls_error(conn)
-	                  : error ? strerror(-error)
-	                          : "the server closed the connection while logging in";
+			  : error                                   ? strerror(-error)
+				  : "the server closed the connection while logging in";
 
 	if (link->state == LINK_ENCRYPTING && conn_is_tls(conn) && try_otherwise(link, NULL, 0))
 		return;

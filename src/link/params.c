@@ -49,7 +49,7 @@ void params_unref(const struct params *constant)
 	count = atomic_load_explicit(&p->references, memory_order_relaxed);
 	while (count > 1)
 		if (atomic_compare_exchange_weak_explicit(&p->references, &count, count - 1, memory_order_acq_rel,
-		                                          memory_order_relaxed))
+							  memory_order_relaxed))
 			return;
 	pthread_mutex_lock(&lock);
 	if (atomic_fetch_sub_explicit(&p->references, 1, memory_order_acq_rel) == 1) {

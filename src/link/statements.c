@@ -58,7 +58,7 @@ void statement_set_init(struct statement_set *set)
 
 void statement_set_clear(struct statement_set *set)
 {
-	list_for_each(node, &set->used)
+	list_for_each (node, &set->used)
 		free(list_entry(node, struct prepared, used));
 	free(set->buckets);
 	statement_set_init(set);
@@ -96,7 +96,7 @@ static int grow(struct statement_set *set)
 	free(set->buckets);
 	set->buckets = buckets;
 	set->bucket_count = count;
-	list_for_each(node, &set->used) {
+	list_for_each (node, &set->used) {
 		struct prepared *p = list_entry(node, struct prepared, used), **at = &buckets[p->id.low & (count - 1)];
 		p->next = *at;
 		*at = p;

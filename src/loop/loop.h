@@ -29,7 +29,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define LOOP_TURN_BYTES (1u << 20)
+#define LOOP_TURN_BYTES    (1u << 20)
 #define LOOP_RECEIVE_BYTES (64u << 10) /* asked of the kernel at once, per connection and turn */
 
 struct loop;
@@ -52,22 +52,22 @@ struct conn_ops {
 };
 
 #define CONN_HIGH_WATER (256u << 10)
-#define CONN_LOW_WATER (64u << 10)
+#define CONN_LOW_WATER  (64u << 10)
 
 /* Embedded in its owner (a session, a link). Fields are the loop's, but for those said. */
 struct conn {
 	const struct conn_ops *ops; /* the owner may change it between callbacks */
 	struct loop *loop;
-	int fd;                     /* -1: closed */
-	uint32_t keep_max;          /* the owner may set: when so much is kept, reading stops by itself
-	                               until conn_resume(). Default 1 MiB */
-	uint8_t state;              /* loop's own */
-	uint16_t flags;             /* loop's own */
+	int fd;            /* -1: closed */
+	uint32_t keep_max; /* the owner may set: when so much is kept, reading stops by itself
+			      until conn_resume(). Default 1 MiB */
+	uint8_t state;     /* loop's own */
+	uint16_t flags;    /* loop's own */
 	uint16_t iov_count, iov_cap;
-	struct iovec *iov;          /* turn memory: what is to be written at the end of this turn */
-	struct list dirty;          /* in the loop's list of those with something queued */
+	struct iovec *iov; /* turn memory: what is to be written at the end of this turn */
+	struct list dirty; /* in the loop's list of those with something queued */
 	struct list resumed;
-	struct list all;            /* in the loop's list of all that are open */
+	struct list all; /* in the loop's list of all that are open */
 	union {
 		struct conn_kept *kept;     /* received, not consumed; NULL when nothing */
 		struct conn_finish *finish; /* once conn_finish() was called */
@@ -95,8 +95,8 @@ struct loop_listener {
 	int fd; /* listening, non-blocking; the owner closes it after loop_unlisten() */
 	/* A new connection: fd is non-blocking and close-on-exec, and is the callee's now. */
 	void (*accepted)(struct loop_listener *listener, int fd, const struct sockaddr *address, socklen_t len);
-	void *owner;   /* the owner's own */
-	uint8_t state; /* loop's own */
+	void *owner;        /* the owner's own */
+	uint8_t state;      /* loop's own */
 	struct timer retry; /* loop's own: after EMFILE and the like accepting pauses for 100 ms */
 };
 
@@ -112,10 +112,10 @@ int loop_new(const char *backend, void *thread, struct loop **ret_loop) MUST_USE
 void loop_close_all(struct loop *loop);
 /* Nothing is open, queued, or waits in the mailbox: the loop may be freed. */
 bool loop_is_over(struct loop *loop);
-void loop_free(struct loop *loop);          /* all connections must be closed; frees no owner */
-void loop_run(struct loop *loop);           /* until loop_stop() */
-void loop_run_turn(struct loop *loop, usec_t wait_at_most); /* one turn; for tests too */
-void loop_stop(struct loop *loop);          /* any thread */
+void loop_free(struct loop *loop);                               /* all connections must be closed; frees no owner */
+void loop_run(struct loop *loop);                                /* until loop_stop() */
+void loop_run_turn(struct loop *loop, usec_t wait_at_most);      /* one turn; for tests too */
+void loop_stop(struct loop *loop);                               /* any thread */
 void loop_post(struct loop *loop, struct loop_message *message); /* any thread */
 void loop_defer(struct loop *loop, struct loop_deferred *deferred);
 struct timer_wheel *loop_timers(struct loop *loop);
@@ -174,20 +174,20 @@ void conn_ready_before_first_receive(struct conn *conn);
  * Begins a TLS handshake, as the accepting side or as the connecting one; ready() or closed()
  * follows. Nothing may be kept (conn->kept_len == 0 as seen after received() returned): the
  * caller refuses bytes that were sent ahead of the handshake. What was queued before (the 'S')
- * is written first, in plain (-EAGAIN when the socket doesn't take it: then close). host: for SNI and verify-full (NULL: neither). alpn: wire format,
- * e.g. "\x0apostgresql", or NULL; the accepting side refuses a client that offers only others.
- * 0 or -errno.
+ * is written first, in plain (-EAGAIN when the socket doesn't take it: then close). host: for SNI and verify-full
+ * (NULL: neither). alpn: wire format, e.g. "\x0apostgresql", or NULL; the accepting side refuses a client that offers
+ * only others. 0 or -errno.
  */
 int conn_start_tls(struct conn *conn, struct tls_context *context, bool accepting, const char *host,
-                   struct slice alpn) MUST_USE;
+		   struct slice alpn) MUST_USE;
 static inline bool conn_is_tls(const struct conn *conn)
 {
 	return conn->tls != NULL;
 }
-const char *conn_tls_error(const struct conn *conn);      /* text for logs; "" when none. Valid in closed() */
-const char *conn_tls_version(const struct conn *conn);    /* "TLSv1.3"; "" when plain */
+const char *conn_tls_error(const struct conn *conn);   /* text for logs; "" when none. Valid in closed() */
+const char *conn_tls_version(const struct conn *conn); /* "TLSv1.3"; "" when plain */
 const char *conn_tls_cipher(const struct conn *conn);
-bool conn_tls_has_alpn(const struct conn *conn);          /* one was agreed on */
+bool conn_tls_has_alpn(const struct conn *conn); /* one was agreed on */
 bool conn_tls_resumed(const struct conn *conn);
 /* tls-server-end-point of the server's certificate (RFC 5929 4.1): ours when accepting, the peer's
  * when connecting. Length, or 0 when there is none. size >= 64. */

@@ -91,7 +91,7 @@ struct loop {
 	struct list resumed; /* to be shown what they have before the flush */
 	struct list again;   /* the same, in the next turn: they had their share of this one */
 	struct list deferred;
-	struct list conns; /* all that are open */
+	struct list conns;    /* all that are open */
 	struct conn *showing; /* whose received() runs; NULL once it was closed or detached in there */
 	struct loop_counters counters;
 	int event_at, event_count;

@@ -16,6 +16,7 @@
 
 struct timer_wheel {
 	uint64_t tick;
+	uint64_t next; /* nothing is due before this tick; not above `tick`: not known */
 	uint64_t busy[LEVELS][(1u << FIRST_BITS) / 64];
 	struct list slots[LEVELS][1u << FIRST_BITS];
 };
@@ -69,6 +70,7 @@ static void insert(struct timer_wheel *wheel, struct timer *timer, uint64_t earl
 	timer->slot_time = (at >> level_shift(level) << level_shift(level)) * TICK;
 	wheel->busy[level][slot / 64] |= 1ull << (slot % 64);
 	list_push_back(&wheel->slots[level][slot], &timer->node);
+	wheel->next = MIN(wheel->next, timer->slot_time / TICK);
 }
 
 void timer_set(struct timer_wheel *wheel, struct timer *timer, usec_t deadline)
@@ -123,6 +125,8 @@ static uint64_t next_tick(struct timer_wheel *wheel)
 {
 	uint64_t next = UINT64_MAX;
 
+	if (wheel->next > wheel->tick)
+		return wheel->next;
 	for (uint32_t level = 0; level < LEVELS; level++) {
 		uint64_t first = (wheel->tick >> level_shift(level)) + 1;
 		uint32_t distance = slots_to_next(wheel, level, (uint32_t)first & (SLOTS(level) - 1));
@@ -130,6 +134,7 @@ static uint64_t next_tick(struct timer_wheel *wheel)
 		if (distance < SLOTS(level))
 			next = MIN(next, (first + distance) << level_shift(level));
 	}
+	wheel->next = next;
 	return next;
 }
 

@@ -9,9 +9,9 @@
 #include "base/list.h"
 
 struct timer {
-	struct list node;   /* in a slot of the wheel; alone when not set */
-	usec_t deadline;    /* USEC_NEVER: not set */
-	usec_t slot_time;   /* when the wheel will look at it */
+	struct list node; /* in a slot of the wheel; alone when not set */
+	usec_t deadline;  /* USEC_NEVER: not set */
+	usec_t slot_time; /* when the wheel will look at it */
 	void (*expired)(struct timer *timer);
 };
 

@@ -28,7 +28,7 @@ struct tls_context;
 struct tls_context *tls_server_context_new(const struct tls_settings *settings, char *why, size_t why_size);
 /* For connecting to servers; sessions are resumed per host name. */
 struct tls_context *tls_client_context_new(const struct tls_settings *settings, char *why, size_t why_size);
-struct tls_context *tls_context_ref(struct tls_context *context);   /* NULL is fine */
-void tls_context_unref(struct tls_context *context);                 /* NULL is fine; any thread */
+struct tls_context *tls_context_ref(struct tls_context *context); /* NULL is fine */
+void tls_context_unref(struct tls_context *context);              /* NULL is fine; any thread */
 
 #endif

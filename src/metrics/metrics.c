@@ -11,10 +11,12 @@ void counters_add(struct counters *sum, const struct counters *part)
 
 void counters_expose(const struct counters *sum, struct buf *out)
 {
-#define METRIC(name, kind, help)                                                                             \
-	buf_printf(out, "# HELP heliosdb_proxy_" #name " %s\n# TYPE heliosdb_proxy_" #name " " #kind         \
-	                "\nheliosdb_proxy_" #name " %llu\n",                                                 \
-	           help, (unsigned long long)atomic_load_explicit(&((struct counters *)sum)->name, memory_order_relaxed));
+#define METRIC(name, kind, help) \
+	buf_printf(out, \
+		   "# HELP heliosdb_proxy_" #name " %s\n# TYPE heliosdb_proxy_" #name " " #kind \
+		   "\nheliosdb_proxy_" #name " %llu\n", \
+		   help, \
+		   (unsigned long long)atomic_load_explicit(&((struct counters *)sum)->name, memory_order_relaxed));
 #include "metrics/metrics.def"
 #undef METRIC
 }

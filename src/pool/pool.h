@@ -17,17 +17,17 @@
 #include "metrics/metrics.h"
 
 #define POOL_FAIRNESS_SLACK (2 * USEC_PER_MSEC)
-#define THREADS_MAX 256u
+#define THREADS_MAX         256u
 
 /* What the pools need of a worker; embedded in it. */
 struct pool_thread {
 	uint32_t index;
 	struct loop *loop;
 	struct counters counters;
-	struct list shards;   /* all shards of this thread */
-	struct timer tick;    /* once a second: idle time-outs, lifetimes, warm links */
+	struct list shards; /* all shards of this thread */
+	struct timer tick;  /* once a second: idle time-outs, lifetimes, warm links */
 	struct pools *pools;
-	bool ending;          /* no link is opened, none is kept */
+	bool ending; /* no link is opened, none is kept */
 };
 
 /* What all pools share. */
@@ -59,7 +59,7 @@ void pools_join(struct pools *pools, struct pool_thread *thread);
 /* Takes a new configuration over (control thread). The old configuration and *ret_old (an array of pointers that
  * ends with NULL, and what they point to: the caller frees all) must live until every thread has passed a turn. */
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
-                  struct config_pool ***ret_old);
+		  struct config_pool ***ret_old);
 /* Frees pools that nobody has used for pool_idle_timeout (control thread, now and then). */
 void pools_sweep(struct pools *pools);
 
@@ -79,7 +79,7 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 struct pool *pool_ref(struct pool *pool);
 void pool_unref(struct pool *pool);
 const struct config_pool *pool_settings(const struct pool *pool); /* valid in this turn */
-const char *pool_database(const struct pool *pool); /* as clients call it */
+const char *pool_database(const struct pool *pool);               /* as clients call it */
 const char *pool_user(const struct pool *pool);
 const char *pool_server_database(const struct pool *pool);
 /* NULL: out of memory. */

@@ -29,36 +29,36 @@ struct welcome {
 #define POOL_EVICTION_SLACK (100 * USEC_PER_MSEC)
 /* Pools that no login to a server ever worked for: anybody can make the proxy create one. */
 #define POOL_UNPROVEN_TIMEOUT (10 * USEC_PER_SEC)
-#define POOLS_UNPROVEN_MAX 1000u
-#define POOL_BUCKETS 4096u
+#define POOLS_UNPROVEN_MAX    1000u
+#define POOL_BUCKETS          4096u
 
 struct pool {
 	struct pools *pools;
-	char *database, *user;     /* as clients name them */
+	char *database, *user; /* as clients name them */
 	char *server_database, *server_user;
 	_Atomic(struct node *) node; /* where new links lead; a link remembers its own (link->server) */
 	_Atomic(struct config_pool *) settings;
 	struct budget *database_budget, *user_budget;
 	_Atomic uint32_t references;
-	_Atomic uint32_t links;    /* open or being opened, all threads */
-	_Atomic uint32_t waiting;  /* all threads */
-	_Atomic uint32_t opening;  /* being opened for whoever waits, all threads */
-	_Atomic uint32_t in_hand;  /* about to become idle or lent, or on the way to another thread: link->in_hand */
+	_Atomic uint32_t links;   /* open or being opened, all threads */
+	_Atomic uint32_t waiting; /* all threads */
+	_Atomic uint32_t opening; /* being opened for whoever waits, all threads */
+	_Atomic uint32_t in_hand; /* about to become idle or lent, or on the way to another thread: link->in_hand */
 	_Atomic uint64_t opened, closed;
 	_Atomic uint64_t unused_since; /* clock, when references became 0 */
-	_Atomic int login;         /* enum pool_login */
+	_Atomic int login;             /* enum pool_login */
 	_Atomic uint32_t statements_epoch;
-	_Atomic bool was_used;     /* a client took a link: keep min_connections warm */
-	_Atomic bool proven;       /* a login to the server worked */
+	_Atomic bool was_used; /* a client took a link: keep min_connections warm */
+	_Atomic bool proven;   /* a login to the server worked */
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
-	pthread_mutex_t lock;      /* of what follows */
+	pthread_mutex_t lock; /* of what follows */
 	struct secret secret;
 	bool secret_is_forced;
 	struct welcome welcomes[WELCOMES_MAX];
 	uint32_t welcome_count;
-	usec_t retry_at;           /* after a failed login: not before */
-	uint8_t *failure;          /* its ErrorResponse */
+	usec_t retry_at;  /* after a failed login: not before */
+	uint8_t *failure; /* its ErrorResponse */
 	size_t failure_len;
 	struct link_failure failure_head;
 	char failure_text[200];
@@ -73,8 +73,8 @@ struct pools {
 	struct pool *first;
 	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
 	struct budget *databases, *users;
-	struct probes *probes;           /* of the first thread */
-	_Atomic uint32_t unproven;       /* pools that are not proven */
+	struct probes *probes;     /* of the first thread */
+	_Atomic uint32_t unproven; /* pools that are not proven */
 	struct pool_thread *threads[THREADS_MAX];
 	_Atomic uint32_t thread_count;
 };
@@ -82,11 +82,11 @@ struct pools {
 struct shard {
 	struct pool *pool;
 	struct pool_thread *thread;
-	struct list node;       /* in thread->shards */
-	struct list idle;       /* most recently used first */
-	struct list busy;       /* ACTIVE, or held until a cancel is over */
+	struct list node; /* in thread->shards */
+	struct list idle; /* most recently used first */
+	struct list busy; /* ACTIVE, or held until a cancel is over */
 	struct list opening;
-	struct list waiters;    /* longest waiting first */
+	struct list waiters; /* longest waiting first */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t oldest_wait; /* `since` of the first waiter; USEC_NEVER: none */
@@ -113,10 +113,10 @@ struct budget *budget_ref(struct budget **list, const char *name);
 void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */
 
 /* shard.c */
-void shard_serve(struct shard *shard);                 /* gives idle links to waiters, opens what is missing */
-void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no list looks for its next user */
+void shard_serve(struct shard *shard);                       /* gives idle links to waiters, opens what is missing */
+void shard_offer(struct shard *shard, struct link *link);    /* an IDLE link in no list looks for its next user */
 void shard_end_link(struct shard *shard, struct link *link); /* out of all accounts; not yet freed */
-void shard_close_oldest_idle(struct shard *shard);     /* there may be none */
+void shard_close_oldest_idle(struct shard *shard);           /* there may be none */
 /* Counts the link among those that are about to serve somebody, so that nobody opens one in vain meanwhile. */
 void shard_take_in_hand(struct shard *shard, struct link *link);
 void shard_out_of_hand(struct shard *shard, struct link *link);
@@ -125,7 +125,7 @@ void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);
 
 /* opening.c */
-void shard_open_links(struct shard *shard);            /* as many as waiters need and limits allow */
+void shard_open_links(struct shard *shard); /* as many as waiters need and limits allow */
 void shard_close_opening(struct shard *shard);
 int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;

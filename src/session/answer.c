@@ -96,7 +96,8 @@ static void undo(struct session *s, const struct expect *x, bool failed)
 	const struct statement_text *text = note ? note->text : x->kind == EXPECT_PARSE ? x->object : NULL;
 	bool named = note && *note->name;
 
-	if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note && statement_set_add(&s->link->statements, note->id) < 0)
+	if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note &&
+	    statement_set_add(&s->link->statements, note->id) < 0)
 		s->link->close_when_free = true;
 	if (x->kind == EXPECT_CLOSE && named &&
 	    !session_remember_statement(s, slice_str(note->name), statement_text_ref(note->text)))
@@ -165,16 +166,16 @@ void session_maybe_release(struct session *s)
 {
 	struct link *link = s->link;
 
-	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->open_batch || link->tx_status != 'I' || s->syncing ||
-	    (s->left && !s->left_dropped))
+	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->open_batch || link->tx_status != 'I' ||
+	    s->syncing || (s->left && !s->left_dropped))
 		return;
 	if (unlikely(s->worker->closing)) {
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
 		return;
 	}
 	/* session mode ends for those who have nothing to lose when a reload says so */
-	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) || s->pins ||
-	    settings_learn(s))
+	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
+	    s->pins || settings_learn(s))
 		return;
 	session_release(s);
 }
@@ -227,7 +228,7 @@ static void look_at_sqlstate(struct session *s, const struct error_fields *e)
 	/* 26000 counts if it is one of ours that the server does not know: a function may have said DEALLOCATE ALL */
 	bool ours = e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
 	bool changed = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "0A000", 5) == 0 &&
-	               slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
+		       slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
 	bool unknown = ours && e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "26000", 5) == 0;
 
 	if (changed || unknown)
@@ -481,7 +482,8 @@ static void broken(struct session *s, const struct frame *f)
 	char type[40];
 
 	snprintf(type, sizeof(type), "message type 0x%02x, %u bytes", f->type, f->body_len);
-	session_log(LOG_WARN, s, "the server sent what the protocol does not allow; closing the connection to it", type);
+	session_log(LOG_WARN, s, "the server sent what the protocol does not allow; closing the connection to it",
+		    type);
 	s->link->close_when_free = true;
 	session_fatal(s, ERROR_SERVER_PROTOCOL, "unexpected message");
 }
@@ -493,7 +495,7 @@ static void after_messages(struct session *s)
 	const struct config_pool *p;
 
 	if (unlikely(s->paused_for_link && conn_queued(&link->conn) < CONN_LOW_WATER &&
-	             link->expects.count <= s->worker->settings.config->limits.max_pipeline / 2)) {
+		     link->expects.count <= s->worker->settings.config->limits.max_pipeline / 2)) {
 		s->paused_for_link = false;
 		conn_resume(&s->conn);
 	}
@@ -540,6 +542,12 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		}
 		size = frame_size(&f);
 		have = MIN(size, len - at);
+		if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL) {
+			/* answered here, and told in front of what answers the next: one packet, one wake-up */
+			pass_span(s, bytes + from, bytes + at);
+			from = at;
+			answer_locals(s);
+		}
 		if (f.type == 'E' || f.type == 'Z') { /* these may send more than themselves: keep the order */
 			pass_span(s, bytes + from, bytes + at);
 			from = at;
@@ -560,7 +568,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		link->left = size - have;
 		link->left_swallow = answer == ANSWER_SWALLOW;
 		if (link->expects.count && (expects_first(&link->expects)->flags & EXPECT_LOCAL ||
-		                            expects_first(&link->expects)->kind == EXPECT_COPY_END)) {
+					    expects_first(&link->expects)->kind == EXPECT_COPY_END)) {
 			pass_span(s, bytes + from, bytes + at);
 			from = at;
 			answer_locals(s);
@@ -584,7 +592,8 @@ static bool can_survive(const struct session *s)
 	return s->state == SESSION_ACTIVE && s->mode != POOL_MODE_SESSION && !s->pins && link->tx_status == 'I' &&
 	       link->expects.answers <= 1 && !link->answering && !link->fatal && s->left == 0 && link->left == 0 &&
 	       !s->copying_in &&
-	       (link->expects.count == 0 || expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
+	       (link->expects.count == 0 ||
+		expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
 }
 
 static void answer_lost(struct link *link, int error)
@@ -598,7 +607,8 @@ static void answer_lost(struct link *link, int error)
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
 	if (link->left && !link->left_swallow) {
-		session_finish(s, "the server closed its connection in the middle of a message"); /* no other fits in there */
+		session_finish(
+			s, "the server closed its connection in the middle of a message"); /* no other fits in there */
 		return;
 	}
 	if (link->fatal && s->state != SESSION_WELCOMING) {

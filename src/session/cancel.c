@@ -71,7 +71,8 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 		error_message(&out, ERROR_CANCELED_WAITING, NULL);
 		session_fail_request(s, out.bytes, out.len);
 		buf_free(&out);
-	} else if (s->link && (s->link->expects.count || s->link->tx_status != 'I' || s->state == SESSION_REPLICATION)) {
+	} else if (s->link &&
+		   (s->link->expects.count || s->link->tx_status != 'I' || s->state == SESSION_REPLICATION)) {
 		if (pool_cancel(s->link, cancel_is_over, m) == 0)
 			return true;
 		session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
@@ -100,9 +101,12 @@ bool cancel_request(struct session *s, uint32_t pid, struct slice key)
 	m = malloc(sizeof(*m));
 	if (!m)
 		return false;
-	*m = (struct cancel_message){.message.run = cancel_arrives, .from = w, .from_slot = s->slot,
-	                             .from_serial = s->serial, .slot = number & ((1u << SLOT_BITS) - 1),
-	                             .key_len = (uint32_t)key.len};
+	*m = (struct cancel_message){.message.run = cancel_arrives,
+				     .from = w,
+				     .from_slot = s->slot,
+				     .from_serial = s->serial,
+				     .slot = number & ((1u << SLOT_BITS) - 1),
+				     .key_len = (uint32_t)key.len};
 	memcpy(m->key, key.bytes, key.len);
 	loop_post(w->shared->workers[index]->pool_thread.loop, &m->message);
 	return true;

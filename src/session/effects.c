@@ -11,15 +11,16 @@
 
 void session_pin(struct session *s, uint8_t why)
 {
-	const char *const names[] = {"temporary table", "session advisory lock", "LISTEN", "WITH HOLD cursor",
-	                             "SQL PREPARE", "statement too long to be understood", "set_config",
-	                             "statement too long to be shared"};
+	const char *const names[] = {"temporary table", "session advisory lock",
+				     "LISTEN",          "WITH HOLD cursor",
+				     "SQL PREPARE",     "statement too long to be understood",
+				     "set_config",      "statement too long to be shared"};
 
 	if (s->mode == POOL_MODE_SESSION || (s->pins & why) == why)
 		return;
 	if (session_settings(s)->session_state == SESSION_STATE_LOG && !(why & PIN_STATEMENT)) {
 		session_log(LOG_WARN, s, "state of a session is left on a shared server connection",
-		            names[__builtin_ctz(why)]);
+			    names[__builtin_ctz(why)]);
 		return;
 	}
 	if (!s->pins) {
@@ -59,7 +60,7 @@ static const char *state_it_leaves(const struct statement *st)
 }
 
 enum policy effects_before(struct session *s, const struct query_info *info, enum proxy_error *ret_error,
-                           const char **ret_what)
+			   const char **ret_what)
 {
 	const struct config_pool *p = session_settings(s);
 
@@ -224,7 +225,8 @@ static void apply_set_config(struct session *s, const struct query_info *info, c
 {
 	char name[128], lower_name[128], value[2048], *sql;
 
-	for (const char *at = info->text + st->begin; (at = strcasestr(at, "set_config")) && at < info->text + st->end;) {
+	for (const char *at = info->text + st->begin;
+	     (at = strcasestr(at, "set_config")) && at < info->text + st->end;) {
 		at += strlen("set_config");
 		switch (read_set_config(at, name, value, sizeof(value))) {
 		case SET_CONFIG_LOCAL:
@@ -262,8 +264,8 @@ void effects_mark(struct session *s)
 
 static bool is_read_only(const char *name)
 {
-	static const char *const names[] = {"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding",
-	                                    "server_version", "session_authorization"};
+	static const char *const names[] = {"in_hot_standby",  "integer_datetimes", "is_superuser",
+					    "server_encoding", "server_version",    "session_authorization"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i], name) == 0)
@@ -287,7 +289,8 @@ static void adopt_reported(struct session *s)
 		scan_identifier(slice_str(name), lower_name, sizeof(lower_name));
 		had = params_get(link->mark.client, lower_name);
 		if (params_get(s->settings, lower_name) != had &&
-		    (!had || !params_get(s->settings, lower_name) || strcmp(had, params_get(s->settings, lower_name)) != 0))
+		    (!had || !params_get(s->settings, lower_name) ||
+		     strcmp(had, params_get(s->settings, lower_name)) != 0))
 			continue; /* a SET of the client's explains it */
 		sql = settings_sql(lower_name, value);
 		if (sql)
@@ -330,8 +333,8 @@ static void savepoint(struct session *s, struct slice name)
 
 	if ((link->savepoint_count & (link->savepoint_count - 1)) == 0) { /* 0, 1, 2, 4 ...: full */
 		grown = link->savepoint_count < SAVEPOINTS_MAX
-		                ? realloc(link->savepoints, MAX(1u, link->savepoint_count * 2) * sizeof(*grown))
-		                : NULL;
+				? realloc(link->savepoints, MAX(1u, link->savepoint_count * 2) * sizeof(*grown))
+				: NULL;
 		if (!grown) {
 			link->close_when_free = true;
 			return;
@@ -454,8 +457,9 @@ static void apply(struct session *s, const struct query_info *info, const struct
 /* A statement behind what was scanned: its tag is all that is known of it. */
 static void completed_unseen(struct session *s, struct slice tag)
 {
-	static const char *const tags[] = {"SET", "RESET", "LISTEN", "PREPARE", "DECLARE CURSOR", "LOAD", "CREATE TABLE",
-	                                   "SELECT INTO", "CREATE TABLE AS", "DISCARD ALL", "DEALLOCATE ALL"};
+	static const char *const tags[] = {
+		"SET",          "RESET",       "LISTEN",          "PREPARE",     "DECLARE CURSOR", "LOAD",
+		"CREATE TABLE", "SELECT INTO", "CREATE TABLE AS", "DISCARD ALL", "DEALLOCATE ALL"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tags); i++)
 		if (tag_is(tag, tags[i]))
@@ -477,7 +481,8 @@ void effects_ready(struct session *s, char status)
 
 	if (status == 'I') {
 		count_add(&session_counters(s)->transactions_total, 1);
-		if (unlikely(s->settings != link->mark.client || link->settings != link->mark.link || link->savepoint_count))
+		if (unlikely(s->settings != link->mark.client || link->settings != link->mark.link ||
+			     link->savepoint_count))
 			transaction_ended(s, !s->error_in_batch);
 		if (unlikely(link->reported != link->reported_at_mark)) {
 			if (!link->reset_in_transaction)

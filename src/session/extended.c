@@ -245,8 +245,8 @@ static bool ensure_unnamed(struct session *s, struct statement_text *text)
 /* The server shall raise the error, for its transaction must end with it; the client gets our words. */
 static bool send_poison(struct session *s, enum proxy_error error, ...)
 {
-	static const uint8_t bind[] = {'B', 0, 0, 0, 22, 0, 'h', 'p', ' ', 'n', 'o', ' ', 's', 'u', 'c', 'h', 0,
-	                               0, 0, 0, 0, 0, 0};
+	static const uint8_t bind[] = {'B', 0,   0,   0,   22, 0, 'h', 'p', ' ', 'n', 'o', ' ',
+				       's', 'u', 'c', 'h', 0,  0, 0,   0,   0,   0,   0};
 	struct buf *copy = malloc(sizeof(*copy));
 	va_list args;
 
@@ -283,7 +283,7 @@ void statement_note_free(struct session *s, struct statement_note *note)
 /* A change to the client's statements is under way, to the server or (LOCAL) no further than here. The note gets a
  * reference to the text of its own, and takes `previous` over. */
 static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, struct slice name,
-                       struct statement_text *text, struct statement_text *previous)
+		       struct statement_text *text, struct statement_text *previous)
 {
 	struct statement_note *note = malloc(sizeof(*note) + name.len + 1);
 
@@ -303,8 +303,8 @@ static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, 
 }
 
 /*
- * A Parse may be answered here only if the server would surely take it: not in a transaction that has failed, nor in one
- * that what is under way may still fail.
+ * A Parse may be answered here only if the server would surely take it: not in a transaction that has failed, nor in
+ * one that what is under way may still fail.
  */
 static bool may_answer_parse(const struct session *s)
 {
@@ -332,10 +332,7 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 		if (!session_remember_statement(s, name, text))
 			return out_of_memory(s);
 		count_add(&session_counters(s)->statements_shared_total, 1);
-		if (!push_noted(s, EXPECT_PARSE, EXPECT_LOCAL, name, text, NULL))
-			return false;
-		answer_locals(s);
-		return true;
+		return push_noted(s, EXPECT_PARSE, EXPECT_LOCAL, name, text, NULL);
 	}
 	statement_id_name(text->id, server_name);
 	if (!make_room(s))
@@ -361,7 +358,8 @@ static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t
 	} else {
 		statement_text_unref(s->worker->statements, previous);
 		s->unnamed_pending++;
-		if (!push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT, statement_text_ref(text)))
+		if (!push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT,
+			  statement_text_ref(text)))
 			return false;
 	}
 	expects_last(&s->link->expects)->name_hash = s->unnamed_serial;
@@ -371,14 +369,11 @@ static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t
 static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
 {
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse && link_has_unnamed(s, text) &&
-	                (s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s);
+			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s);
 
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
-		if (!push_unnamed(s, text, EXPECT_LOCAL))
-			return false;
-		answer_locals(s);
-		return true;
+		return push_unnamed(s, text, EXPECT_LOCAL);
 	}
 	if (!push_unnamed(s, text, 0))
 		return false;
@@ -401,7 +396,7 @@ static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t
 
 /* The name is taken: the server refuses it, after it has looked at the text, as it always does. */
 static bool parse_duplicate(struct session *s, struct slice client_name, struct statement_text *taken,
-                            struct slice text)
+			    struct slice text)
 {
 	char name[STATEMENT_NAME_SIZE];
 	uint8_t *message;
@@ -456,7 +451,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 
 /* The message with another statement name: a new head, the rest by reference. */
 static bool send_renamed(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
-                         struct slice before, const char *name, size_t rest_from)
+			 struct slice before, const char *name, size_t rest_from)
 {
 	size_t name_size = strlen(name) + 1, head = FRAME_HEADER + before.len + name_size;
 	size_t rest = frame_size(f) - rest_from, now = MIN(frame_size(f), available) - rest_from;
@@ -545,8 +540,9 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 		if (!ensure_named(s, text, server_name) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 			return available;
 		expects_last(&s->link->expects)->name_hash = name_hash(name);
-		return send_renamed(s, f, whole, available, slice_make("S", 1), server_name, frame_size(f)) ? frame_size(f)
-		                                                                                            : available;
+		return send_renamed(s, f, whole, available, slice_make("S", 1), server_name, frame_size(f))
+			       ? frame_size(f)
+			       : available;
 	}
 	if (!push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 		return available;
@@ -573,7 +569,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 }
 
 static size_t close_here(struct session *s, const struct frame *f, size_t available, struct slice name,
-                         struct statement_text *text)
+			 struct statement_text *text)
 {
 	static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
 	bool fine = true;
@@ -616,8 +612,11 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 
 static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
-	static const uint8_t kinds[] = {['P'] = EXPECT_PARSE, ['B'] = EXPECT_BIND, ['D'] = EXPECT_DESCRIBE,
-	                                ['E'] = EXPECT_EXECUTE, ['C'] = EXPECT_CLOSE};
+	static const uint8_t kinds[] = {['P'] = EXPECT_PARSE,
+					['B'] = EXPECT_BIND,
+					['D'] = EXPECT_DESCRIBE,
+					['E'] = EXPECT_EXECUTE,
+					['C'] = EXPECT_CLOSE};
 
 	if (!session_need_link(s))
 		return 0;
@@ -631,8 +630,8 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 }
 
 /*
- * What a name means may hang on whether an earlier batch fails: its Parse or Close is not answered yet. Within one batch
- * nothing hangs on it: if the one fails, the other is skipped.
+ * What a name means may hang on whether an earlier batch fails: its Parse or Close is not answered yet. Within one
+ * batch nothing hangs on it: if the one fails, the other is skipped.
  */
 static bool must_wait_for_name(struct session *s, struct slice name)
 {

@@ -82,8 +82,8 @@ struct query_info *query_info_get(struct query_infos *q, struct slice text, bool
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
 	query_info_unref(slot->info);
-	*slot = (struct query_info_slot){.hash = hash, .len = (uint32_t)text.len, .known = true,
-	                                 .info = make(text, complete)};
+	*slot = (struct query_info_slot){
+		.hash = hash, .len = (uint32_t)text.len, .known = true, .info = make(text, complete)};
 	return query_info_ref(slot->info);
 }
 
@@ -138,7 +138,7 @@ static void keep_recent(struct statement_table *t, struct statement_text *s)
 }
 
 struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
-                                           uint64_t salt)
+					   uint64_t salt)
 {
 	struct statement_id id = statement_id_make(parse, salt);
 	struct statement_text **bucket = &t->buckets[id.low & (STATEMENT_BUCKETS - 1)], *s;

@@ -55,7 +55,7 @@ struct statement_table *statement_table_new(void);
 void statement_table_free(struct statement_table *t);
 /* The statement of this Parse body (without the name), new or known; a reference. NULL: out of memory. */
 struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
-                                           uint64_t salt);
+					   uint64_t salt);
 struct statement_text *statement_text_ref(struct statement_text *s);
 void statement_text_unref(struct statement_table *t, struct statement_text *s); /* NULL is fine */
 

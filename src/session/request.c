@@ -92,8 +92,9 @@ static void prepare_anew(struct session *s)
 	if (link->statements.count == 0 && !link->has_unnamed)
 		return;
 	message_query(&out, SLICE_LITERAL("DEALLOCATE ALL"));
-	if (out.failed || expects_push(&link->expects, (struct expect){.kind = EXPECT_QUERY, .flags = EXPECT_SWALLOW,
-	                                                               .purpose = PURPOSE_STATEMENT}) < 0) {
+	if (out.failed || expects_push(&link->expects, (struct expect){.kind = EXPECT_QUERY,
+								       .flags = EXPECT_SWALLOW,
+								       .purpose = PURPOSE_STATEMENT}) < 0) {
 		link->close_when_free = true; /* no memory: at least it does not stay */
 	} else {
 		conn_send(&link->conn, out.bytes, out.len);
@@ -292,7 +293,7 @@ static bool send_refused(struct session *s, const struct buf *error)
 }
 
 static size_t refuse_query(struct session *s, const struct frame *f, size_t available, enum proxy_error error,
-                           const char *what)
+			   const char *what)
 {
 	static const char *const modes[] = {"session", "transaction", "statement"};
 	struct buf out = BUF_INIT(4096);
@@ -345,7 +346,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */
-	s->link->has_unnamed = false; /* a simple query ends the unnamed statement */
+	s->link->has_unnamed = false;    /* a simple query ends the unnamed statement */
 	s->batch++;
 	if (s->unnamed)
 		session_forget_unnamed(s);
@@ -386,7 +387,10 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 
 static size_t flush(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
-	return s->link ? pass_on(s, f, whole, available) : drop(s, f, available);
+	if (!s->link)
+		return drop(s, f, available);
+	answer_locals(s);
+	return pass_on(s, f, whole, available);
 }
 
 /* Copy data without a copy is what is left of one that failed: PostgreSQL ignores it, too. */

@@ -78,7 +78,8 @@ void session_log(enum log_level level, const struct session *s, const char *mess
 	if (level < log_min_level)
 		return;
 	session_address_text(s, address, sizeof(address));
-	log_at(level, message, kv_str("client", address), kv_str("database", s->shard ? pool_database(session_pool(s)) : NULL),
+	log_at(level, message, kv_str("client", address),
+	       kv_str("database", s->shard ? pool_database(session_pool(s)) : NULL),
 	       kv_str("user", s->shard ? pool_user(session_pool(s)) : NULL), kv_uint("pid", session_pid(s)),
 	       kv_str("state", session_state_name(s->state)), kv_str("detail", detail));
 }
@@ -86,7 +87,7 @@ void session_log(enum log_level level, const struct session *s, const char *mess
 /* ---- slots: where a cancel key leads ---- */
 
 #define SLOT_NONE UINT32_MAX
-#define SLOT_MAX (1u << 23)
+#define SLOT_MAX  (1u << 23)
 
 static bool grow_slots(struct worker *w)
 {
@@ -161,9 +162,9 @@ static size_t session_received(struct conn *conn, uint8_t *bytes, size_t len)
 static void session_conn_closed(struct conn *conn, int error)
 {
 	struct session *s = container_of(conn, struct session, conn);
-	const char *why = error == 0          ? "closed by the client"
-	                  : error == -EPROTO ? conn_tls_error(conn)
-	                                     : strerror(-error);
+	const char *why = error == 0         ? "closed by the client"
+			  : error == -EPROTO ? conn_tls_error(conn)
+					     : strerror(-error);
 
 	if (s->state != SESSION_CLOSED)
 		session_close(s, why);
@@ -206,7 +207,8 @@ static void wait_timeout(struct session *s)
 
 	pool_wait_end(&s->waiter);
 	count_add(&session_counters(s)->link_wait_timeouts_total, 1);
-	error_message(&out, ERROR_QUERY_WAIT_TIMEOUT, NULL, (unsigned)(session_settings(s)->query_wait_timeout / USEC_PER_MSEC));
+	error_message(&out, ERROR_QUERY_WAIT_TIMEOUT, NULL,
+		      (unsigned)(session_settings(s)->query_wait_timeout / USEC_PER_MSEC));
 	session_fail_request(s, out.bytes, out.len);
 	buf_free(&out);
 }
@@ -225,14 +227,14 @@ static void session_timer(struct timer *timer)
 		break;
 	case TIMER_IDLE:
 		session_fatal(s, ERROR_CLIENT_IDLE_TIMEOUT, NULL,
-		              (unsigned)(session_settings(s)->client_idle_timeout / USEC_PER_MSEC));
+			      (unsigned)(session_settings(s)->client_idle_timeout / USEC_PER_MSEC));
 		break;
 	case TIMER_QUERY:
 		cancel_overdue_query(s);
 		break;
 	case TIMER_IDLE_TRANSACTION:
 		session_fatal(s, ERROR_IDLE_TRANSACTION_TIMEOUT, NULL,
-		              (unsigned)(session_settings(s)->idle_transaction_timeout / USEC_PER_MSEC));
+			      (unsigned)(session_settings(s)->idle_transaction_timeout / USEC_PER_MSEC));
 		break;
 	}
 }
@@ -298,7 +300,8 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, sockl
 	(void)len;
 	count_add(&w->pool_thread.counters.connections_total, 1);
 	if (atomic_fetch_add(&w->shared->clients, 1) >= c->proxy.max_clients + 16u) {
-		/* a few more than max_clients may knock, for cancels must get through: see login.c for the real limit */
+		/* a few more than max_clients may knock, for cancels must get through: see login.c for the real limit
+		 */
 		atomic_fetch_sub(&w->shared->clients, 1);
 		count_add(&w->pool_thread.counters.connections_closed, 1);
 		refuse_connection(w, fd);
@@ -362,7 +365,8 @@ static void let_go_of_link(struct session *s)
 	for (uint32_t i = 0; i < link->expects.count; i++)
 		expect_drop_object(s, expects_at(&link->expects, i));
 	if (link->expects.count && link->state == LINK_ACTIVE && s->state != SESSION_REPLICATION)
-		(void)!pool_cancel(link, NULL, NULL); /* nobody waits for it any more; closing alone would not stop it */
+		(void)!pool_cancel(link, NULL,
+				   NULL); /* nobody waits for it any more; closing alone would not stop it */
 	if (s->pins || s->mode == POOL_MODE_SESSION)
 		link->dirty = link->dirty || s->pins || link->changed;
 	if (s->left)
@@ -486,7 +490,7 @@ void session_fatal(struct session *s, enum proxy_error error, const char *detail
 		count_add(&session_counters(s)->protocol_errors_total, 1);
 	if (!out.failed && message_read_error(out.bytes + FRAME_HEADER, out.len - FRAME_HEADER, &fields))
 		snprintf(why, sizeof(why), "%.*s", (int)MIN(fields.message.len, sizeof(why) - 1),
-		         (const char *)fields.message.bytes);
+			 (const char *)fields.message.bytes);
 	session_fatal_bytes(s, out.bytes, out.failed ? 0 : out.len, why);
 	buf_free(&out);
 }

@@ -17,14 +17,14 @@
 #include "wire/reader.h"
 #include "wire/startup.h"
 
-#define SESSION_STATES(X)                                                               \
-	X(STARTUP, "login", "its startup packet, or a TLS handshake, is awaited")       \
-	X(AUTH, "login", "it proves who it is")                                         \
-	X(WELCOMING, "login", "a server is asked what to report to it")                 \
-	X(IDLE, "idle", "logged in, without a link")                                    \
-	X(WAITING, "waiting", "needs a link; what it sent is kept by the loop")         \
-	X(ACTIVE, "active", "has a link")                                               \
-	X(REPLICATION, "replication", "has a link of its own; bytes pass unread")       \
+#define SESSION_STATES(X) \
+	X(STARTUP, "login", "its startup packet, or a TLS handshake, is awaited") \
+	X(AUTH, "login", "it proves who it is") \
+	X(WELCOMING, "login", "a server is asked what to report to it") \
+	X(IDLE, "idle", "logged in, without a link") \
+	X(WAITING, "waiting", "needs a link; what it sent is kept by the loop") \
+	X(ACTIVE, "active", "has a link") \
+	X(REPLICATION, "replication", "has a link of its own; bytes pass unread") \
 	X(CLOSED, "closed", "to be freed at the end of this turn")
 
 enum session_state {
@@ -34,13 +34,13 @@ enum session_state {
 };
 
 /* Why a session keeps its link between transactions. */
-#define PIN_TEMP BIT(0)
-#define PIN_ADVISORY BIT(1)
-#define PIN_LISTEN BIT(2)
-#define PIN_CURSOR BIT(3)
-#define PIN_PREPARE BIT(4)
-#define PIN_UNKNOWN BIT(5)   /* a text too long to be understood changed something */
-#define PIN_SETTINGS BIT(6)  /* set_config with arguments that are not literals */
+#define PIN_TEMP      BIT(0)
+#define PIN_ADVISORY  BIT(1)
+#define PIN_LISTEN    BIT(2)
+#define PIN_CURSOR    BIT(3)
+#define PIN_PREPARE   BIT(4)
+#define PIN_UNKNOWN   BIT(5) /* a text too long to be understood changed something */
+#define PIN_SETTINGS  BIT(6) /* set_config with arguments that are not literals */
 #define PIN_STATEMENT BIT(7) /* a statement too large to be kept was prepared */
 
 /* A change to the client's statements that is under way, and undone if the server skips the message for an error. */
@@ -55,45 +55,45 @@ struct session {
 	struct conn conn;
 	struct worker *worker;
 	struct link *link;
-	struct shard *shard;          /* from login on; holds a reference to its pool */
-	struct session_login *login;  /* until it is welcomed */
+	struct shard *shard;         /* from login on; holds a reference to its pool */
+	struct session_login *login; /* until it is welcomed */
 	const struct params *settings, *startup_settings, *reported;
-	struct map *statements;       /* client's name -> statement_text; NULL: none yet */
+	struct map *statements; /* client's name -> statement_text; NULL: none yet */
 	struct statement_text *unnamed;
-	struct query_info *bound;     /* of the unnamed portal's statement; NULL: plain */
-	struct map *portals;          /* named portals whose statement is not plain -> query_info */
+	struct query_info *bound; /* of the unnamed portal's statement; NULL: plain */
+	struct map *portals;      /* named portals whose statement is not plain -> query_info */
 	struct waiter waiter;
 	struct timer timer;
-	struct list node;             /* in worker->sessions */
-	char *application;            /* application_name as it logged in; NULL */
-	usec_t connected, since;      /* since: in this state */
-	uint64_t left;                /* bytes of a client message whose beginning was passed on or dropped */
-	uint32_t names_pending;       /* changes to named statements that the server has not confirmed yet */
-	uint32_t unnamed_pending;     /* likewise the unnamed one */
+	struct list node;              /* in worker->sessions */
+	char *application;             /* application_name as it logged in; NULL */
+	usec_t connected, since;       /* since: in this state */
+	uint64_t left;                 /* bytes of a client message whose beginning was passed on or dropped */
+	uint32_t names_pending;        /* changes to named statements that the server has not confirmed yet */
+	uint32_t unnamed_pending;      /* likewise the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
-	uint16_t unnamed_serial;      /* of the last Parse of the unnamed statement, in its entry's name_hash */
-	uint64_t serial;              /* unique in the worker */
+	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
+	uint64_t serial;               /* unique in the worker */
 	uint32_t slot;
-	uint32_t address;             /* IPv4, network order; 0: unix or IPv6 */
+	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
-	uint8_t state;                /* enum session_state */
+	uint8_t state; /* enum session_state */
 	uint8_t pins;
-	uint8_t mode;                 /* enum pool_mode, as of the time the link was taken */
-	uint8_t timer_meaning;        /* enum session_timer */
-	bool left_dropped : 1;        /* left: to be dropped rather than passed on */
-	bool skip_to_sync : 1;        /* an error was sent for an extended message; no link is held */
-	bool fail_next : 1;           /* an error was sent for the message at the head of its bytes */
-	bool waits_for_name : 1;      /* its next message means a statement whose fate an earlier batch decides */
-	bool hold_ready : 1;          /* ReadyForQuery is owed once its settings are on the link again */
-	bool learned : 1;             /* pool.track_parameters were asked for since its last statement */
-	bool syncing : 1;             /* its settings are being put onto the link, and must be accepted first */
-	bool copying_in : 1;          /* the server wants copy data: Sync and Flush don't count */
-	bool paused_for_link : 1;     /* reading stopped: the server doesn't take more */
-	bool long_key : 1;            /* protocol 3.2 */
-	bool logged : 1;              /* its login was logged: so will be its leaving */
-	bool error_in_batch : 1;      /* since the last ReadyForQuery */
-	bool direct_tls : 1;          /* TLS from the first byte */
-	uint8_t secret[32];           /* of its cancel key: 4 or 32 bytes count */
+	uint8_t mode;             /* enum pool_mode, as of the time the link was taken */
+	uint8_t timer_meaning;    /* enum session_timer */
+	bool left_dropped : 1;    /* left: to be dropped rather than passed on */
+	bool skip_to_sync : 1;    /* an error was sent for an extended message; no link is held */
+	bool fail_next : 1;       /* an error was sent for the message at the head of its bytes */
+	bool waits_for_name : 1;  /* its next message means a statement whose fate an earlier batch decides */
+	bool hold_ready : 1;      /* ReadyForQuery is owed once its settings are on the link again */
+	bool learned : 1;         /* pool.track_parameters were asked for since its last statement */
+	bool syncing : 1;         /* its settings are being put onto the link, and must be accepted first */
+	bool copying_in : 1;      /* the server wants copy data: Sync and Flush don't count */
+	bool paused_for_link : 1; /* reading stopped: the server doesn't take more */
+	bool long_key : 1;        /* protocol 3.2 */
+	bool logged : 1;          /* its login was logged: so will be its leaving */
+	bool error_in_batch : 1;  /* since the last ReadyForQuery */
+	bool direct_tls : 1;      /* TLS from the first byte */
+	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
 };
 
@@ -139,7 +139,7 @@ void startup_ready(struct session *s); /* TLS is up, or the first bytes can be p
 int login_begin(struct session *s, const struct startup *startup) MUST_USE;
 size_t login_received(struct session *s, uint8_t *bytes, size_t len);
 void login_reloaded(struct session *s); /* the worker has a new configuration */
-void login_end(struct session *s); /* frees what only the login needs */
+void login_end(struct session *s);      /* frees what only the login needs */
 /* The settings of a session that is WELCOMING are on its link: error NULL, or the server's. */
 void login_settings_done(struct session *s, const uint8_t *error, size_t len);
 void login_link_failed(struct session *s, const struct link_failure *failure);
@@ -155,7 +155,7 @@ extern const struct waiter_ops session_waiter_ops;
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
-void session_forget_statements(struct session *s); /* DISCARD ALL, DEALLOCATE ALL, end */
+void session_forget_statements(struct session *s);                   /* DISCARD ALL, DEALLOCATE ALL, end */
 bool session_forget_statement(struct session *s, struct slice name); /* true: there was one */
 bool session_remember_statement(struct session *s, struct slice name, struct statement_text *text) MUST_USE;
 void session_forget_unnamed(struct session *s);
@@ -177,7 +177,7 @@ void expect_drop_object(struct session *s, struct expect *x);
 enum policy { POLICY_GO_ON, POLICY_ANSWERED, POLICY_REFUSED };
 /* Before a text goes to the server: what is refused, and what pins from the start. *ret_what: for the error. */
 enum policy effects_before(struct session *s, const struct query_info *info, enum proxy_error *ret_error,
-                           const char **ret_what);
+			   const char **ret_what);
 /* A statement of it was completed; tag: of the CommandComplete. */
 void effects_completed(struct session *s, const struct query_info *info, uint32_t index, struct slice tag);
 /* ReadyForQuery came for a request of the client. */
@@ -188,8 +188,8 @@ void session_pin(struct session *s, uint8_t why);
 void session_unpin(struct session *s, uint8_t why);
 
 /* ---- settings.c ---- */
-/* Is what the link has what the session wants? Otherwise SQL that makes it so is queued in front (its answer swallowed).
- * true: go on, false: wait until it is accepted (s->syncing), or the session is closed. */
+/* Is what the link has what the session wants? Otherwise SQL that makes it so is queued in front (its answer
+ * swallowed). true: go on, false: wait until it is accepted (s->syncing), or the session is closed. */
 bool settings_sync(struct session *s);
 void settings_sync_done(struct session *s, const uint8_t *error, size_t len);
 /* pool.track_parameters: asks the server what they are. true: it was asked, and the link must stay until it answers. */
@@ -206,9 +206,10 @@ uint32_t session_pid(const struct session *s);
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 
 /* ---- auth_query.c ---- */
-struct auth_asker { /* a login that asks; embedded in it */
+struct auth_asker {       /* a login that asks; embedded in it */
 	struct list node; /* alone: it doesn't wait */
-	/* secret: lives as long as the call; of kind NONE when the user has none. error: NULL, or why nothing is known. */
+	/* secret: lives as long as the call; of kind NONE when the user has none. error: NULL, or why nothing is known.
+	 */
 	void (*answered)(struct auth_asker *asker, const struct secret *secret, const char *error);
 };
 /* Asks auth_query for a user's secret. answered() follows, maybe from inside. */

@@ -45,7 +45,7 @@ static void add_reset(struct buf *sql, const char *name)
 {
 	if (strcmp(name, "session characteristics") == 0) {
 		buf_add_str(sql, "RESET default_transaction_isolation;RESET default_transaction_read_only;"
-		                 "RESET default_transaction_deferrable;");
+				 "RESET default_transaction_deferrable;");
 		return;
 	}
 	buf_add_str(sql, "RESET ");
@@ -121,8 +121,8 @@ static bool send_difference(struct session *s)
 	bool role = add_difference(&sql, link->settings, s->settings), failed;
 
 	message_query(&out, slice_make(sql.bytes, sql.len));
-	failed = sql.failed || out.failed ||
-	         session_expect(s, EXPECT_QUERY, EXPECT_SWALLOW, PURPOSE_SETTINGS, NULL) < 0;
+	failed =
+		sql.failed || out.failed || session_expect(s, EXPECT_QUERY, EXPECT_SWALLOW, PURPOSE_SETTINGS, NULL) < 0;
 	if (!failed) {
 		conn_send(&link->conn, out.bytes, out.len);
 		params_assign(&link->settings_before, link->settings);
