@@ -28,7 +28,8 @@ static inline bool timer_is_set(const struct timer *t)
 }
 /* Runs what has expired; a callback may set and cancel any timer, its own too. */
 void timer_wheel_run(struct timer_wheel *wheel, usec_t now);
-/* Microseconds from now until the wheel must run again; USEC_NEVER when no timer is set. */
+/* Microseconds from now until the wheel must run again; USEC_NEVER when no timer is set. Where the
+ * next timer was cancelled it may be too early, once: finding out would cost more than looking. */
 usec_t timer_wheel_next(const struct timer_wheel *wheel, usec_t now);
 
 #endif

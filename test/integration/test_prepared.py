@@ -198,7 +198,7 @@ def test_client_limit_of_statements(make_proxy, closing):
 
 
 def test_statements_unshared_pin(make_proxy, closing):
-    """max_prepared_statements = 0: protocol-level statements belong to one link, which stays with its client."""
+    """max_prepared_statements = 0 counts as 1: each statement is prepared when it is used."""
     proxy = make_proxy({"pool": {"max_connections": 2, "max_prepared_statements": 0}})
     first, second = closing(proxy.wire()), closing(proxy.wire())
     prepare(first, "s", "SELECT 'first'")
