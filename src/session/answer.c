@@ -42,7 +42,8 @@ static void pop(struct session *s)
 
 	if (note && *note->name)
 		s->names_pending--;
-	else if (x->kind == EXPECT_PARSE && !(x->flags & EXPECT_SWALLOW) && x->object)
+	else if ((x->kind == EXPECT_PARSE || (note && x->kind == EXPECT_CLOSE)) && !(x->flags & EXPECT_SWALLOW) &&
+		 x->object)
 		s->unnamed_pending--;
 	expect_drop_object(s, x);
 	expects_pop(e);
@@ -82,11 +83,12 @@ static void undo_unnamed(struct session *s, const struct expect *x, const struct
 			forget_as_previous(s, text->id);
 		return;
 	}
-	if (x->flags & EXPECT_SAME && !failed)
-		return;
-	session_forget_unnamed(s);
-	if (note && note->previous && !failed)
-		s->unnamed = statement_text_ref(note->previous);
+	if (!(x->flags & EXPECT_SAME) || failed) {
+		session_forget_unnamed(s);
+		if (note && note->previous && !failed)
+			s->unnamed = statement_text_ref(note->previous);
+	}
+	s->unnamed_serial = (uint16_t)(x->name_hash - 1); /* of what it was before */
 }
 
 /* The server did not do what this entry stands for: it failed, or was skipped for an earlier error. */
@@ -99,6 +101,10 @@ static void undo(struct session *s, const struct expect *x, bool failed)
 	if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note &&
 	    statement_set_add(&s->link->statements, note->id) < 0)
 		s->link->close_when_free = true;
+	if (x->kind == EXPECT_CLOSE && note && note->text && !named && s->unnamed_serial == x->name_hash) {
+		s->unnamed = statement_text_ref(note->text);
+		s->unnamed_serial--;
+	}
 	if (x->kind == EXPECT_CLOSE && named &&
 	    !session_remember_statement(s, slice_str(note->name), statement_text_ref(note->text)))
 		session_log(LOG_WARN, s, "out of memory: a statement that was not closed is forgotten", NULL);

@@ -25,20 +25,6 @@ static bool push(struct session *s, enum expect_kind kind, uint8_t flags, uint8_
 	return session_expect(s, kind, flags, purpose, object) == 0 || out_of_memory(s);
 }
 
-static size_t pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available, size_t from)
-{
-	size_t now = MIN(frame_size(f), available);
-
-	conn_send_ref(&s->link->conn, whole + from, now - from);
-	if (unlikely(conn_queued(&s->link->conn) > CONN_HIGH_WATER && !s->paused_for_link)) {
-		s->paused_for_link = true;
-		conn_pause(&s->conn);
-	}
-	s->left = frame_size(f) - now;
-	s->left_dropped = false;
-	return now;
-}
-
 static size_t malformed(struct session *s, const char *what, size_t available)
 {
 	session_fatal(s, ERROR_PROTOCOL_VIOLATION, what);
@@ -64,6 +50,7 @@ bool session_forget_statement(struct session *s, struct slice name)
 
 void session_forget_unnamed(struct session *s)
 {
+	s->unnamed_serial++; /* what is under way no longer decides what it is */
 	statement_text_unref(s->worker->statements, s->unnamed);
 	s->unnamed = NULL;
 }
@@ -73,19 +60,37 @@ static uint16_t name_hash(struct slice name)
 	return (uint16_t)hash_bytes(name.bytes, name.len);
 }
 
-bool session_statement_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name)
+/* Takes `candidate` as the client's name of a statement that the server calls so, unless a better one is known: several
+ * names may have the same text, and the hash tells which was meant. */
+static bool consider_name(struct statement_id id, struct slice candidate, const char *server_name, uint16_t hash,
+			  bool found, struct slice *ret_name)
 {
 	char name[STATEMENT_NAME_SIZE];
+
+	statement_id_name(id, name);
+	if (strcmp(name, server_name) != 0 || (found && name_hash(candidate) != hash))
+		return found;
+	*ret_name = candidate;
+	return true;
+}
+
+bool session_statement_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name)
+{
+	const struct expects *e = &s->link->expects;
 	struct slice candidate;
 	bool found = false;
 	void *text;
 
-	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, &candidate, &text);) {
-		statement_id_name(((struct statement_text *)text)->id, name);
-		if (strcmp(name, server_name) != 0 || (found && name_hash(candidate) != hash))
-			continue;
-		*ret_name = candidate; /* several names may have the same text: the hash tells which was meant */
-		found = true;
+	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, &candidate, &text);)
+		found = consider_name(((struct statement_text *)text)->id, candidate, server_name, hash, found,
+				      ret_name);
+	for (uint32_t i = 0; i < e->count; i++) { /* closed meanwhile, by a message behind the one that failed */
+		const struct expect *x = expects_at(e, i);
+		const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		if (note && note->text && *note->name)
+			found = consider_name(note->text->id, slice_str(note->name), server_name, hash, found,
+					      ret_name);
 	}
 	return found;
 }
@@ -313,6 +318,24 @@ static bool may_answer_parse(const struct session *s)
 	return link->tx_status == 'I' ? !link->begin_sent : link->tx_status == 'T' && link->expects.count == 0;
 }
 
+/* Whether the link has it hangs on the fate of an earlier batch, which prepares the same text. */
+static bool is_undecided(const struct session *s, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+	bool sync_between = false;
+
+	for (uint32_t i = s->names_pending ? e->count : 0; i-- > 0;) {
+		const struct expect *x = expects_at(e, i);
+		const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		sync_between = sync_between || x->kind == EXPECT_SYNC;
+		if (sync_between && note && note->text && x->kind == EXPECT_PARSE &&
+		    statement_id_equal(note->text->id, id))
+			return true;
+	}
+	return false;
+}
+
 static bool parse_named(struct session *s, struct slice name, struct statement_text *text)
 {
 	char server_name[STATEMENT_NAME_SIZE];
@@ -369,7 +392,8 @@ static bool push_unnamed(struct session *s, struct statement_text *text, uint8_t
 static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
 {
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse && link_has_unnamed(s, text) &&
-			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s);
+			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s) &&
+			!(s->unnamed_pending && s->unnamed_batch != s->batch);
 
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
@@ -391,7 +415,7 @@ static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t
 	session_forget_unnamed(s);
 	if (!push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
 		return available;
-	return pass_on(s, f, whole, available, 0);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* The name is taken: the server refuses it, after it has looked at the text, as it always does. */
@@ -437,6 +461,11 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 	if (!text) {
 		out_of_memory(s);
 		return available;
+	}
+	if (name.len && is_undecided(s, text->id)) {
+		statement_text_unref(s->worker->statements, text);
+		s->waits_for_name = true;
+		return 0;
 	}
 	if (text->info && effects_before(s, text->info, &error, &what) == POLICY_REFUSED) {
 		send_poison(s, error, what ? what : "this", modes[s->mode]);
@@ -513,7 +542,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		/* an unknown name is the server's to refuse, unless SQL PREPARE made it known there */
 		if ((name.len == 0 && !ensure_unnamed(s, text)) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 			return available;
-		return pass_on(s, f, whole, available, 0);
+		return session_pass_on(s, f, whole, available);
 	}
 	if (!ensure_named(s, text, server_name) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 		return available;
@@ -546,7 +575,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	}
 	if (!push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 		return available;
-	return pass_on(s, f, whole, available, 0);
+	return session_pass_on(s, f, whole, available);
 }
 
 static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
@@ -565,7 +594,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		return available;
 	s->link->begin_sent = s->link->begin_sent || info;
 	count_add(&session_counters(s)->queries_total, 1);
-	return pass_on(s, f, whole, available, 0);
+	return session_pass_on(s, f, whole, available);
 }
 
 static size_t close_here(struct session *s, const struct frame *f, size_t available, struct slice name,
@@ -587,6 +616,20 @@ static size_t close_here(struct session *s, const struct frame *f, size_t availa
 	return fine ? frame_size(f) : available;
 }
 
+static size_t close_unnamed(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	bool fine = s->unnamed ? push_noted(s, EXPECT_CLOSE, 0, SLICE_LITERAL(""), s->unnamed, NULL)
+			       : push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL);
+
+	if (!fine)
+		return available;
+	session_forget_unnamed(s);
+	s->unnamed_batch = s->batch;
+	expects_last(&s->link->expects)->name_hash = s->unnamed_serial;
+	s->link->has_unnamed = false;
+	return session_pass_on(s, f, whole, available);
+}
+
 /* A statement is only the client's to forget: the link keeps it for whoever prepares the same. */
 static size_t close_message(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
@@ -597,15 +640,15 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 
 	if (!reader_done(&r))
 		return malformed(s, "malformed Close", available);
+	if (what == 'S' && name.len == 0 && s->link)
+		return close_unnamed(s, f, whole, available);
 	if (what == 'S' && name.len == 0)
 		session_forget_unnamed(s);
 	if (text || !s->link)
 		return close_here(s, f, available, name, text);
-	if (what == 'S' && name.len == 0)
-		s->link->has_unnamed = false;
 	if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
 		return available;
-	return pass_on(s, f, whole, available, 0);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* ---- session mode ---- */
@@ -626,7 +669,7 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 		count_add(&session_counters(s)->queries_total, 1);
 	if (!push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
 		return available;
-	return pass_on(s, f, whole, available, 0);
+	return session_pass_on(s, f, whole, available);
 }
 
 /*

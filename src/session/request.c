@@ -21,8 +21,7 @@ static void send_to_link(struct session *s, const uint8_t *bytes, size_t len)
 	}
 }
 
-/* Passes a message on as it is, as far as it has come; the rest follows as it comes. Bytes taken. */
-static size_t pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	size_t now = MIN(frame_size(f), available);
 
@@ -351,7 +350,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed)
 		session_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
-	return pass_on(s, f, whole, available);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* ---- the other messages ---- */
@@ -363,7 +362,7 @@ static size_t function_call(struct session *s, const struct frame *f, const uint
 	if (!expect(s, EXPECT_FUNCTION, NULL))
 		return available;
 	count_add(&session_counters(s)->queries_total, 1);
-	return pass_on(s, f, whole, available);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* Without a link all that came before was answered here: so is Sync. */
@@ -382,7 +381,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 	s->batch++;
 	if (!s->copying_in && !expect(s, EXPECT_SYNC, NULL))
 		return available;
-	return pass_on(s, f, whole, available);
+	return session_pass_on(s, f, whole, available);
 }
 
 static size_t flush(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
@@ -390,7 +389,7 @@ static size_t flush(struct session *s, const struct frame *f, const uint8_t *who
 	if (!s->link)
 		return drop(s, f, available);
 	answer_locals(s);
-	return pass_on(s, f, whole, available);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* Copy data without a copy is what is left of one that failed: PostgreSQL ignores it, too. */
@@ -403,7 +402,7 @@ static size_t copy_message(struct session *s, const struct frame *f, const uint8
 			return available;
 		s->copying_in = false;
 	}
-	return pass_on(s, f, whole, available);
+	return session_pass_on(s, f, whole, available);
 }
 
 /* One message, or its beginning. Bytes taken; 0: it must wait, for its rest or for a link. */
@@ -415,7 +414,7 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 		return drop(s, f, available);
 	if (unlikely(s->copying_in && strchr("QPBDECF", f->type))) {
 		s->copying_in = false;
-		return pass_on(s, f, whole, available); /* the copy fails of it, and that is its answer */
+		return session_pass_on(s, f, whole, available); /* the copy fails of it, and that is its answer */
 	}
 	switch (f->type) {
 	case 'Q':

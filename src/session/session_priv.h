@@ -147,6 +147,8 @@ void login_link_granted(struct session *s, struct link *link);
 
 /* ---- request.c (client -> server) ---- */
 size_t request_received(struct session *s, uint8_t *bytes, size_t len);
+/* Passes a message on as it is, as far as it has come; the rest follows as it comes. Bytes taken. */
+size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available);
 /* Has a link with the session's settings on it; false: it waits, or is closed. */
 bool session_need_link(struct session *s);
 /* The request that waits at the head of the client's bytes fails with this ErrorResponse. */
