@@ -48,18 +48,10 @@ static void add_reset(struct buf *sql, const char *name)
 				 "RESET default_transaction_deferrable;");
 		return;
 	}
-	buf_add_str(sql, "RESET ");
-	/* names came through scan_identifier or from the client's startup packet: quoted, dots kept apart */
-	buf_add_char(sql, '"');
-	for (; *name; name++) {
-		if (*name == '.')
-			buf_add_str(sql, "\".\"");
-		else if (*name == '"')
-			buf_add_str(sql, "\"\"");
-		else
-			buf_add_char(sql, *name);
-	}
-	buf_add_str(sql, "\";");
+	/* not RESET: a parameter may have a name that is no identifier, where the server let a client make one up */
+	buf_add_str(sql, "SELECT pg_catalog.set_config(");
+	add_literal(sql, name);
+	buf_add_str(sql, ", NULL, false);");
 }
 
 /* What turns `from` into `to`. True: role or session_authorization are in it. */
@@ -173,6 +165,9 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 
 	s->syncing = false;
 	if (error) {
+		if (link->settings_before)
+			link->close_when_free =
+				true; /* if what failed was to undo another client's, nobody is to meet it again */
 		/* one simple query is one transaction: nothing of it holds */
 		params_assign(&link->settings, link->settings_before);
 		if (!waited) {
