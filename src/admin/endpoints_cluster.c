@@ -134,7 +134,7 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools)
 	node_address_text(node, address, sizeof(address));
 	json_put(json, "address", json_text(address));
 	json_put(json, "name", json_text(node->name));
-	json_put(json, "role", json_text(role_name(node->role)));
+	json_put(json, "role", json_text(role_name(atomic_load(&node->role))));
 	json_put(json, "enabled", json_boolean(atomic_load(&node->enabled)));
 	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
 	json_put(json, "last_check", time_json(atomic_load(&node->last_check_wall)));

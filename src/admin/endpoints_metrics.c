@@ -99,7 +99,7 @@ static void add_nodes(struct buf *b, const struct node_list *nodes)
 \
 		buf_add_str(b, "heliosdb_proxy_node_" metric "{node=\""); \
 		buf_add_label(b, node->name); \
-		buf_printf(b, "\",role=\"%s\"}", roles[node->role]); \
+		buf_printf(b, "\",role=\"%s\"}", roles[atomic_load(&node->role)]); \
 		add_value(b, (double)(value)); \
 	}
 	NODE_METRICS(X)

@@ -356,8 +356,8 @@ static void logged_in(struct link *link)
 		  kv_str("method", server_auth_method(link->login->auth)),
 		  kv_str("tls", conn_tls_version(&link->conn)));
 	link_set_state(link, LINK_IDLE);
-	link->events->logged_in(link);
 	link_login_end(link);
+	link->events->logged_in(link); /* it may be another thread's behind this: nothing may look at it any more */
 }
 
 /* One message of the server while logging in. false: the link is gone. */
@@ -427,7 +427,7 @@ static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
 			return at;
 		at += frame_size(&f);
 		if (!login_message(link, &f, bytes + at - frame_size(&f)))
-			return conn_is_open(conn) ? at : len;
+			return at; /* failed, or in use, maybe by another thread: not to be looked at */
 	}
 	return at;
 }

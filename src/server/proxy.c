@@ -115,7 +115,10 @@ static bool start(struct proxy *p)
 		log_error(why);
 		return false;
 	}
-	return workers_start(p) && start_admin(p);
+	if (!workers_start(p))
+		return false;
+	write_pid_file(p); /* ahead of the admin API: who is told that the proxy is ready may look for it */
+	return start_admin(p);
 }
 
 /* ---- the end ---- */
@@ -157,7 +160,6 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	log_info("heliosdb-proxy starts", kv_str("version", HELIOS_VERSION), kv_int("pid", getpid()));
 	if (start(&p)) {
 		p.serves = true;
-		write_pid_file(&p);
 		say_where(&p);
 		handover_tell_ready();
 		notify_ready();

@@ -75,7 +75,7 @@ void session_log(enum log_level level, const struct session *s, const char *mess
 {
 	char address[80];
 
-	if (level < log_min_level)
+	if (level < __atomic_load_n(&log_min_level, __ATOMIC_RELAXED))
 		return;
 	session_address_text(s, address, sizeof(address));
 	log_at(level, message, kv_str("client", address),
