@@ -30,14 +30,7 @@ enum expect_kind {
 #define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
 
 /* Why the proxy itself asked (with SWALLOW). */
-enum expect_purpose {
-	PURPOSE_CLIENT,
-	PURPOSE_SETTINGS,
-	PURPOSE_RESET,
-	PURPOSE_ABORT,
-	PURPOSE_STATEMENT,
-	PURPOSE_LEARN
-};
+enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN };
 
 struct expect {
 	uint8_t kind, flags, purpose;

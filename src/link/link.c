@@ -73,7 +73,6 @@ static void link_free(struct loop_deferred *deferred)
 	params_unref(link->settings);
 	params_unref(link->settings_before);
 	params_unref(link->reported);
-	params_unref(link->reported_at_login);
 	params_unref(link->reported_at_mark);
 	statement_set_clear(&link->statements);
 	expects_free(&link->expects);

@@ -103,7 +103,6 @@ struct link {
 	bool fresh;           /* nothing of its user's was sent since it was lent, or since settings were */
 	bool answering;       /* some of the answer that is under way was passed on */
 	bool fatal;           /* the server said FATAL: it is about to close */
-	bool cancelled;       /* a cancel was sent for the query of its user */
 	uint8_t key_len;
 	struct list cancels_under_way; /* to the server: it must not change hands meanwhile */
 	uint32_t backend_pid;
@@ -119,7 +118,7 @@ struct link {
 	const struct params *settings;        /* what was SET on it: name -> SQL that sets it */
 	const struct params *settings_before; /* while new ones are being put onto it */
 	const struct params *reported;        /* ParameterStatus: name -> value */
-	const struct params *reported_at_login, *reported_at_mark;
+	const struct params *reported_at_mark;
 	bool reset_in_transaction; /* RESET: what is reported then is the server's default, not the client's wish */
 	struct statement_set statements;
 	struct statement_id unnamed;

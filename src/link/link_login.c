@@ -350,7 +350,6 @@ static void logged_in(struct link *link)
 {
 	timer_cancel(&link->timer);
 	link->conn.ops = &link_conn_ops;
-	params_assign(&link->reported_at_login, link->reported);
 	link->used_password = strcmp(server_auth_method(link->login->auth), "trust") != 0;
 	log_debug("authenticated by the server", kv_uint("link", link->id),
 		  kv_str("method", server_auth_method(link->login->auth)),

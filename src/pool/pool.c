@@ -279,9 +279,15 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 	*ret_old = old;
 }
 
-void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to)
+const char *pool_mode_name(enum pool_mode mode)
 {
 	static const char *const modes[] = {"session", "transaction", "statement"};
+
+	return modes[mode];
+}
+
+void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to)
+{
 	usec_t now = clock_update();
 
 	pthread_mutex_lock(&pools->lock);
@@ -291,7 +297,7 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 			.database = p->database,
 			.user = p->user,
 			.node = atomic_load(&p->node)->name,
-			.mode = modes[s->mode],
+			.mode = pool_mode_name(s->mode),
 			.max = s->max_connections,
 			.opened = atomic_load(&p->opened),
 			.closed = atomic_load(&p->closed),

@@ -72,6 +72,9 @@ struct pool_view { /* a snapshot for people */
 /* Calls each() for every pool, under the registry's lock; strings live as long as the call. */
 void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
 
+/* As in the configuration: "session", "transaction", "statement". */
+const char *pool_mode_name(enum pool_mode mode);
+
 /* ---- one pool ---- */
 /* The pool of (database, user), made when new. 0, -ENOENT: no such database is configured (and there is no
  * wildcard); -EHOSTDOWN: no node; -ENOMEM. A reference for the caller. */

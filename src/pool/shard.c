@@ -450,7 +450,6 @@ void pool_give_back(struct link *link)
 	struct shard *shard = link->owner;
 	const struct config_pool *s = pool_settings(shard->pool);
 
-	link->cancelled = false;
 	if (unlikely(!is_reusable(link))) {
 		close_link(shard, link);
 		return;
@@ -485,7 +484,6 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 		target.address_len = len;
 	r = link_cancel(link, &target, cancel_done, over, argument);
 	if (r == 0) {
-		link->cancelled = true;
 		count_add(&shard->thread->counters.cancels_forwarded_total, 1);
 	}
 	tls_context_unref(target.tls);

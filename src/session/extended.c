@@ -442,7 +442,6 @@ static bool parse_duplicate(struct session *s, struct slice client_name, struct 
 
 static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
-	static const char *const modes[] = {"session", "transaction", "statement"};
 	bool complete = available >= frame_size(f);
 	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
 	struct slice name = read_cstring(&r);
@@ -468,7 +467,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return 0;
 	}
 	if (text->info && effects_before(s, text->info, &error, &what) == POLICY_REFUSED) {
-		send_poison(s, error, what ? what : "this", modes[s->mode]);
+		send_poison(s, error, what ? what : "this", pool_mode_name((enum pool_mode)s->mode));
 		statement_text_unref(s->worker->statements, text);
 		return frame_size(f);
 	}

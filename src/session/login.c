@@ -627,11 +627,20 @@ static void begin_replication(struct session *s)
 		session_fatal(s, ERROR_SERVER_CONNECT_FAILED, strerror(-r));
 }
 
+void login_wait_for_link(struct session *s)
+{
+	struct link *link = pool_take(s->shard);
+
+	if (link)
+		login_link_granted(s, link);
+	else if (!pool_wait(s->shard, &s->waiter))
+		session_fatal(s, ERROR_TOO_MANY_WAITING, NULL);
+}
+
 void login_welcome(struct session *s)
 {
 	struct session_login *l = s->login;
 	const struct params *reported;
-	struct link *link;
 
 	if (s->state != SESSION_WELCOMING)
 		session_set_state(s, SESSION_WELCOMING);
@@ -645,11 +654,7 @@ void login_welcome(struct session *s)
 		params_unref(reported);
 		return;
 	}
-	link = pool_take(s->shard);
-	if (link)
-		login_link_granted(s, link);
-	else if (!pool_wait(s->shard, &s->waiter))
-		session_fatal(s, ERROR_TOO_MANY_WAITING, NULL);
+	login_wait_for_link(s);
 }
 
 void login_link_granted(struct session *s, struct link *link)

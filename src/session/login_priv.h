@@ -33,6 +33,7 @@ struct session_login {
 void login_failed(struct session *s);
 void login_authenticated(struct session *s);
 void login_welcome(struct session *s);
+void login_wait_for_link(struct session *s); /* login_link_granted() follows, also at once */
 void login_find_secret(struct session *s);
 /* s->shard; false: refused. */
 bool login_find_pool(struct session *s);

@@ -8,16 +8,6 @@
 
 #include <openssl/crypto.h>
 
-static void wait_for_link(struct session *s)
-{
-	struct link *link = pool_take(s->shard);
-
-	if (link)
-		login_link_granted(s, link);
-	else if (!pool_wait(s->shard, &s->waiter))
-		session_fatal(s, ERROR_TOO_MANY_WAITING, NULL);
-}
-
 static void ask_for_password(struct session *s)
 {
 	static const uint8_t ask[] = {'R', 0, 0, 0, 8, 0, 0, 0, 3}; /* AuthenticationCleartextPassword */
@@ -42,7 +32,7 @@ void passthrough_begin(struct session *s)
 		break;
 	case POOL_LOGIN_UNKNOWN:
 		s->login->phase = LOGIN_LEARNING;
-		wait_for_link(s);
+		login_wait_for_link(s);
 		break;
 	}
 }

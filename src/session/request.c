@@ -294,10 +294,9 @@ static bool send_refused(struct session *s, const struct buf *error)
 static size_t refuse_query(struct session *s, const struct frame *f, size_t available, enum proxy_error error,
 			   const char *what)
 {
-	static const char *const modes[] = {"session", "transaction", "statement"};
 	struct buf out = BUF_INIT(4096);
 
-	error_message(&out, error, NULL, what ? what : "this", modes[session_settings(s)->mode]);
+	error_message(&out, error, NULL, what ? what : "this", pool_mode_name(session_settings(s)->mode));
 	if (s->link) {
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
