@@ -25,7 +25,7 @@ void expect_drop_object(struct session *s, struct expect *x)
 		buf_free(x->object);
 		free(x->object);
 	} else if (x->flags & EXPECT_NOTE) {
-		statement_note_free(s, x->object);
+		prepared_note_free(s, x->object);
 	} else if (x->kind == EXPECT_PARSE) {
 		statement_text_unref(s->worker->statements, x->object);
 	} else {
@@ -38,88 +38,14 @@ static void pop(struct session *s)
 {
 	struct expects *e = &s->link->expects;
 	struct expect *x = expects_first(e);
-	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
 
-	if (note && *note->name)
-		s->names_pending--;
-	else if ((x->kind == EXPECT_PARSE || (note && x->kind == EXPECT_CLOSE)) && !(x->flags & EXPECT_SWALLOW) &&
-		 x->object)
-		s->unnamed_pending--;
+	prepared_settled(s, x);
 	expect_drop_object(s, x);
 	expects_pop(e);
 	if (unlikely(s->waits_for_name)) {
 		s->waits_for_name = false;
 		conn_resume(&s->conn);
 	}
-}
-
-/* What was to be there before a later Parse of the unnamed statement is not there after all. */
-static void forget_as_previous(struct session *s, struct statement_id id)
-{
-	const struct expects *e = &s->link->expects;
-
-	for (uint32_t i = 1; i < e->count; i++) {
-		struct expect *x = expects_at(e, i);
-		struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
-
-		if (x->kind != EXPECT_PARSE || (note && *note->name))
-			continue;
-		x->flags &= (uint8_t)~EXPECT_SAME;
-		if (note && note->previous && statement_id_equal(note->previous->id, id)) {
-			statement_text_unref(s->worker->statements, note->previous);
-			note->previous = NULL;
-		}
-	}
-}
-
-static void undo_unnamed(struct session *s, const struct expect *x, const struct statement_text *text, bool failed)
-{
-	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
-
-	if (x->flags & EXPECT_SWALLOW)
-		return;
-	if (s->unnamed_serial != x->name_hash) { /* a later Parse has replaced it */
-		if (!(x->flags & EXPECT_SAME) || failed)
-			forget_as_previous(s, text->id);
-		return;
-	}
-	if (!(x->flags & EXPECT_SAME) || failed) {
-		session_forget_unnamed(s);
-		if (note && note->previous && !failed)
-			s->unnamed = statement_text_ref(note->previous);
-	}
-	s->unnamed_serial = (uint16_t)(x->name_hash - 1); /* of what it was before */
-}
-
-/* The server did not do what this entry stands for: it failed, or was skipped for an earlier error. */
-static void undo(struct session *s, const struct expect *x, bool failed)
-{
-	const struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
-	const struct statement_text *text = note ? note->text : x->kind == EXPECT_PARSE ? x->object : NULL;
-	bool named = note && *note->name;
-
-	if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note &&
-	    statement_set_add(&s->link->statements, note->id) < 0)
-		s->link->close_when_free = true;
-	if (x->kind == EXPECT_CLOSE && note && note->text && !named && s->unnamed_serial == x->name_hash) {
-		s->unnamed = statement_text_ref(note->text);
-		s->unnamed_serial--;
-	}
-	if (x->kind == EXPECT_CLOSE && named &&
-	    !session_remember_statement(s, slice_str(note->name), statement_text_ref(note->text)))
-		session_log(LOG_WARN, s, "out of memory: a statement that was not closed is forgotten", NULL);
-	if (x->kind != EXPECT_PARSE || !text)
-		return;
-	if (named)
-		session_forget_statement(s, slice_str(note->name));
-	else
-		undo_unnamed(s, x, text, failed);
-	if (x->flags & EXPECT_LOCAL)
-		return;
-	if (s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id))
-		s->link->has_unnamed = false;
-	if (named || (x->flags & EXPECT_SWALLOW && !(x->flags & EXPECT_UNNAMED)))
-		statement_set_remove(&s->link->statements, text->id);
 }
 
 /* After an error the server skips everything up to Sync: what is under way, and what the client still sends. Undone
@@ -133,7 +59,7 @@ static void skip_to_sync(struct session *s)
 		count++;
 	s->skip_to_sync = count == e->count;
 	for (uint32_t i = count; i-- > 0;)
-		undo(s, expects_at(e, i), /* failed= */ i == 0);
+		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
 	while (count-- > 0)
 		pop(s);
 }
@@ -254,7 +180,7 @@ static bool send_with_client_names(struct session *s, const struct frame *f, con
 		return false;
 	memcpy(name, at + 1, name_len);
 	name[name_len] = 0;
-	if (!session_statement_name(s, name, hash, &own))
+	if (!prepared_client_name(s, name, hash, &own))
 		return false;
 	buf_add(&out, whole, (size_t)(at + 1 - whole));
 	buf_add(&out, own.bytes, own.len);
@@ -354,16 +280,18 @@ static enum answer within(struct session *s, enum expect_kind kind)
 
 /*
  * The server wants copy data, and will ignore Sync and Flush until CopyDone or CopyFail: the Syncs that were sent
- * ahead (libpq sends one with each Execute) get no ReadyForQuery.
+ * ahead (libpq sends one with each Execute) get no ReadyForQuery. Another message makes the copy fail, and that is its
+ * answer; behind an Execute it is skipped up to Sync like all others.
  */
 static enum answer copy_in(struct session *s)
 {
 	struct expects *e = &s->link->expects;
 	struct expects kept = *e;
-	bool in_copy = true;
+	bool in_copy = true, simple;
 
 	if (!expects_first(e) || (expects_first(e)->kind != EXPECT_QUERY && expects_first(e)->kind != EXPECT_EXECUTE))
 		return ANSWER_BROKEN;
+	simple = expects_first(e)->kind == EXPECT_QUERY;
 	kept.count = 0;
 	kept.answers = 0;
 	for (uint32_t i = 0; i < e->count; i++) {
@@ -371,12 +299,14 @@ static enum answer copy_in(struct session *s)
 
 		if (in_copy && i > 0 && x.kind == EXPECT_SYNC)
 			continue;
-		if (in_copy && i > 0 && x.kind != EXPECT_COPY_END) {
-			expect_drop_object(s, &x); /* the copy fails of it, and that is its answer */
+		if (in_copy && i > 0 && simple && x.kind != EXPECT_COPY_END) {
+			prepared_undo(s, expects_at(e, i), /* failed= */ false);
+			prepared_settled(s, &x);
+			expect_drop_object(s, &x);
 			in_copy = false;
 			continue;
 		}
-		in_copy = in_copy && x.kind != EXPECT_COPY_END;
+		in_copy = in_copy && i == 0;
 		*expects_at(&kept, kept.count++) = x;
 		kept.answers += expect_ends_with_ready(&x) && !(x.flags & EXPECT_SWALLOW);
 	}

@@ -398,7 +398,7 @@ static void apply(struct session *s, const struct query_info *info, const struct
 		reset_all(s, /* roles_too= */ true);
 		statement_set_clear(&link->statements);
 		link->has_unnamed = false;
-		session_forget_statements(s);
+		prepared_forget_all(s);
 		session_unpin(s, 0xff);
 		link->dirty = link->changed = false;
 		break;
@@ -414,7 +414,7 @@ static void apply(struct session *s, const struct query_info *info, const struct
 		break;
 	case VERB_DEALLOCATE_ALL:
 		statement_set_clear(&link->statements);
-		session_forget_statements(s);
+		prepared_forget_all(s);
 		session_unpin(s, PIN_PREPARE);
 		break;
 	case VERB_DECLARE_HOLD:

@@ -3,7 +3,7 @@
 
 #include "base/map.h"
 
-static struct query_info out_of_memory = {.references = UINT32_MAX / 2, .opaque = true};
+static struct query_info out_of_memory = {.references = UINT32_MAX / 2, .opaque = true, .deallocates = true};
 
 int query_infos_init(struct query_infos *q)
 {
@@ -48,6 +48,15 @@ static bool is_plain(const struct scan *scan)
 	return true;
 }
 
+static bool deallocates(const struct scan *scan)
+{
+	for (uint32_t i = 0; i < MIN(scan->count, SCAN_STATEMENTS_MAX); i++)
+		if (scan->statements[i].verb == VERB_DEALLOCATE || scan->statements[i].verb == VERB_DEALLOCATE_ALL ||
+		    scan->statements[i].verb == VERB_DISCARD_ALL)
+			return true;
+	return false;
+}
+
 static struct query_info *make(struct slice text, bool complete)
 {
 	size_t len = MIN(text.len, SCAN_BYTES_MAX);
@@ -67,6 +76,7 @@ static struct query_info *make(struct slice text, bool complete)
 		query_info_unref(info);
 		return NULL;
 	}
+	info->deallocates = deallocates(&info->scan);
 	return info;
 }
 

@@ -14,6 +14,7 @@
 struct query_info {
 	uint32_t references;
 	bool opaque;      /* not all of it was scanned */
+	bool deallocates; /* ends prepared statements */
 	struct scan scan; /* its slices point into text */
 	char text[];
 };

@@ -249,18 +249,18 @@ static bool answers_itself(struct session *s, const struct query_info *info)
 	switch (st->verb) {
 	case VERB_DEALLOCATE:
 		scan_identifier(st->name, name, sizeof(name));
-		if (!session_forget_statement(s, slice_str(name)))
+		if (!prepared_forget(s, slice_str(name)))
 			return false;
 		answer_simple(s, "DEALLOCATE");
 		return true;
 	case VERB_DEALLOCATE_ALL:
-		session_forget_statements(s);
+		prepared_forget_all(s);
 		answer_simple(s, "DEALLOCATE ALL");
 		return true;
 	case VERB_DISCARD_ALL:
 		if (s->settings != s->startup_settings)
 			return false; /* the server has to tell what the parameters are then */
-		session_forget_statements(s);
+		prepared_forget_all(s);
 		answer_simple(s, "DISCARD ALL");
 		return true;
 	default:
@@ -341,13 +341,15 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		session_pin(s, PIN_ADVISORY);
 	if (!expect(s, EXPECT_QUERY, info))
 		return available;
+	if (unlikely(info && info->deallocates))
+		prepared_pushed_deallocate(s);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */
 	s->link->has_unnamed = false;    /* a simple query ends the unnamed statement */
 	s->batch++;
-	if (s->unnamed)
-		session_forget_unnamed(s);
+	if (s->unnamed || s->unnamed_pending)
+		prepared_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
 	return session_pass_on(s, f, whole, available);
 }

@@ -378,7 +378,7 @@ static void let_go_of_link(struct session *s)
 static void free_login_and_statements(struct session *s)
 {
 	login_end(s);
-	session_forget_statements(s);
+	prepared_forget_all(s);
 	query_info_unref(s->bound);
 	s->bound = NULL;
 	params_unref(s->settings);

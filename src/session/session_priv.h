@@ -10,6 +10,7 @@
 #ifndef SESSION_SESSION_PRIV_H
 #define SESSION_SESSION_PRIV_H
 
+#include "session/prepared.h"
 #include "session/worker.h"
 #include "wire/errors.h"
 #include "wire/frame.h"
@@ -43,14 +44,6 @@ enum session_state {
 #define PIN_SETTINGS  BIT(6) /* set_config with arguments that are not literals */
 #define PIN_STATEMENT BIT(7) /* a statement too large to be kept was prepared */
 
-/* A change to the client's statements that is under way, and undone if the server skips the message for an error. */
-struct statement_note {
-	struct statement_id id;          /* of a Close of ours at the server (text is NULL then) */
-	struct statement_text *text;     /* prepared, or closed */
-	struct statement_text *previous; /* of an unnamed Parse: what was there before, or NULL */
-	char name[];                     /* "" : the unnamed one */
-};
-
 struct session {
 	struct conn conn;
 	struct worker *worker;
@@ -68,8 +61,8 @@ struct session {
 	char *application;             /* application_name as it logged in; NULL */
 	usec_t connected, since;       /* since: in this state */
 	uint64_t left;                 /* bytes of a client message whose beginning was passed on or dropped */
-	uint32_t names_pending;        /* changes to named statements that the server has not confirmed yet */
-	uint32_t unnamed_pending;      /* likewise the unnamed one */
+	uint32_t changes_pending;      /* to prepared statements, that the server has not confirmed yet */
+	uint32_t unnamed_pending;      /* of those, to the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	uint64_t serial;               /* unique in the worker */
@@ -157,10 +150,6 @@ extern const struct waiter_ops session_waiter_ops;
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
-void session_forget_statements(struct session *s);                   /* DISCARD ALL, DEALLOCATE ALL, end */
-bool session_forget_statement(struct session *s, struct slice name); /* true: there was one */
-bool session_remember_statement(struct session *s, struct slice name, struct statement_text *text) MUST_USE;
-void session_forget_unnamed(struct session *s);
 
 /* ---- answer.c (server -> client) ---- */
 extern const struct link_user_ops session_link_ops;
@@ -170,9 +159,6 @@ void answer_locals(struct session *s);
 void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
-void statement_note_free(struct session *s, struct statement_note *note);
-/* The client's name of a statement that the server calls so; false: none of its. */
-bool session_statement_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name);
 void expect_drop_object(struct session *s, struct expect *x);
 
 /* ---- effects.c: what statements do to the session ---- */

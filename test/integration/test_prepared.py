@@ -509,3 +509,78 @@ def test_server_error_is_raised_to_the_right_client(target):
         assert call(second, "s", 1) == [["1"]]
     with pytest.raises(ServerError):
         first.rows("SELECT 1/0")
+
+
+# ---------------------------------------------------------------- what a failed batch did not do
+
+def test_statement_that_a_failed_batch_was_to_prepare(make_proxy, closing):
+    """The link lacks s0 when the first batch needs it; the server skips its Parse, and the second batch needs it, too."""
+    proxy = make_proxy({"pool": {"max_connections": 1, "max_prepared_statements": 1}})
+    client = closing(proxy.wire())
+    prepare(client, "s0", "SELECT 0")
+    prepare(client, "s1", "SELECT 1")
+    for _ in range(3):
+        client.send(bind("", "nobody"), bind("", "s0"), execute(), sync(), bind("", "s0"), execute(), sync())
+        messages = client.until_ready(2)
+        assert errors(messages) == ["26000"] and rows(messages) == [["0"]]
+        client.send(bind("", "nobody"), bind("", "s1"), execute(), sync(), bind("", "s0"), execute(), sync())
+        messages = client.until_ready(2)  # s0 was to be closed
+        assert errors(messages) == ["26000"] and rows(messages) == [["0"]]
+        assert call(client, "s1") == [["1"]]
+
+
+def test_unnamed_statement_that_a_failed_batch_was_to_prepare(make_proxy, closing):
+    """It must not be somebody else's that the second batch finds."""
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    for _ in range(3):
+        client.batch(parse("", "SELECT 'mine'"))
+        other.batch(parse("", "SELECT 'the other''s'"))
+        client.send(bind("", "nobody"), bind("", ""), execute(), sync(), bind("", ""), execute(), sync())
+        messages = client.until_ready(2)
+        assert errors(messages) == ["26000"] and rows(messages) == [["mine"]]
+
+
+def test_duplicate_of_a_statement_that_a_failed_batch_was_to_prepare(make_proxy, closing):
+    """The server is to refuse the second text: if it took it, everybody's s0 would be another statement."""
+    proxy = make_proxy({"pool": {"max_connections": 1, "max_prepared_statements": 1}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    prepare(client, "s0", "SELECT 0")
+    prepare(client, "s1", "SELECT 1")
+    client.send(bind("", "nobody"), bind("", "s0"), sync(), parse("s0", "SELECT 'wrong'"), sync())
+    assert errors(client.until_ready(2)) == ["26000", "42P05"]
+    prepare(other, "mine", "SELECT 0")
+    assert call(other, "mine") == call(client, "s0") == [["0"]]
+
+
+def test_names_behind_a_deallocate_all_under_way(make_proxy, closing):
+    """Pipelined behind it in a transaction: the name is free again, and nobody's statement is harmed."""
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    for text in ("DEALLOCATE ALL", "deallocate prepare all"):
+        prepare(client, "s0", "SELECT 0")
+        client.send(query("BEGIN"), query(text), parse("s0", "SELECT 'new'"), bind("", "s0"), execute(), sync(),
+                    query("COMMIT"))
+        messages = client.until_ready(4)
+        assert not errors(messages) and rows(messages) == [["new"]]
+        prepare(other, "mine", "SELECT 0")
+        assert call(other, "mine") == [["0"]] and call(client, "s0") == [["new"]]
+        client.send(query("BEGIN"), run(text), sync(), bind("", "s0"), sync(), query("ROLLBACK"))
+        assert errors(client.until_ready(4)) == ["26000"]
+        other.batch(close("S", "mine"))
+
+
+def test_pipeline_with_more_statements_than_a_link_keeps(make_proxy, closing):
+    """Each batch evicts what the next one needs, and some of them fail in front of it."""
+    proxy = make_proxy({"pool": {"max_connections": 1, "max_prepared_statements": 2}})
+    client = closing(proxy.wire())
+    for i in range(5):
+        prepare(client, f"s{i}", f"SELECT {i}")
+    expected = []
+    for i in range(60):
+        fails = i % 7 in (2, 3)
+        client.send(*([bind("", "nobody")] if fails else []), *(bind("", f"s{(i * k) % 5}") + execute() for k in (1, 2)),
+                    sync())
+        expected += [] if fails else [[str(i * k % 5)] for k in (1, 2)]
+    messages = client.until_ready(60)
+    assert rows(messages) == expected and set(errors(messages)) == {"26000"}

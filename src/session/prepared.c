@@ -1,0 +1,519 @@
+/* See prepared.h. Invariant: s->changes_pending counts the entries of link->expects for which is_change() holds, and
+ * s->unnamed_pending those of them that are about the unnamed statement. */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+#include "base/map.h"
+
+static bool out_of_memory(struct session *s)
+{
+	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	return false;
+}
+
+/* ---- what the client's names mean ---- */
+
+struct statement_text *prepared_find(const struct session *s, struct slice name)
+{
+	if (name.len == 0)
+		return s->unnamed;
+	return s->statements ? map_get(s->statements, name) : NULL;
+}
+
+bool prepared_remember(struct session *s, struct slice name, struct statement_text *text)
+{
+	if (!s->statements) {
+		s->statements = calloc(1, sizeof(*s->statements));
+		if (!s->statements)
+			return false;
+	}
+	return map_put(s->statements, name, text, NULL) == 0;
+}
+
+bool prepared_forget(struct session *s, struct slice name)
+{
+	struct statement_text *text = s->statements ? map_remove(s->statements, name) : NULL;
+
+	statement_text_unref(s->worker->statements, text);
+	return text != NULL;
+}
+
+void prepared_forget_unnamed(struct session *s)
+{
+	s->unnamed_serial++; /* what is under way no longer decides what it is */
+	statement_text_unref(s->worker->statements, s->unnamed);
+	s->unnamed = NULL;
+}
+
+static void forget_portals(struct session *s)
+{
+	struct slice name;
+	void *info;
+
+	if (!s->portals)
+		return;
+	for (uint32_t at = 0; map_next(s->portals, &at, &name, &info);)
+		query_info_unref(info);
+	map_free(s->portals);
+	free(s->portals);
+	s->portals = NULL;
+}
+
+void prepared_forget_all(struct session *s)
+{
+	struct slice name;
+	void *text;
+
+	prepared_forget_unnamed(s);
+	forget_portals(s);
+	if (!s->statements)
+		return;
+	for (uint32_t at = 0; map_next(s->statements, &at, &name, &text);)
+		statement_text_unref(s->worker->statements, text);
+	map_free(s->statements);
+	free(s->statements);
+	s->statements = NULL;
+}
+
+uint16_t prepared_name_hash(struct slice name)
+{
+	return (uint16_t)hash_bytes(name.bytes, name.len);
+}
+
+static const struct statement_note *note_of(const struct expect *x)
+{
+	return x->flags & EXPECT_NOTE ? x->object : NULL;
+}
+
+/* Takes `candidate` as the client's name of a statement that the server calls so, unless a better one is known: several
+ * names may have the same text, and the hash tells which was meant. */
+static bool consider_name(struct statement_id id, struct slice candidate, const char *server_name, uint16_t hash,
+			  bool found, struct slice *ret_name)
+{
+	char name[STATEMENT_NAME_SIZE];
+
+	statement_id_name(id, name);
+	if (strcmp(name, server_name) != 0 || (found && prepared_name_hash(candidate) != hash))
+		return found;
+	*ret_name = candidate;
+	return true;
+}
+
+bool prepared_client_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name)
+{
+	const struct expects *e = &s->link->expects;
+	struct slice candidate;
+	bool found = false;
+	void *text;
+
+	for (uint32_t at = 0; s->statements && map_next(s->statements, &at, &candidate, &text);)
+		found = consider_name(((struct statement_text *)text)->id, candidate, server_name, hash, found,
+				      ret_name);
+	for (uint32_t i = 0; i < e->count; i++) { /* closed meanwhile, by a message behind the one that failed */
+		const struct statement_note *note = note_of(expects_at(e, i));
+
+		if (note && note->text && *note->name)
+			found = consider_name(note->text->id, slice_str(note->name), server_name, hash, found,
+					      ret_name);
+	}
+	return found;
+}
+
+bool prepared_bind_portal(struct session *s, struct slice portal, struct query_info *info)
+{
+	void *old = NULL;
+
+	if (portal.len == 0) {
+		query_info_unref(s->bound);
+		s->bound = query_info_ref(info);
+		return true;
+	}
+	if (!info && !s->portals)
+		return true;
+	if (!info) {
+		query_info_unref(map_remove(s->portals, portal));
+		return true;
+	}
+	if (!s->portals && !(s->portals = calloc(1, sizeof(*s->portals))))
+		return out_of_memory(s);
+	if (map_put(s->portals, portal, query_info_ref(info), &old) < 0)
+		return out_of_memory(s);
+	query_info_unref(old);
+	return true;
+}
+
+struct query_info *prepared_portal(const struct session *s, struct slice portal)
+{
+	if (portal.len == 0)
+		return s->bound;
+	return s->portals ? map_get(s->portals, portal) : NULL;
+}
+
+/* ---- what is under way ---- */
+
+static bool deallocates(const struct expect *x)
+{
+	const struct query_info *info = x->object;
+
+	return (x->kind == EXPECT_QUERY || x->kind == EXPECT_EXECUTE) && !(x->flags & EXPECT_REPLACE) && info &&
+	       info->deallocates;
+}
+
+static bool is_change(const struct expect *x)
+{
+	return x->object && (x->kind == EXPECT_PARSE || x->kind == EXPECT_CLOSE || deallocates(x));
+}
+
+static bool is_unnamed(const struct expect *x)
+{
+	const struct statement_note *note = note_of(x);
+
+	if (x->flags & EXPECT_SWALLOW)
+		return x->flags & EXPECT_UNNAMED;
+	return note ? *note->name == 0 : x->kind == EXPECT_PARSE;
+}
+
+/* Does the fate of this entry decide whether the server knows the identity? */
+static bool is_about(const struct expect *x, struct statement_id id)
+{
+	const struct statement_note *note = note_of(x);
+	const struct statement_text *text = note ? note->text : x->object;
+
+	if (x->flags & EXPECT_LOCAL || is_unnamed(x))
+		return false;
+	if (x->kind == EXPECT_CLOSE)
+		return note && !note->text && statement_id_equal(note->id, id);
+	return text && statement_id_equal(text->id, id);
+}
+
+/*
+ * Within one batch nothing is undecided: if the one message fails, the other is skipped. A DEALLOCATE counts also
+ * within its batch if it is a simple query, for that is executed at once.
+ */
+bool prepared_name_is_undecided(const struct session *s, struct slice name)
+{
+	const struct expects *e = &s->link->expects;
+	const struct statement_text *text;
+	bool sync_between = false;
+
+	if (name.len == 0)
+		return s->unnamed_pending && s->unnamed_batch != s->batch;
+	text = s->changes_pending ? prepared_find(s, name) : NULL;
+	for (uint32_t i = s->changes_pending ? e->count : 0; i-- > 0;) {
+		const struct expect *x = expects_at(e, i);
+		const struct statement_note *note = note_of(x);
+
+		sync_between = sync_between || x->kind == EXPECT_SYNC;
+		if (unlikely(deallocates(x)) && (sync_between || x->kind == EXPECT_QUERY))
+			return true;
+		if (!sync_between || !is_change(x))
+			continue;
+		if ((note && slice_equal(slice_str(note->name), name)) || (text && is_about(x, text->id)))
+			return true;
+	}
+	return false;
+}
+
+bool prepared_is_undecided(const struct session *s, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+	bool sync_between = false;
+
+	for (uint32_t i = s->changes_pending ? e->count : 0; i-- > 0;) {
+		const struct expect *x = expects_at(e, i);
+
+		sync_between = sync_between || x->kind == EXPECT_SYNC;
+		if (sync_between && is_change(x) && !deallocates(x) && is_about(x, id))
+			return true;
+	}
+	return false;
+}
+
+static bool push(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object)
+{
+	const struct expect *x;
+
+	if (session_expect(s, kind, flags, purpose, object) < 0)
+		return out_of_memory(s);
+	x = expects_last(&s->link->expects);
+	if (!is_change(x))
+		return true;
+	s->changes_pending++;
+	if (is_unnamed(x)) {
+		s->unnamed_pending++;
+		s->unnamed_batch = s->batch;
+	}
+	return true;
+}
+
+void prepared_pushed_deallocate(struct session *s)
+{
+	s->changes_pending += is_change(expects_last(&s->link->expects));
+}
+
+void prepared_settled(struct session *s, const struct expect *x)
+{
+	if (likely(!s->changes_pending) || !is_change(x))
+		return;
+	s->changes_pending--;
+	if (!deallocates(x) && is_unnamed(x))
+		s->unnamed_pending--;
+}
+
+void prepared_note_free(struct session *s, struct statement_note *note)
+{
+	statement_text_unref(s->worker->statements, note->text);
+	statement_text_unref(s->worker->statements, note->previous);
+	free(note);
+}
+
+/* Takes `previous` over. */
+static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, struct slice name,
+		       struct statement_text *text, struct statement_text *previous)
+{
+	struct statement_note *note = malloc(sizeof(*note) + name.len + 1);
+
+	if (!note)
+		return out_of_memory(s);
+	*note = (struct statement_note){.text = statement_text_ref(text), .previous = previous};
+	memcpy(note->name, name.bytes, name.len);
+	note->name[name.len] = 0;
+	if (push(s, kind, flags | EXPECT_NOTE, PURPOSE_CLIENT, note))
+		return true;
+	prepared_note_free(s, note);
+	return false;
+}
+
+bool prepared_push(struct session *s, enum expect_kind kind, uint8_t flags, struct slice name,
+		   struct statement_text *text)
+{
+	return push_noted(s, kind, flags, name, text, NULL);
+}
+
+bool prepared_push_unnamed(struct session *s, struct statement_text *text, uint8_t flags)
+{
+	struct statement_text *previous = s->unnamed;
+
+	s->unnamed = text;
+	s->unnamed_serial++;
+	if (previous && previous != text) {
+		if (!push_noted(s, EXPECT_PARSE, flags, SLICE_LITERAL(""), text, previous))
+			return false;
+	} else {
+		statement_text_unref(s->worker->statements, previous);
+		if (!push(s, EXPECT_PARSE, flags | (previous ? EXPECT_SAME : 0), PURPOSE_CLIENT,
+			  statement_text_ref(text)))
+			return false;
+	}
+	expects_last(&s->link->expects)->name_hash = s->unnamed_serial;
+	return true;
+}
+
+/* ---- undoing ---- */
+
+/* What was to be there before a later Parse of the unnamed statement is not there after all. */
+static void forget_as_previous(struct session *s, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+
+	for (uint32_t i = 1; i < e->count; i++) {
+		struct expect *x = expects_at(e, i);
+		struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		if (x->kind != EXPECT_PARSE || (note && *note->name))
+			continue;
+		x->flags &= (uint8_t)~EXPECT_SAME;
+		if (note && note->previous && statement_id_equal(note->previous->id, id)) {
+			statement_text_unref(s->worker->statements, note->previous);
+			note->previous = NULL;
+		}
+	}
+}
+
+static void undo_unnamed(struct session *s, const struct expect *x, const struct statement_text *text, bool failed)
+{
+	const struct statement_note *note = note_of(x);
+
+	if (x->flags & EXPECT_SWALLOW)
+		return;
+	if (s->unnamed_serial != x->name_hash) { /* a later Parse has replaced it */
+		if (!(x->flags & EXPECT_SAME) || failed)
+			forget_as_previous(s, text->id);
+		return;
+	}
+	if (!(x->flags & EXPECT_SAME) || failed) {
+		prepared_forget_unnamed(s);
+		if (note && note->previous && !failed)
+			s->unnamed = statement_text_ref(note->previous);
+	}
+	s->unnamed_serial = (uint16_t)(x->name_hash - 1); /* of what it was before */
+}
+
+/* The statement is not at the server after all: a Close of ours that comes behind this entry has nothing to close. */
+static void not_at_link(struct session *s, const struct expect *parse, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+
+	statement_set_remove(&s->link->statements, id);
+	for (uint32_t i = e->count; i-- > 0 && expects_at(e, i) != parse;) {
+		struct expect *x = expects_at(e, i);
+		struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		if (x->kind == EXPECT_CLOSE && x->flags & EXPECT_SWALLOW && note && statement_id_equal(note->id, id))
+			note->gone = true;
+	}
+}
+
+static void undo_close(struct session *s, const struct expect *x)
+{
+	const struct statement_note *note = note_of(x);
+
+	if (!note)
+		return;
+	if (x->flags & EXPECT_SWALLOW) {
+		if (!note->gone && statement_set_add(&s->link->statements, note->id) < 0)
+			s->link->close_when_free = true;
+	} else if (*note->name == 0) {
+		if (s->unnamed_serial == x->name_hash) {
+			s->unnamed = statement_text_ref(note->text);
+			s->unnamed_serial--;
+		}
+	} else if (!prepared_remember(s, slice_str(note->name), statement_text_ref(note->text))) {
+		session_log(LOG_WARN, s, "out of memory: a statement that was not closed is forgotten", NULL);
+	}
+}
+
+static void undo_parse(struct session *s, const struct expect *x, bool failed)
+{
+	const struct statement_note *note = note_of(x);
+	const struct statement_text *text = note ? note->text : x->object;
+
+	if (!text)
+		return;
+	if (note && *note->name)
+		prepared_forget(s, slice_str(note->name));
+	else
+		undo_unnamed(s, x, text, failed);
+	if (x->flags & EXPECT_LOCAL)
+		return;
+	if (s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id))
+		s->link->has_unnamed = false;
+	if (!is_unnamed(x))
+		not_at_link(s, x, text->id);
+}
+
+void prepared_undo(struct session *s, const struct expect *x, bool failed)
+{
+	if (x->kind == EXPECT_CLOSE)
+		undo_close(s, x);
+	else if (x->kind == EXPECT_PARSE)
+		undo_parse(s, x, failed);
+}
+
+/* ---- what the link has ---- */
+
+bool prepared_close_at_link(struct session *s, struct statement_id id)
+{
+	struct statement_note *note = malloc(sizeof(*note) + 1);
+	char name[STATEMENT_NAME_SIZE];
+	struct buf out = BUF_INIT(256);
+	bool fine;
+
+	if (!note)
+		return out_of_memory(s);
+	*note = (struct statement_note){.id = id};
+	note->name[0] = 0;
+	statement_id_name(id, name);
+	message_close(&out, 'S', name);
+	fine = !out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW | EXPECT_NOTE, PURPOSE_STATEMENT, note);
+	if (fine)
+		conn_send(&s->link->conn, out.bytes, out.len);
+	else
+		free(note);
+	buf_free(&out);
+	count_add(&session_counters(s)->statements_evicted_total, 1);
+	return fine;
+}
+
+bool prepared_make_room(struct session *s)
+{
+	struct statement_set *set = &s->link->statements;
+	uint32_t max = MAX(1u, session_settings(s)->max_prepared_statements);
+	struct statement_id old;
+
+	while (set->count >= max && statement_set_evict(set, &old))
+		if (!prepared_close_at_link(s, old))
+			return false;
+	return true;
+}
+
+bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name)
+{
+	size_t name_size = strlen(name) + 1, size = FRAME_HEADER + name_size + text->len;
+	uint8_t *message = loop_turn_alloc(s->conn.loop, size);
+
+	if (!message)
+		return out_of_memory(s);
+	message[0] = 'P';
+	put_be32(message + 1, (uint32_t)(size - 1));
+	memcpy(message + FRAME_HEADER, name, name_size);
+	memcpy(message + FRAME_HEADER + name_size, text->parse, text->len);
+	conn_send_ref(&s->link->conn, message, size);
+	count_add(&session_counters(s)->statements_prepared_total, 1);
+	return true;
+}
+
+bool prepared_ensure(struct session *s, struct statement_text *text, char name[STATEMENT_NAME_SIZE])
+{
+	struct statement_set *set = &s->link->statements;
+
+	statement_id_name(text->id, name);
+	if (likely(statement_set_use(set, text->id)))
+		return true;
+	if (!prepared_make_room(s) ||
+	    !push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)))
+		return false;
+	if (statement_set_add(set, text->id) < 0)
+		return out_of_memory(s);
+	return prepared_send_parse(s, text, name);
+}
+
+bool prepared_link_has_unnamed(const struct session *s, const struct statement_text *text)
+{
+	return s->link->has_unnamed && statement_id_equal(s->link->unnamed, text->id);
+}
+
+void prepared_link_got_unnamed(struct session *s, const struct statement_text *text)
+{
+	s->link->has_unnamed = true;
+	s->link->unnamed_in_transaction = true;
+	s->link->unnamed = text->id;
+}
+
+/* The client has no unnamed statement, but the link may have somebody else's: it must not be met. */
+static bool forget_others_unnamed(struct session *s)
+{
+	struct buf out = BUF_INIT(64);
+	bool fine;
+
+	message_close(&out, 'S', "");
+	fine = !out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL);
+	if (fine)
+		conn_send(&s->link->conn, out.bytes, out.len);
+	s->link->has_unnamed = false;
+	buf_free(&out);
+	return fine;
+}
+
+bool prepared_ensure_unnamed(struct session *s, struct statement_text *text)
+{
+	if (!text)
+		return s->pins & PIN_STATEMENT || forget_others_unnamed(s);
+	if (likely(prepared_link_has_unnamed(s, text)))
+		return true;
+	if (!push(s, EXPECT_PARSE, EXPECT_SWALLOW | EXPECT_UNNAMED, PURPOSE_STATEMENT, statement_text_ref(text)) ||
+	    !prepared_send_parse(s, text, ""))
+		return false;
+	prepared_link_got_unnamed(s, text);
+	return true;
+}

@@ -1,0 +1,74 @@
+/*
+ * The prepared statements of a session in the shared modes. A client's name leads to a text, and the text's identity is
+ * its name at every server; what a link lacks is prepared in front of what needs it. What is sent ahead may be skipped
+ * by the server for an earlier error, so each change that is under way stands in link->expects with what undoes it, and
+ * what hangs on an earlier batch's fate waits for that.
+ * Functions that return false have ended the session, for want of memory.
+ */
+#ifndef SESSION_PREPARED_H
+#define SESSION_PREPARED_H
+
+#include "link/expect.h"
+#include "session/query_info.h"
+
+struct session;
+
+/* What undoes a change, in the entry of its Parse or Close. */
+struct statement_note {
+	struct statement_id id;          /* of a Close of ours at the server (text is NULL then) */
+	bool gone;                       /* of such a Close: there was nothing to close, it turned out */
+	struct statement_text *text;     /* prepared, or closed */
+	struct statement_text *previous; /* of an unnamed Parse: what was there before, or NULL */
+	char name[];                     /* "" : the unnamed one */
+};
+
+/* ---- what the client's names mean ---- */
+
+/* NULL: none of this name; "" is the unnamed one. */
+struct statement_text *prepared_find(const struct session *s, struct slice name);
+/* Takes the reference over. false: out of memory, the session goes on. */
+bool prepared_remember(struct session *s, struct slice name, struct statement_text *text) MUST_USE;
+bool prepared_forget(struct session *s, struct slice name); /* true: there was one */
+void prepared_forget_unnamed(struct session *s);
+void prepared_forget_all(struct session *s); /* DISCARD ALL, DEALLOCATE ALL, the end; portals, too */
+/* The client's name of a statement that the server calls so; hash: see struct expect. false: none of its. */
+bool prepared_client_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name);
+uint16_t prepared_name_hash(struct slice name);
+
+/* A portal is bound: what of its statement must be known when it is executed; NULL: it is plain. */
+bool prepared_bind_portal(struct session *s, struct slice portal, struct query_info *info);
+struct query_info *prepared_portal(const struct session *s, struct slice portal);
+
+/* ---- what is under way ---- */
+
+/* What the name means, or if the link has its statement, is decided by what an earlier batch still has to answer. */
+bool prepared_name_is_undecided(const struct session *s, struct slice name);
+bool prepared_is_undecided(const struct session *s, struct statement_id id);
+/* The entries of link->expects: a client's Parse or Close that has an effect. The entry gets a reference to the text of
+ * its own. */
+bool prepared_push(struct session *s, enum expect_kind kind, uint8_t flags, struct slice name,
+		   struct statement_text *text);
+/* A Parse of the unnamed statement; takes the reference to the text over. */
+bool prepared_push_unnamed(struct session *s, struct statement_text *text, uint8_t flags);
+/* The entry that was pushed last ends statements when it is executed (DEALLOCATE, DISCARD). */
+void prepared_pushed_deallocate(struct session *s);
+/* The entry leaves link->expects. */
+void prepared_settled(struct session *s, const struct expect *x);
+/* The server did not do what this entry of link->expects stands for: it failed, or was skipped for an earlier error. */
+void prepared_undo(struct session *s, const struct expect *x, bool failed);
+void prepared_note_free(struct session *s, struct statement_note *note);
+
+/* ---- what the link has ---- */
+
+/* The link has the statement under this name, from here on. */
+bool prepared_ensure(struct session *s, struct statement_text *text, char name[STATEMENT_NAME_SIZE]);
+/* The link's unnamed statement is this; text NULL: it has none. */
+bool prepared_ensure_unnamed(struct session *s, struct statement_text *text);
+bool prepared_link_has_unnamed(const struct session *s, const struct statement_text *text);
+void prepared_link_got_unnamed(struct session *s, const struct statement_text *text);
+/* Room for one more on the link. */
+bool prepared_make_room(struct session *s);
+bool prepared_close_at_link(struct session *s, struct statement_id id);
+bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name);
+
+#endif
