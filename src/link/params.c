@@ -17,7 +17,7 @@ struct params {
 	struct params *next; /* in its bucket */
 	_Atomic uint32_t references;
 	uint32_t count, size; /* size: of the strings */
-	uint64_t hash;
+	uint64_t hash, meaning;
 	struct pair pairs[]; /* then the strings: name NUL value NUL ... */
 };
 
@@ -83,11 +83,42 @@ static struct params *find_equal(const struct params *p)
 	return NULL;
 }
 
+static bool changes_meaning(const char *name)
+{
+	static const char *const others[] = {"application_name",     "client_min_messages",
+					     "deadlock_timeout",     "idle_in_transaction_session_timeout",
+					     "idle_session_timeout", "lock_timeout",
+					     "statement_timeout",    "synchronous_commit",
+					     "transaction_timeout",  "work_mem"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (strcasecmp(name, others[i]) == 0)
+			return false;
+	return true;
+}
+
+static uint64_t meaning_of(const struct params *p)
+{
+	uint64_t meaning = 0;
+
+	for (uint32_t i = 0; i < p->count; i++)
+		if (changes_meaning(p->pairs[i].name))
+			meaning = (meaning ^ hash_bytes(p->pairs[i].name, strlen(p->pairs[i].name))) * 31 +
+				  hash_bytes(p->pairs[i].value, strlen(p->pairs[i].value));
+	return meaning;
+}
+
+uint64_t params_meaning(const struct params *p)
+{
+	return p ? p->meaning : 0;
+}
+
 static const struct params *intern(struct params *fresh)
 {
 	struct params *known;
 
 	fresh->hash = hash_bytes(strings_of(fresh), fresh->size);
+	fresh->meaning = meaning_of(fresh);
 	pthread_mutex_lock(&lock);
 	known = find_equal(fresh);
 	if (known) {

@@ -21,6 +21,9 @@ const struct params *params_with(const struct params *p, const char *name, const
 /* *to becomes params_with(*to, ...). */
 void params_set(const struct params **to, const char *name, const char *value);
 const char *params_get(const struct params *p, const char *name);
+/* A hash of all but those that never change what a statement's text means, or how a constant in it is read (time-outs,
+ * application_name ...). 0: the server's defaults. */
+uint64_t params_meaning(const struct params *p);
 uint32_t params_count(const struct params *p);
 /* In the order of names (strcmp). */
 void params_at(const struct params *p, uint32_t index, const char **ret_name, const char **ret_value);

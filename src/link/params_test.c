@@ -26,6 +26,23 @@ static const struct params *make(const char *const *pairs)
 
 #define MAKE(...) make((const char *const[]){__VA_ARGS__, NULL})
 
+static void only_some_change_meaning(void **state)
+{
+	const struct params *plain = MAKE("application_name", "a", "statement_timeout", "1"),
+			    *iso = MAKE("application_name", "b", "DateStyle", "ISO"),
+			    *dmy = MAKE("DateStyle", "SQL, DMY"), *same = MAKE("DateStyle", "ISO", "lock_timeout", "2");
+
+	assert_int_equal(params_meaning(NULL), 0);
+	assert_int_equal(params_meaning(plain), 0);
+	assert_int_not_equal(params_meaning(iso), 0);
+	assert_int_equal(params_meaning(iso), params_meaning(same));
+	assert_int_not_equal(params_meaning(iso), params_meaning(dmy));
+	params_unref(plain);
+	params_unref(iso);
+	params_unref(dmy);
+	params_unref(same);
+}
+
 static void equal_sets_are_one(void **state)
 {
 	const struct params *a = MAKE("TimeZone", "UTC", "DateStyle", "ISO"),
@@ -148,9 +165,10 @@ static void threads_share_them(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(equal_sets_are_one), cmocka_unit_test(borders_count),
-		cmocka_unit_test(names_are_in_order), cmocka_unit_test(empty_is_null),
-		cmocka_unit_test(sets_do_not_change), cmocka_unit_test(threads_share_them),
+		cmocka_unit_test(equal_sets_are_one), cmocka_unit_test(only_some_change_meaning),
+		cmocka_unit_test(borders_count),      cmocka_unit_test(names_are_in_order),
+		cmocka_unit_test(empty_is_null),      cmocka_unit_test(sets_do_not_change),
+		cmocka_unit_test(threads_share_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

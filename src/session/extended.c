@@ -9,6 +9,7 @@
 #include "base/map.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
 /* Behind the names nothing of a message is looked at, so this much of it must have come. */
 #define NAMES_MAX 8192u
@@ -55,14 +56,6 @@ static bool send_poison(struct session *s, enum proxy_error error, ...)
 	return out_of_memory(s);
 }
 
-/* What of the session changes the meaning of a statement's text beyond what the server itself re-checks. */
-static uint64_t identity_salt(const struct session *s)
-{
-	const char *path = params_get(s->settings, "search_path");
-
-	return path ? hash_bytes(path, strlen(path)) : 0;
-}
-
 /*
  * A Parse may be answered here only if the server would surely take it: not in a transaction that has failed, nor in
  * one that what is under way may still fail.
@@ -104,10 +97,32 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 	return prepared_push(s, EXPECT_PARSE, 0, name, text) && prepared_send_parse(s, text, server_name);
 }
 
+/* 'now' is read when the text is parsed: with each Parse anew, and nobody else's will do. */
+static bool has_clock(const struct statement_text *text)
+{
+	return text->info && text->info->scan.marks & SCAN_CLOCK_LITERAL;
+}
+
+static _Atomic uint64_t clock_statements; /* makes their identities differ */
+
+static struct statement_text *text_of(struct session *s, struct slice name, struct slice parse)
+{
+	uint64_t meaning = params_meaning(s->settings);
+	struct statement_text *text = statement_table_get(s->worker->statements, &s->worker->queries, parse, meaning);
+
+	if (unlikely(text && name.len && has_clock(text))) {
+		statement_text_unref(s->worker->statements, text);
+		text = statement_table_get(s->worker->statements, &s->worker->queries, parse,
+					   meaning ^ (atomic_fetch_add(&clock_statements, 1) + 1) *
+							     UINT64_C(0x9e3779b97f4a7c15));
+	}
+	return text;
+}
+
 static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
 {
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse &&
-			prepared_link_has_unnamed(s, text) &&
+			prepared_link_has_unnamed(s, text) && !has_clock(text) &&
 			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s) &&
 			!(s->unnamed_pending && s->unnamed_batch != s->batch);
 
@@ -172,7 +187,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return malformed(s, "malformed Parse", available);
 	if (name.len && prepared_find(s, name))
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
-	text = statement_table_get(s->worker->statements, &s->worker->queries, read_rest(&r), identity_salt(s));
+	text = text_of(s, name, read_rest(&r));
 	if (!text) {
 		out_of_memory(s);
 		return available;

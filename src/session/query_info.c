@@ -36,7 +36,8 @@ void query_info_unref(struct query_info *info)
 
 static bool is_plain(const struct scan *scan)
 {
-	const uint32_t marks = SCAN_SESSION_ADVISORY_LOCK | SCAN_ADVISORY_UNLOCK | SCAN_SET_CONFIG | SCAN_PG_TEMP;
+	const uint32_t marks =
+		SCAN_SESSION_ADVISORY_LOCK | SCAN_ADVISORY_UNLOCK | SCAN_SET_CONFIG | SCAN_PG_TEMP | SCAN_CLOCK_LITERAL;
 
 	if (scan->marks & marks)
 		return false;

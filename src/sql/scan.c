@@ -214,6 +214,27 @@ static bool is_temp_schema(const uint8_t *bytes, size_t len)
 	return len > 8 && bytes[7] == '_' && keyword_find(bytes, 7) == KW_PG_TEMP;
 }
 
+/* https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES */
+static bool is_clock(const uint8_t *bytes, size_t len)
+{
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
+	size_t at = 0;
+
+	while (at < len && bytes[at] != '\'' && bytes[at] != '$')
+		at++; /* E'', U&'' */
+	if (at < len && bytes[at] == '$')
+		do
+			at++;
+		while (at < len && bytes[at] != '$'); /* $tag$ */
+	while (at < len && memchr("'$ \t\n\r\v\f", bytes[at], 8))
+		at++;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (len - at >= strlen(words[i]) &&
+		    strncasecmp((const char *)bytes + at, words[i], strlen(words[i])) == 0)
+			return true;
+	return false;
+}
+
 /* Keywords that mean something wherever they stand. */
 static void see_keyword(struct walk *w, const struct token *t)
 {
@@ -301,6 +322,8 @@ static void see_token(struct walk *w, const uint8_t *text, const struct token *t
 		w->routine = w->depth == 0 ? ROUTINE_START : w->routine; /* in a body: the next statement */
 	else if (code == TOKEN_QUOTED)
 		see_quoted(w, text + t->begin, t->end - t->begin);
+	else if (code == TOKEN_STRING && is_clock(text + t->begin, t->end - t->begin))
+		w->facts.marks |= SCAN_CLOCK_LITERAL;
 	else if (code == TOKEN_WORD && is_temp_schema(text + t->begin, t->end - t->begin))
 		w->facts.marks |= SCAN_PG_TEMP;
 	w->before[2] = w->before[1];

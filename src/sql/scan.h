@@ -69,6 +69,7 @@ enum statement_verb { /* what the session layer must act on; everything else is 
 #define SCAN_ROLE_OR_AUTH          BIT(6) /* VERB_SET/RESET of role or session_authorization */
 #define SCAN_CHAIN                 BIT(7) /* COMMIT/ROLLBACK AND CHAIN */
 #define SCAN_PG_TEMP               BIT(8) /* the name pg_temp, or pg_temp_ and more, appears */
+#define SCAN_CLOCK_LITERAL         BIT(9) /* 'now', 'today' and the like: a date as of when the text is parsed, maybe */
 
 struct statement {
 	enum statement_class class;

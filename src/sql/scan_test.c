@@ -21,6 +21,7 @@ enum {
 	ROLE_OR_AUTH = SCAN_ROLE_OR_AUTH,
 	CHAIN = SCAN_CHAIN,
 	PG_TEMP = SCAN_PG_TEMP,
+	CLOCK_LITERAL = SCAN_CLOCK_LITERAL,
 };
 
 static const struct statement_case {

@@ -584,3 +584,34 @@ def test_pipeline_with_more_statements_than_a_link_keeps(make_proxy, closing):
         expected += [] if fails else [[str(i * k % 5)] for k in (1, 2)]
     messages = client.until_ready(60)
     assert rows(messages) == expected and set(errors(messages)) == {"26000"}
+
+
+# ---------------------------------------------------------------- texts that mean something else for others
+
+def test_constants_are_read_with_the_clients_own_settings(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    month_first, day_first = closing(proxy.wire(DateStyle="ISO, MDY")), closing(proxy.wire(DateStyle="ISO, DMY"))
+    for _ in range(2):
+        for client, month in ((month_first, "1"), (day_first, "2")):
+            client.batch(close("S", "m"))
+            prepare(client, "m", "SELECT extract(month FROM '01/02/2020'::date)")
+            assert call(client, "m") == [[month]]
+            assert rows(client.batch(run("SELECT 0 + extract(month FROM '01/02/2020'::date)"))) == [[month]]
+    day_first.query("SET DateStyle = 'ISO, MDY'")
+    assert rows(day_first.batch(run("SELECT 0 + extract(month FROM '01/02/2020'::date)"))) == [["1"]]
+
+
+def test_now_as_a_literal_is_read_with_each_parse(make_proxy, closing):
+    """A statement that was parsed by somebody else, or a while ago, has that moment in it."""
+    proxy = make_proxy({"pool": {"max_connections": 1}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    text = "SELECT 'now'::timestamptz(6)"
+    prepare(other, "s", text)
+    seen = [call(other, "s")]
+    for _ in range(3):
+        seen.append(rows(client.batch(run(text))))
+        client.batch(close("S", "mine"))
+        prepare(client, "mine", text)
+        seen.append(call(client, "mine"))
+    assert len({str(each) for each in seen}) == len(seen)
+    assert call(other, "s") == seen[0]
