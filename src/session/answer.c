@@ -191,48 +191,52 @@ static bool send_with_client_names(struct session *s, const struct frame *f, con
 	return true;
 }
 
+/* The client has all it asked for, and goes on with another link: what ends this one is not its business. */
+static bool is_done_with(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return link->expects.count == 0 && link->tx_status == 'I' && !link->open_batch && !s->pins &&
+	       s->mode != POOL_MODE_SESSION;
+}
+
 static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
 {
 	struct link *link = s->link;
 	struct expect *x = expects_first(&link->expects);
+	bool extended = x && !expect_ends_with_ready(x), fatal, told = false;
 	struct error_fields e = {0};
-	const struct buf *ours;
-	bool renamed;
 
 	if (!message_read_error(f->body, f->body_len, &e))
 		return ANSWER_BROKEN;
-	if (slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"))) {
-		link->close_when_free = true;
-		link->fatal = true;
-	}
+	fatal = slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"));
+	link->close_when_free = link->close_when_free || fatal;
 	if (x && x->flags & EXPECT_SWALLOW && x->purpose == PURPOSE_SETTINGS) {
 		buf_clear(&link->error);
 		link->error.max = LOOK_MAX;
 		buf_add(&link->error, whole, frame_size(f));
 		return ANSWER_SWALLOW;
 	}
+	if (unlikely(fatal && is_done_with(s)))
+		return ANSWER_SWALLOW;
+	link->fatal = fatal;
 	s->error_in_batch = true;
 	s->copying_in = false;
 	count_add(&session_counters(s)->query_errors_total, 1);
 	look_at_sqlstate(s, &e);
-	if (!x || x->kind <= EXPECT_FUNCTION)
-		goto replace;
-	if (x->flags & EXPECT_REPLACE) {
-		ours = x->object;
-		conn_send(&s->conn, ours->bytes, ours->len);
-		skip_to_sync(s);
-		return ANSWER_SWALLOW;
-	}
-	renamed = s->mode != POOL_MODE_SESSION && send_with_client_names(s, f, whole, x->name_hash);
-	skip_to_sync(s);
-	return renamed ? ANSWER_SWALLOW : ANSWER_PASS;
-replace:
+	if (unlikely(x && prepared_is_deallocate(x) && s->mode != POOL_MODE_SESSION))
+		link->close_when_free = true; /* what stood in for the client's statement may be left there */
 	if (x && x->flags & EXPECT_REPLACE) {
-		ours = x->object;
+		const struct buf *ours = x->object;
+
 		conn_send(&s->conn, ours->bytes, ours->len);
-		return ANSWER_SWALLOW;
+		told = true;
+	} else if (extended && s->mode != POOL_MODE_SESSION) {
+		told = send_with_client_names(s, f, whole, x->name_hash);
 	}
-	return ANSWER_PASS;
+	if (extended)
+		skip_to_sync(s);
+	return told ? ANSWER_SWALLOW : ANSWER_PASS;
 }
 
 static enum answer command_complete(struct session *s, const struct frame *f)

@@ -412,6 +412,13 @@ static void apply(struct session *s, const struct query_info *info, const struct
 	case VERB_PREPARE:
 		session_pin(s, PIN_PREPARE);
 		break;
+	case VERB_DEALLOCATE: {
+		char name[256];
+
+		if (scan_identifier(st->name, name, sizeof(name)) > 0)
+			prepared_forget(s, slice_str(name));
+		break;
+	}
 	case VERB_DEALLOCATE_ALL:
 		statement_set_clear(&link->statements);
 		prepared_forget_all(s);

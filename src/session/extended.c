@@ -298,6 +298,8 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 	info = prepared_portal(s, portal);
 	if (unlikely(info && info->scan.marks & SCAN_SESSION_ADVISORY_LOCK))
 		session_pin(s, PIN_ADVISORY);
+	if (unlikely(info && info->deallocates) && !prepared_before_deallocate(s, info))
+		return s->waits_for_name ? 0 : available;
 	if (!push(s, EXPECT_EXECUTE, 0, PURPOSE_CLIENT, query_info_ref(info)))
 		return available;
 	if (unlikely(info && info->deallocates))

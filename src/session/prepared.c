@@ -151,7 +151,7 @@ struct query_info *prepared_portal(const struct session *s, struct slice portal)
 
 /* ---- what is under way ---- */
 
-static bool deallocates(const struct expect *x)
+bool prepared_is_deallocate(const struct expect *x)
 {
 	const struct query_info *info = x->object;
 
@@ -161,7 +161,7 @@ static bool deallocates(const struct expect *x)
 
 static bool is_change(const struct expect *x)
 {
-	return x->object && (x->kind == EXPECT_PARSE || x->kind == EXPECT_CLOSE || deallocates(x));
+	return x->object && (x->kind == EXPECT_PARSE || x->kind == EXPECT_CLOSE || prepared_is_deallocate(x));
 }
 
 static bool is_unnamed(const struct expect *x)
@@ -204,7 +204,7 @@ bool prepared_name_is_undecided(const struct session *s, struct slice name)
 		const struct statement_note *note = note_of(x);
 
 		sync_between = sync_between || x->kind == EXPECT_SYNC;
-		if (unlikely(deallocates(x)) && (sync_between || x->kind == EXPECT_QUERY))
+		if (unlikely(prepared_is_deallocate(x)) && (sync_between || x->kind == EXPECT_QUERY))
 			return true;
 		if (!sync_between || !is_change(x))
 			continue;
@@ -223,7 +223,7 @@ bool prepared_is_undecided(const struct session *s, struct statement_id id)
 		const struct expect *x = expects_at(e, i);
 
 		sync_between = sync_between || x->kind == EXPECT_SYNC;
-		if (sync_between && is_change(x) && !deallocates(x) && is_about(x, id))
+		if (sync_between && is_change(x) && !prepared_is_deallocate(x) && is_about(x, id))
 			return true;
 	}
 	return false;
@@ -251,12 +251,48 @@ void prepared_pushed_deallocate(struct session *s)
 	s->changes_pending += is_change(expects_last(&s->link->expects));
 }
 
+static bool send_stand_in(struct session *s, const char *name)
+{
+	struct buf out = BUF_INIT(1024);
+	bool fine;
+
+	message_close(&out, 'S', name);
+	message_parse(&out, name, SLICE_LITERAL(""), NULL, 0);
+	fine = !out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL) &&
+	       push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, NULL);
+	if (fine)
+		conn_send(&s->link->conn, out.bytes, out.len);
+	buf_free(&out);
+	return fine;
+}
+
+bool prepared_before_deallocate(struct session *s, const struct query_info *info)
+{
+	char name[256];
+
+	if (s->mode == POOL_MODE_SESSION)
+		return true;
+	for (uint32_t i = 0; i < MIN(info->scan.count, SCAN_STATEMENTS_MAX); i++) {
+		const struct statement *st = &info->scan.statements[i];
+
+		if (st->verb != VERB_DEALLOCATE || scan_identifier(st->name, name, sizeof(name)) == 0)
+			continue;
+		if (prepared_name_is_undecided(s, slice_str(name))) {
+			s->waits_for_name = true;
+			return false;
+		}
+		if (prepared_find(s, slice_str(name)) && strncmp(name, "hp_", 3) != 0 && !send_stand_in(s, name))
+			return false;
+	}
+	return true;
+}
+
 void prepared_settled(struct session *s, const struct expect *x)
 {
 	if (likely(!s->changes_pending) || !is_change(x))
 		return;
 	s->changes_pending--;
-	if (!deallocates(x) && is_unnamed(x))
+	if (!prepared_is_deallocate(x) && is_unnamed(x))
 		s->unnamed_pending--;
 }
 

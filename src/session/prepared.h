@@ -52,6 +52,10 @@ bool prepared_push(struct session *s, enum expect_kind kind, uint8_t flags, stru
 bool prepared_push_unnamed(struct session *s, struct statement_text *text, uint8_t flags);
 /* The entry that was pushed last ends statements when it is executed (DEALLOCATE, DISCARD). */
 void prepared_pushed_deallocate(struct session *s);
+/* The text is about to be executed. A DEALLOCATE of a name of the client's needs the server to know that name: it gets
+ * a statement of this name, in front. False also when a name is undecided (then s->waits_for_name). */
+bool prepared_before_deallocate(struct session *s, const struct query_info *info);
+bool prepared_is_deallocate(const struct expect *x);
 /* The entry leaves link->expects. */
 void prepared_settled(struct session *s, const struct expect *x);
 /* The server did not do what this entry of link->expects stands for: it failed, or was skipped for an earlier error. */

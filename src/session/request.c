@@ -339,6 +339,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	}
 	if (unlikely(info && info->scan.marks & SCAN_SESSION_ADVISORY_LOCK))
 		session_pin(s, PIN_ADVISORY);
+	if (unlikely(info && info->deallocates) && !prepared_before_deallocate(s, info)) {
+		query_info_unref(info);
+		return s->waits_for_name ? 0 : available;
+	}
 	if (!expect(s, EXPECT_QUERY, info))
 		return available;
 	if (unlikely(info && info->deallocates))

@@ -364,6 +364,69 @@ def test_deallocate_of_a_protocol_statement(target):
     assert wire.tags(client.query('DEALLOCATE "Quoted"')) == ["DEALLOCATE"]
 
 
+@pytest.mark.modes("session", "transaction")
+def test_deallocate_of_a_protocol_statement_in_a_transaction(target):
+    """What psycopg 3 does when its cache is full. It is the server's answer, for its transaction may have failed."""
+    client, neighbour = target.wire(), target.wire()
+    prepare(neighbour, "a1", "SELECT 2")
+    for text in ("DEALLOCATE a1", "deallocate prepare A1;", 'DEALLOCATE "a1"'):
+        prepare(client, "a1", "SELECT 1")
+        client.query("BEGIN")
+        assert summary(client.query(text)) == ["C:DEALLOCATE", "ZT"]
+        assert errors(client.batch(bind("", "a1"))) == ["26000"]
+        assert errors(client.query(text)) == ["25P02"]
+        client.query("ROLLBACK")
+        assert errors(client.batch(bind("", "a1"))) == ["26000"]
+        prepare(client, "a1", "SELECT 1")
+        client.query("BEGIN")
+        client.query("SELECT 1/0")
+        assert errors(client.query(text)) == ["25P02"]
+        client.query("ROLLBACK")
+        assert call(client, "a1") == [["1"]] and call(neighbour, "a1") == [["2"]]
+        client.batch(close("S", "a1"))
+    stranger = target.wire()
+    assert errors(stranger.batch(bind("", "a1"))) == ["26000"]
+
+
+@pytest.mark.modes("session", "transaction")
+def test_deallocate_of_a_protocol_statement_through_the_extended_protocol(target):
+    client, neighbour = target.wire(), target.wire()
+    prepare(neighbour, "a1", "SELECT 2")
+    for _ in range(3):
+        prepare(client, "a1", "SELECT 1")
+        messages = client.batch(run("DEALLOCATE a1"))
+        assert wire.tags(messages) == ["DEALLOCATE"]
+        assert errors(client.batch(bind("", "a1"))) == ["26000"]
+        assert errors(client.batch(run("DEALLOCATE a1"))) == ["26000"]
+        # a pipeline whose transaction has failed by then
+        prepare(client, "a1", "SELECT 1")
+        client.send(run("BEGIN"), sync(), run("SELECT 1/0"), sync(), run("DEALLOCATE a1"), sync(), query("ROLLBACK"))
+        assert errors(client.until_ready(4)) == ["22012", "25P02"]
+        assert call(client, "a1") == [["1"]] and call(neighbour, "a1") == [["2"]]
+        client.batch(run("DEALLOCATE a1"))
+    stranger = target.wire()
+    assert errors(stranger.batch(bind("", "a1"))) == ["26000"]
+
+
+def test_deallocate_behind_what_makes_the_statement(target):
+    client = target.wire()
+    client.send(parse("a1", "SELECT 1"), sync(), query("DEALLOCATE a1"), bind("", "a1"), sync(),
+                parse("a2", "SELEKT"), sync(), query("DEALLOCATE a2"))
+    assert errors(client.until_ready(5)) == ["26000", "42601", "26000"]
+
+
+@pytest.mark.modes("session", "transaction")
+def test_psycopg_with_a_full_cache(target):
+    with target.connect(prepare_threshold=0) as db:
+        db.prepared_max = 3
+        with db.transaction():
+            for i in range(12):
+                assert db.execute(f"SELECT {i}, %s", [i]).fetchone() == (i, i)
+        with db.pipeline():
+            for i in range(12):
+                assert db.execute(f"SELECT {i}, %s", [i]).fetchone() == (i, i)
+
+
 def test_deallocate_of_what_is_not_there(target):
     client = target.wire()
     messages = client.query("DEALLOCATE nobody")
