@@ -70,10 +70,9 @@ void conn_init(struct conn *conn, const struct conn_ops *ops)
 static int start(struct conn *conn, struct loop *loop, int fd, enum conn_state state)
 {
 	bool connecting = state == CONN_CONNECTING;
-	int one = 1, r;
+	int r;
 
 	assert(conn->fd < 0);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* fails on a Unix socket: no matter */
 	r = poll_add(loop, fd, conn, POLL_CONN, connecting ? EPOLLOUT : EPOLLIN);
 	if (r < 0)
 		return r;
@@ -93,10 +92,12 @@ int conn_open(struct conn *conn, struct loop *loop, int fd)
 int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *address, socklen_t len)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int r;
+	int one = 1, r;
 
 	if (fd < 0)
 		return -errno;
+	if (address->sa_family != AF_UNIX)
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	r = connect(fd, address, len) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
 	if (r == 0)
 		r = start(conn, loop, fd, CONN_CONNECTING);

@@ -57,10 +57,17 @@ static bool is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-/* Errors of one waiting connection (ECONNABORTED, network errors): the next may be fine. */
+/*
+ * Errors of one waiting connection (ECONNABORTED, network errors): the next may be fine. Most often there is one, and
+ * asking for another is a call in vain; only when they come turn after turn the whole queue is emptied.
+ */
 void listener_event(struct loop_listener *listener)
 {
-	for (int i = 0; i < ACCEPTS_AT_ONCE && listener->state == LISTENING; i++) {
+	uint64_t turn = listener->loop->counters.turns;
+	int most = turn - listener->turn <= 1 ? ACCEPTS_AT_ONCE : 1;
+
+	listener->turn = turn;
+	for (int i = 0; i < most && listener->state == LISTENING; i++) {
 		struct sockaddr_storage address;
 		socklen_t len = sizeof(address);
 		int fd = accept4(listener->fd, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -97,6 +97,7 @@ struct loop_listener {
 	void (*accepted)(struct loop_listener *listener, int fd, const struct sockaddr *address, socklen_t len);
 	void *owner;        /* the owner's own */
 	uint8_t state;      /* loop's own */
+	uint64_t turn;      /* loop's own: the last one in which it was called */
 	struct timer retry; /* loop's own: after EMFILE and the like accepting pauses for 100 ms */
 };
 
@@ -131,9 +132,14 @@ int loop_listen(struct loop *loop, struct loop_listener *listener) MUST_USE; /* 
 void loop_unlisten(struct loop_listener *listener);
 
 /* ---- connections ---- */
+/* For TCP: without Nagle's delay; keep-alive probes after this idle time (0: none), and what the peer does not confirm
+ * for user_timeout ends it (0: the system's time). A listening socket hands its options on to those it accepts. Other
+ * kinds of sockets are left as they are. */
+void socket_set_options(int fd, usec_t keepalive, usec_t user_timeout);
 /* Makes *conn closed and empty; ops must be set before anything else. */
 void conn_init(struct conn *conn, const struct conn_ops *ops);
-/* Takes over a connected, non-blocking socket; reading begins. 0 or -errno (then the fd is still the caller's). */
+/* Takes over a connected, non-blocking socket with the options it shall have; reading begins. 0 or -errno (then the fd
+ * is still the caller's). */
 int conn_open(struct conn *conn, struct loop *loop, int fd) MUST_USE;
 /* Begins to connect: ready() or closed() follows, never from inside this call. 0 or -errno. */
 int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *address, socklen_t len) MUST_USE;

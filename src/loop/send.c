@@ -186,7 +186,8 @@ static int write_once(struct conn *conn, struct iovec *iov, size_t iov_count)
 		asked += iov[i].iov_len;
 	do {
 		count(&conn->loop->counters.sends, 1);
-		n = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+		n = iov_count == 1 ? send(conn->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+				   : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -errno;

@@ -2,9 +2,11 @@
 #include "server/listen.h"
 
 #include "base/log.h"
+#include "loop/loop.h"
 
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -58,57 +60,62 @@ static bool split(const char *address, char *host, size_t host_size, char *port,
 	return *port != 0;
 }
 
-static int open_tcp(const char *address, int backlog, char *why, size_t size)
+static struct addrinfo *resolve(const char *address, char *why, size_t size)
 {
 	struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
 	char host[256], port[16];
-	int fd = -1, on = 1, r;
+	int r;
 
 	if (!split(address, host, sizeof(host), port, sizeof(port))) {
 		snprintf(why, size, "%s is no address: write host:port, [v6]:port or unix:/path", address);
-		return -1;
+		return NULL;
 	}
 	r = getaddrinfo(*host && strcmp(host, "*") != 0 ? host : NULL, port, &hints, &found);
 	if (r != 0) {
 		snprintf(why, size, "cannot resolve %s: %s", address, gai_strerror(r));
-		return -1;
+		return NULL;
 	}
-	fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
-	    bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, backlog) < 0) {
-		snprintf(why, size, "cannot listen on %s: %s%s", address, strerror(errno),
-			 errno == EADDRINUSE ? "; another program has the port (ss -ltnp shows which)" : "");
-		if (fd >= 0)
-			close(fd);
-		fd = -1;
-	}
-	freeaddrinfo(found);
-	return fd;
+	return found;
 }
 
 /* With SO_REUSEPORT a second proxy of the same user would silently share the port: find out, once, without it. */
-static bool port_is_free(const char *address, char *why, size_t size)
+static bool port_is_free(const struct addrinfo *at)
 {
-	struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found = NULL;
-	char host[256], port[16];
-	int fd, on = 1;
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 	bool is_free;
 
-	if (!split(address, host, sizeof(host), port, sizeof(port)) || strcmp(port, "0") == 0 ||
-	    getaddrinfo(*host && strcmp(host, "*") != 0 ? host : NULL, port, &hints, &found) != 0)
-		return true; /* open_tcp() says it better */
-	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0)
-		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	is_free = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) == 0 || errno != EADDRINUSE;
-	if (fd >= 0)
-		close(fd);
-	freeaddrinfo(found);
-	if (!is_free)
-		snprintf(why, size, "cannot listen on %s: another program has the port (ss -ltnp shows which)",
-			 address);
+	if (fd < 0)
+		return true;
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (at->ai_family == AF_INET6)
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	is_free = bind(fd, at->ai_addr, at->ai_addrlen) == 0 || errno != EADDRINUSE;
+	close(fd);
 	return is_free;
+}
+
+/* A listening socket, or -errno. */
+static int open_tcp(const struct addrinfo *at, int backlog)
+{
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+	    (at->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
+	    bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, backlog) < 0)
+		r = -errno;
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+static bool cannot_listen(const char *address, int error, char *why, size_t size)
+{
+	snprintf(why, size, "cannot listen on %s: %s%s", address, strerror(error),
+		 error == EADDRINUSE ? "; another program has the port (ss -ltnp shows which)" : "");
+	return false;
 }
 
 static int open_unix(const char *path, int backlog, char *why, size_t size)
@@ -138,25 +145,76 @@ static int open_unix(const char *path, int backlog, char *why, size_t size)
 	return fd;
 }
 
+static bool too_many(char *why, size_t size)
+{
+	snprintf(why, size, "more listening sockets than %u", LISTEN_SOCKETS_MAX);
+	return false;
+}
+
+/* A name may have several addresses (localhost: one of IPv6, one of IPv4). What the machine lacks of them is left out.
+ */
+static bool open_addresses(struct listen_set *set, const char *address, uint32_t workers, int backlog, char *why,
+			   size_t size)
+{
+	struct addrinfo *found = resolve(address, why, size);
+	uint32_t before = set->count;
+	bool fine = found != NULL;
+	int error = 0;
+
+	for (const struct addrinfo *at = found; at && fine; at = at->ai_next) {
+		if (!port_is_free(at))
+			fine = cannot_listen(address, EADDRINUSE, why, size);
+		for (uint32_t i = 0; i < workers && fine; i++) {
+			int fd = open_tcp(at, backlog);
+
+			if (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) {
+				error = -fd;
+				break;
+			}
+			if (fd < 0)
+				fine = cannot_listen(address, -fd, why, size);
+			else if (!add(set, fd, address, false, false)) {
+				close(fd);
+				fine = too_many(why, size);
+			}
+		}
+	}
+	if (found)
+		freeaddrinfo(found);
+	return fine && set->count == before ? cannot_listen(address, error, why, size) : fine;
+}
+
 static bool open_address(struct listen_set *set, const char *address, uint32_t workers, int backlog, char *why,
 			 size_t size)
 {
-	bool shared = is_unix(address);
 	int fd;
 
-	if (!shared && !port_is_free(address, why, size))
-		return false;
-	for (uint32_t i = 0; i < (shared ? 1 : workers); i++) {
-		fd = shared ? open_unix(address + 5, backlog, why, size) : open_tcp(address, backlog, why, size);
-		if (fd < 0)
-			return false;
-		if (!add(set, fd, address, shared, false)) {
-			close(fd);
-			snprintf(why, size, "more listening sockets than %u", LISTEN_SOCKETS_MAX);
-			return false;
-		}
+	if (!is_unix(address))
+		return open_addresses(set, address, workers, backlog, why, size);
+	fd = open_unix(address + 5, backlog, why, size);
+	if (fd >= 0 && !add(set, fd, address, /* shared= */ true, false)) {
+		close(fd);
+		return too_many(why, size);
 	}
-	return true;
+	return fd >= 0;
+}
+
+/* One socket is all it takes: of several addresses that of IPv4. */
+static int open_admin_tcp(const char *address, char *why, size_t size)
+{
+	struct addrinfo *found = resolve(address, why, size);
+	const struct addrinfo *at = found;
+	int fd = -1;
+
+	while (at && at->ai_family != AF_INET && at->ai_next)
+		at = at->ai_next;
+	if (at) {
+		fd = port_is_free(at) ? open_tcp(at, ADMIN_BACKLOG) : -EADDRINUSE;
+		freeaddrinfo(found);
+		if (fd < 0)
+			cannot_listen(address, -fd, why, size);
+	}
+	return fd;
 }
 
 /* ---- inherited ---- */
@@ -246,8 +304,8 @@ static bool open_admin(struct listen_set *set, const char *address, char *why, s
 		return true;
 	if (is_unix(address))
 		set->admin = open_unix(address + 5, ADMIN_BACKLOG, why, size);
-	else if (port_is_free(address, why, size))
-		set->admin = open_tcp(address, ADMIN_BACKLOG, why, size);
+	else
+		set->admin = open_admin_tcp(address, why, size);
 	if (set->admin >= 0)
 		snprintf(set->admin_address, sizeof(set->admin_address), "%s", address);
 	return set->admin >= 0;
@@ -266,7 +324,14 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 			if (!has_address(set, p->listen_address.items[i]) &&
 			    !open_address(set, p->listen_address.items[i], workers, (int)p->listen_backlog, why, size))
 				return false;
+	listen_set_options(set, p);
 	return open_admin(set, p->admin_address, why, size);
+}
+
+void listen_set_options(const struct listen_set *set, const struct config_proxy *p)
+{
+	for (uint32_t i = 0; i < set->count; i++)
+		socket_set_options(set->sockets[i].fd, p->tcp_keepalive, p->tcp_user_timeout);
 }
 
 void listen_set_close(struct listen_set *set, bool unlink_unix)

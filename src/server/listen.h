@@ -31,6 +31,8 @@ struct listen_set {
 
 /* Opens (or inherits) all that the configuration names. false: why says what to do. */
 bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size);
+/* Options of the sockets that clients come by, and so of theirs. */
+void listen_set_options(const struct listen_set *set, const struct config_proxy *p);
 /* The clients' sockets; again: nothing happens. */
 void listen_set_close(struct listen_set *set, bool unlink_unix);
 /* is_ours: the admin API, which would own it, was never started. */

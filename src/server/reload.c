@@ -150,6 +150,7 @@ void reload(struct proxy *p)
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
 	tls_context_unref(p->server_tls);
 	p->server_tls = server_tls;
+	listen_set_options(&p->listeners, &fresh->proxy);
 	admin_reload(p->admin, fresh);
 	workers_tell(p, take_settings, free_old, r);
 	log_info("configuration reloaded", kv_str("file", p->options->config_path));

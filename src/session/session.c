@@ -263,18 +263,6 @@ static void refuse_connection(struct worker *w, int fd)
 	count_add(&w->pool_thread.counters.login_failures_total, 1);
 }
 
-static void set_socket_options(int fd, const struct config_proxy *p)
-{
-	int on = 1, idle = (int)(p->tcp_keepalive / USEC_PER_SEC), timeout = (int)(p->tcp_user_timeout / USEC_PER_MSEC);
-
-	if (idle > 0) {
-		(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-		(void)setsockopt(fd, IPPROTO_TCP, 4 /* TCP_KEEPIDLE */, &idle, sizeof(idle));
-	}
-	if (timeout > 0)
-		(void)setsockopt(fd, IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT */, &timeout, sizeof(timeout));
-}
-
 static void remember_address(struct session *s, const struct sockaddr *address)
 {
 	if (address->sa_family == AF_INET) {
@@ -322,8 +310,6 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, sockl
 	remember_address(s, address);
 	if (!take_slot(s))
 		goto no_slot;
-	if (address->sa_family != AF_UNIX)
-		set_socket_options(fd, &c->proxy);
 	if (conn_open(&s->conn, w->pool_thread.loop, fd) < 0)
 		goto no_conn;
 	if (w->settings.client_tls)

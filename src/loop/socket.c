@@ -1,0 +1,19 @@
+/* Options of stream sockets. A socket that a listener accepts has the listener's, so nothing is set for each client. */
+#include "loop/loop.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+static void set(int fd, int level, int option, int value)
+{
+	(void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+void socket_set_options(int fd, usec_t keepalive, usec_t user_timeout)
+{
+	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, keepalive > 0);
+	if (keepalive > 0)
+		set(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)MAX(keepalive / USEC_PER_SEC, (usec_t)1));
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(user_timeout / USEC_PER_MSEC));
+}
