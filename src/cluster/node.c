@@ -256,6 +256,55 @@ static void set_unix_address(struct node *node)
 	node->address_count = 1;
 }
 
+uint32_t node_addresses(struct node *node, struct sockaddr_storage addresses[NODE_ADDRESSES_MAX],
+			socklen_t lens[NODE_ADDRESSES_MAX])
+{
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&node->lock);
+	if (node->address_count) {
+		addresses[0] = node->addresses[node->preferred];
+		lens[count++] = node->address_lens[node->preferred];
+	}
+	for (uint32_t i = 0; i < node->address_count; i++) {
+		if (i == node->preferred)
+			continue;
+		addresses[count] = node->addresses[i];
+		lens[count++] = node->address_lens[i];
+	}
+	pthread_mutex_unlock(&node->lock);
+	return count;
+}
+
+/* The lock is held. */
+static void prefer(struct node *node, const struct sockaddr_storage *address, socklen_t len)
+{
+	for (uint32_t i = 0; i < node->address_count; i++)
+		if (node->address_lens[i] == len && memcmp(&node->addresses[i], address, len) == 0)
+			node->preferred = i;
+}
+
+void node_address_worked(struct node *node, const struct sockaddr_storage *address, socklen_t len)
+{
+	pthread_mutex_lock(&node->lock);
+	prefer(node, address, len);
+	pthread_mutex_unlock(&node->lock);
+}
+
+/* The lock is held. What worked last still goes first, if it is among them. */
+static void take_addresses(struct node *node, const struct addrinfo *found)
+{
+	struct sockaddr_storage last = node->addresses[node->preferred];
+	socklen_t last_len = node->address_lens[node->preferred];
+
+	node->address_count = node->preferred = 0;
+	for (const struct addrinfo *a = found; a && node->address_count < NODE_ADDRESSES_MAX; a = a->ai_next) {
+		memcpy(&node->addresses[node->address_count], a->ai_addr, a->ai_addrlen);
+		node->address_lens[node->address_count++] = a->ai_addrlen;
+	}
+	prefer(node, &last, last_len);
+}
+
 int node_resolve(struct node *node)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC}, *found = NULL;
@@ -275,30 +324,10 @@ int node_resolve(struct node *node)
 		snprintf(node->resolve_error, sizeof(node->resolve_error), "%s", gai_strerror(r));
 	} else {
 		node->resolve_error[0] = 0;
-		node->address_count = 0;
-		for (struct addrinfo *a = found; a && node->address_count < NODE_ADDRESSES_MAX; a = a->ai_next) {
-			memcpy(&node->addresses[node->address_count], a->ai_addr, a->ai_addrlen);
-			node->address_lens[node->address_count++] = a->ai_addrlen;
-		}
+		take_addresses(node, found);
 	}
 	pthread_mutex_unlock(&node->lock);
 	if (found)
 		freeaddrinfo(found);
 	return r == 0 ? 0 : -EHOSTUNREACH;
-}
-
-int node_address(struct node *node, struct sockaddr_storage *ret, socklen_t *ret_len)
-{
-	int r = -EHOSTUNREACH;
-
-	pthread_mutex_lock(&node->lock);
-	if (node->address_count) {
-		uint32_t at = node->next_address++ % node->address_count;
-
-		*ret = node->addresses[at];
-		*ret_len = node->address_lens[at];
-		r = 0;
-	}
-	pthread_mutex_unlock(&node->lock);
-	return r;
 }

@@ -35,9 +35,9 @@ struct node {
 	pthread_mutex_t lock; /* of what follows */
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
-	uint32_t address_count, next_address;
-	char resolve_error[128]; /* "" when the last attempt was right */
-	struct node *next;       /* of all there ever were */
+	uint32_t address_count, preferred; /* preferred: the one that worked last */
+	char resolve_error[128];           /* "" when the last attempt was right */
+	struct node *next;                 /* of all there ever were */
 };
 
 struct node_list;
@@ -67,8 +67,12 @@ struct node *node_list_find(const struct node_list *list, const char *name);
 
 /* Looks the name up; may block: control thread only. When it fails the old addresses stay. 0 or -EHOSTUNREACH. */
 int node_resolve(struct node *node);
-/* The next address in turn. 0, or -EHOSTUNREACH when none is known. */
-int node_address(struct node *node, struct sockaddr_storage *ret, socklen_t *ret_len) MUST_USE;
+/* Its addresses in the order in which they are to be tried: the one that worked last, then the others as the resolver
+ * gave them. Their number; 0: none is known. */
+uint32_t node_addresses(struct node *node, struct sockaddr_storage addresses[NODE_ADDRESSES_MAX],
+			socklen_t lens[NODE_ADDRESSES_MAX]);
+/* A connection to this one could be made. */
+void node_address_worked(struct node *node, const struct sockaddr_storage *address, socklen_t len);
 
 /* What a check found out: failure_threshold bad ones in a row make a node unhealthy, success_threshold good ones in a
  * row healthy. One thread checks a node. */

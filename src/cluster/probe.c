@@ -5,9 +5,13 @@ struct probe {
 	struct probe *next;
 	struct probes *probes;
 	struct node *node;
+	struct loop *loop;
 	struct conn conn;
-	struct timer timeout; /* set: the connection is being made */
-	usec_t due;
+	struct timer timeout; /* set: a connection is being made, to the address of now */
+	usec_t due, deadline;
+	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX]; /* tried one after the other */
+	socklen_t address_lens[NODE_ADDRESSES_MAX];
+	uint32_t address_count, address_at;
 };
 
 struct probes {
@@ -16,6 +20,8 @@ struct probes {
 	struct probe *first; /* one for each node that there ever was */
 	bool stopped;
 };
+
+static void probe_from_here(struct probe *probe);
 
 static void probe_end(struct probe *probe, bool good)
 {
@@ -26,13 +32,19 @@ static void probe_end(struct probe *probe, bool good)
 
 static void probe_ready(struct conn *conn)
 {
-	probe_end(container_of(conn, struct probe, conn), /* good= */ true);
+	struct probe *probe = container_of(conn, struct probe, conn);
+
+	node_address_worked(probe->node, &probe->addresses[probe->address_at], probe->address_lens[probe->address_at]);
+	probe_end(probe, /* good= */ true);
 }
 
 static void probe_closed(struct conn *conn, int error)
 {
+	struct probe *probe = container_of(conn, struct probe, conn);
+
 	(void)error;
-	probe_end(container_of(conn, struct probe, conn), /* good= */ false);
+	probe->address_at++;
+	probe_from_here(probe);
 }
 
 static size_t probe_received(struct conn *conn, uint8_t *bytes, size_t len)
@@ -46,7 +58,29 @@ static const struct conn_ops probe_ops = {.received = probe_received, .closed = 
 
 static void probe_timeout(struct timer *timer)
 {
-	probe_end(container_of(timer, struct probe, timeout), /* good= */ false);
+	struct probe *probe = container_of(timer, struct probe, timeout);
+
+	conn_close(&probe->conn);
+	probe->address_at++;
+	probe_from_here(probe);
+}
+
+/* Connects to the address of now, or to the first one behind it where that can be begun; each has its share of the
+ * time. None: the check has failed. */
+static void probe_from_here(struct probe *probe)
+{
+	for (; probe->address_at < probe->address_count && !probe->probes->stopped; probe->address_at++) {
+		const struct sockaddr *address = (const struct sockaddr *)&probe->addresses[probe->address_at];
+		usec_t now = clock_now(), left = probe->deadline > now ? probe->deadline - now : 0;
+
+		conn_init(&probe->conn, &probe_ops);
+		if (conn_connect(&probe->conn, probe->loop, address, probe->address_lens[probe->address_at]) < 0)
+			continue;
+		timer_set(loop_timers(probe->loop), &probe->timeout,
+			  now + left / (probe->address_count - probe->address_at));
+		return;
+	}
+	probe_end(probe, /* good= */ false);
 }
 
 static struct probe *probe_of(struct probes *probes, struct node *node)
@@ -70,17 +104,14 @@ static struct probe *probe_of(struct probes *probes, struct node *node)
 
 static void probe_begin(struct probe *probe, struct loop *loop)
 {
-	struct sockaddr_storage address;
-	socklen_t len;
+	usec_t now = clock_now();
 
-	probe->due = clock_now() + probe->probes->settings.check_interval;
-	conn_init(&probe->conn, &probe_ops);
-	if (node_address(probe->node, &address, &len) < 0 ||
-	    conn_connect(&probe->conn, loop, (const struct sockaddr *)&address, len) < 0) {
-		node_checked(probe->node, /* good= */ false, &probe->probes->settings);
-		return;
-	}
-	timer_set(loop_timers(loop), &probe->timeout, clock_now() + probe->probes->settings.check_timeout);
+	probe->loop = loop;
+	probe->due = now + probe->probes->settings.check_interval;
+	probe->deadline = now + probe->probes->settings.check_timeout;
+	probe->address_count = node_addresses(probe->node, probe->addresses, probe->address_lens);
+	probe->address_at = 0;
+	probe_from_here(probe);
 }
 
 struct probes *probes_new(struct node_list *nodes)

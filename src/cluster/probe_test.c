@@ -9,6 +9,7 @@
 
 #include "cluster/probe.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -147,6 +148,70 @@ static void a_login_tells_more_than_checks(void **state)
 	end(&f);
 }
 
+static struct sockaddr_storage address_of(const char *text, uint16_t port)
+{
+	struct sockaddr_storage storage = {0};
+	struct sockaddr_in *in = (struct sockaddr_in *)&storage;
+
+	in->sin_family = AF_INET;
+	in->sin_port = htons(port);
+	assert_int_equal(inet_pton(AF_INET, text, &in->sin_addr), 1);
+	return storage;
+}
+
+/* The node's name leads to these. */
+static void set_addresses(struct node *node, const struct sockaddr_storage *list, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		node->addresses[i] = list[i];
+		node->address_lens[i] = sizeof(struct sockaddr_in);
+	}
+	node->address_count = count;
+}
+
+static uint32_t first_of(struct node *node)
+{
+	struct sockaddr_storage list[NODE_ADDRESSES_MAX];
+	socklen_t lens[NODE_ADDRESSES_MAX];
+
+	assert_int_equal(node_addresses(node, list, lens), node->address_count);
+	return ntohl(((struct sockaddr_in *)&list[0])->sin_addr.s_addr);
+}
+
+/* One address refuses, one may be silent (nothing lives there), one works: they are tried in turn, each in its share of
+ * the time, and the one that worked goes first from then on, also when the name is resolved anew. */
+static void addresses_are_tried_in_turn(void **state)
+{
+	uint16_t port;
+	int fd = listen_anywhere(&port);
+	struct fixture f = begin(port);
+	const struct sockaddr_storage list[] = {address_of("127.0.0.2", port), address_of("192.0.2.1", port),
+						address_of("127.0.0.1", port)};
+
+	set_addresses(f.node, list, 3);
+	assert_int_equal(first_of(f.node), 0x7f000002);
+	tick_after(&f, 0);
+	tick_after(&f, 6 * USEC_PER_SEC);
+	for (int i = 0; i < TURNS_MAX && checks(&f) == 0; i++) {
+		clock_advance(20 * USEC_PER_MSEC);
+		loop_run_turn(f.loop, 10 * USEC_PER_MSEC);
+	}
+	assert_int_equal(atomic_load(&f.node->good_in_row), 1);
+	assert_int_equal(first_of(f.node), INADDR_LOOPBACK);
+	assert_int_equal(node_resolve(f.node), 0);
+	assert_int_equal(first_of(f.node), INADDR_LOOPBACK);
+	set_addresses(f.node, list, 2);
+	f.node->preferred = 0;
+	close(fd);
+	tick_after(&f, 6 * USEC_PER_SEC);
+	for (int i = 0; i < TURNS_MAX && atomic_load(&f.node->failed_in_row) == 0; i++) {
+		clock_advance(20 * USEC_PER_MSEC);
+		loop_run_turn(f.loop, 10 * USEC_PER_MSEC);
+	}
+	assert_int_equal(atomic_load(&f.node->failed_in_row), 1);
+	end(&f);
+}
+
 /* Ends while a check is under way: nothing of it is left. */
 static void stops_in_the_middle(void **state)
 {
@@ -170,6 +235,7 @@ int main(void)
 		cmocka_unit_test(a_node_that_stops_is_noticed),
 		cmocka_unit_test(doubt_hastens_the_check),
 		cmocka_unit_test(a_login_tells_more_than_checks),
+		cmocka_unit_test(addresses_are_tried_in_turn),
 		cmocka_unit_test(stops_in_the_middle),
 	};
 

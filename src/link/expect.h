@@ -32,6 +32,8 @@ enum expect_kind {
 /* Why the proxy itself asked (with SWALLOW). */
 enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN };
 
+#define EXPECT_REQUEST BIT(6) /* stages hear of it: it is the next in the session's line of requests */
+
 struct expect {
 	uint8_t kind, flags, purpose;
 	uint16_t name_hash; /* of a BIND or DESCRIBE: of the client's name for the statement, to name it in errors; of a

@@ -54,8 +54,6 @@ int link_open(struct loop *loop, const struct link_target *target, const struct 
 	statement_set_init(&link->statements);
 	conn_init(&link->conn, &link_login_conn_ops);
 	r = link_login_begin(link, loop, target);
-	if (r == 0)
-		r = link_target_connect(target, &link->conn, loop);
 	if (r < 0) {
 		link_login_end(link);
 		free(link);

@@ -37,10 +37,14 @@ const char *link_state_name(enum link_state state);
 
 struct link;
 
+#define LINK_ADDRESSES_MAX 16u
+
 /* What it takes to log in. Strings are copied by link_open(). */
 struct link_target {
-	struct sockaddr_storage address;
-	socklen_t address_len;
+	/* Tried one after the other from address_at on, until a connection can be made. */
+	struct sockaddr_storage addresses[LINK_ADDRESSES_MAX];
+	socklen_t address_lens[LINK_ADDRESSES_MAX];
+	uint32_t address_count, address_at;
 	const char *host; /* for SNI, verify-full and logs */
 	uint16_t port;
 	const char *user, *database;
@@ -50,7 +54,8 @@ struct link_target {
 	struct tls_context *tls;     /* counted; NULL: never TLS */
 	enum tls_mode tls_mode;
 	bool tls_direct;
-	usec_t deadline; /* logged in by then, or failed */
+	usec_t keepalive, user_timeout; /* of the socket, see socket_set_options() */
+	usec_t deadline;                /* logged in by then, or failed */
 };
 
 /* Why a link could not be opened. `error` holds a whole ErrorResponse message, the server's own where there is one. */
@@ -61,6 +66,7 @@ struct link_failure {
 	bool from_server;    /* the server said so */
 	bool wants_password; /* it asked for a password and there was none */
 	const char *what;    /* for logs: "connect", "tls", "login", "connect_query" */
+	const char *tried;   /* for logs: the addresses that no connection could be made to, and why; NULL: none */
 };
 
 struct link_events { /* of the pool that opened it */

@@ -11,8 +11,11 @@
 #include "wire/message.h"
 #include "wire/reader.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/un.h>
 
 #define LOGIN_MESSAGE_MAX (1u << 20)
 
@@ -27,7 +30,9 @@ struct link_login {
 	bool asks_connect_query; /* logged in, and connect_query is under way */
 	bool tried_otherwise;    /* this is the second attempt, see try_otherwise() */
 	struct buf first_error;  /* ErrorResponse of the first one; empty: it was not the server's */
-	struct timer again;      /* the second attempt begins */
+	struct timer again;      /* it begins to connect (anew) */
+	struct timer share;      /* the address has had its share of the time */
+	char tried[400];         /* see link_failure; "": nothing failed */
 };
 
 /* ---- the target ---- */
@@ -78,13 +83,17 @@ void link_target_free(struct link_target *t)
 
 int link_target_connect(const struct link_target *t, struct conn *conn, struct loop *loop)
 {
-	return conn_connect(conn, loop, (const struct sockaddr *)&t->address, t->address_len);
+	int r = conn_connect(conn, loop, link_target_address(t), t->address_lens[t->address_at]);
+
+	if (r == 0 && link_target_address(t)->sa_family != AF_UNIX)
+		socket_set_options(conn->fd, t->keepalive, t->user_timeout);
+	return r;
 }
 
 static bool target_wants_tls(const struct link_target *t)
 {
 	/* as libpq: never over a unix socket */
-	return t->tls && t->tls_mode >= TLS_PREFER && t->address.ss_family != AF_UNIX;
+	return t->tls && t->tls_mode >= TLS_PREFER && link_target_address(t)->sa_family != AF_UNIX;
 }
 
 enum encrypt_step link_target_encrypt(const struct link_target *t, struct conn *conn)
@@ -92,8 +101,8 @@ enum encrypt_step link_target_encrypt(const struct link_target *t, struct conn *
 	struct buf out = BUF_INIT(64);
 
 	if (!target_wants_tls(t))
-		return t->tls_mode > TLS_PREFER && t->address.ss_family != AF_UNIX ? ENCRYPT_FAILED
-										   : ENCRYPT_NOT_NEEDED;
+		return t->tls_mode > TLS_PREFER && link_target_address(t)->sa_family != AF_UNIX ? ENCRYPT_FAILED
+												: ENCRYPT_NOT_NEEDED;
 	if (t->tls_direct)
 		return conn_start_tls(conn, t->tls, /* accepting= */ false, t->host, alpn_postgresql) < 0
 			       ? ENCRYPT_FAILED
@@ -122,7 +131,8 @@ static void fail_with(struct link *link, const uint8_t *error, size_t len, const
 				       .error_len = len,
 				       .from_server = from_server,
 				       .wants_password = wants_password,
-				       .what = what};
+				       .what = what,
+				       .tried = *link->login->tried ? link->login->tried : NULL};
 	struct error_fields fields = {0};
 
 	if (len > FRAME_HEADER && message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) &&
@@ -149,21 +159,94 @@ static void fail_own(struct link *link, enum proxy_error error, const char *what
 	buf_free(&out);
 }
 
-/* ---- once more, otherwise ---- */
+/* ---- connecting ---- */
+
+/* "127.0.0.1:5432: Connection refused", behind what failed before. */
+static void note_failure(struct link_login *login, const char *why)
+{
+	const struct link_target *t = login->target;
+	const struct sockaddr *a = link_target_address(t);
+	char text[INET6_ADDRSTRLEN] = "";
+	size_t at = strlen(login->tried), left = sizeof(login->tried) - at;
+	const char *comma = at ? ", " : "";
+
+	if (a->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)a)->sin6_addr, text, sizeof(text));
+	else if (a->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, text, sizeof(text));
+	if (a->sa_family == AF_UNIX)
+		snprintf(login->tried + at, left, "%s%s: %s", comma, ((const struct sockaddr_un *)a)->sun_path, why);
+	else
+		snprintf(login->tried + at, left, a->sa_family == AF_INET6 ? "%s[%s]:%u: %s" : "%s%s:%u: %s", comma,
+			 text, t->port, why);
+}
+
+/* Begins to connect to the address of now, or to the first one behind it where that can be begun. What is left of the
+ * time is shared out among the addresses, so that a silent one leaves some to the others. 0 or -errno. */
+static int connect_from_here(struct link *link)
+{
+	struct link_login *login = link->login;
+	struct link_target *t = login->target;
+	int r = -EHOSTUNREACH;
+
+	for (; t->address_at < t->address_count; t->address_at++) {
+		usec_t now = clock_now();
+
+		conn_init(&link->conn, &link_login_conn_ops);
+		link->conn.loop = login->loop;
+		r = link_target_connect(t, &link->conn, login->loop);
+		if (r == 0 && t->address_at + 1 < t->address_count && t->deadline > now)
+			timer_set(loop_timers(login->loop), &login->share,
+				  now + (t->deadline - now) / (t->address_count - t->address_at));
+		if (r == 0)
+			return 0;
+		note_failure(login, strerror(-r));
+	}
+	return r;
+}
+
+static void fail_to_connect(struct link *link, const char *why)
+{
+	timer_cancel(&link->login->share);
+	link->login->target->address_at = link->login->target->address_count - 1; /* the last one that was tried */
+	fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", why, false);
+}
+
+/* No connection can be made to the address of now; conn is closed. */
+static void try_next_address(struct link *link, const char *why)
+{
+	struct link_login *login = link->login;
+	int r = 0;
+
+	timer_cancel(&login->share);
+	note_failure(login, why);
+	if (++login->target->address_at < login->target->address_count) {
+		r = connect_from_here(link);
+		if (r == 0)
+			return;
+		why = strerror(-r);
+	}
+	fail_to_connect(link, why);
+}
+
+static void share_is_over(struct timer *timer)
+{
+	struct link_login *login = container_of(timer, struct link_login, share);
+
+	conn_close(&login->link->conn);
+	try_next_address(login->link, strerror(ETIMEDOUT));
+}
 
 static void begin_again(struct timer *timer)
 {
 	struct link_login *login = container_of(timer, struct link_login, again);
-	struct link *link = login->link;
-	int r;
+	int r = connect_from_here(login->link);
 
-	conn_init(&link->conn, &link_login_conn_ops);
-	r = link_target_connect(login->target, &link->conn, login->loop);
-	if (r < 0) {
-		link->conn.loop = login->loop;
-		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", strerror(-r), false);
-	}
+	if (r < 0)
+		fail_to_connect(login->link, strerror(-r));
 }
+
+/* ---- once more, otherwise ---- */
 
 /*
  * As libpq does: allow is plain first, and TLS when the server refuses that; prefer is TLS first, and plain when the
@@ -178,7 +261,7 @@ static bool try_otherwise(struct link *link, const uint8_t *error, size_t len)
 	struct error_fields fields = {0};
 	bool encrypted = link->state == LINK_ENCRYPTING || conn_is_tls(&link->conn);
 
-	if (login->tried_otherwise || login->authenticated || !t->tls || t->address.ss_family == AF_UNIX ||
+	if (login->tried_otherwise || login->authenticated || !t->tls || link_target_address(t)->sa_family == AF_UNIX ||
 	    t->tls_mode != (encrypted ? TLS_PREFER : TLS_ALLOW))
 		return false;
 	if (error && (!message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &fields) ||
@@ -201,8 +284,12 @@ static void login_timeout(struct timer *timer)
 {
 	struct link *link = container_of(timer, struct link, timer);
 
-	if (link->login)
-		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", "connect_timeout has passed", false);
+	if (!link->login)
+		return;
+	timer_cancel(&link->login->share);
+	if (link->state == LINK_CONNECTING)
+		note_failure(link->login, strerror(ETIMEDOUT));
+	fail_own(link, ERROR_SERVER_CONNECT_FAILED, "connect", "connect_timeout has passed", false);
 }
 
 /* ---- the steps ---- */
@@ -250,6 +337,7 @@ static void login_ready(struct conn *conn)
 {
 	struct link *link = container_of(conn, struct link, conn);
 
+	timer_cancel(&link->login->share);
 	if (link->state == LINK_CONNECTING)
 		after_encrypt_step(link, link_target_encrypt(link->login->target, conn));
 	else
@@ -440,7 +528,10 @@ static void login_closed(struct conn *conn, int error)
 
 	if (link->state == LINK_ENCRYPTING && conn_is_tls(conn) && try_otherwise(link, NULL, 0))
 		return;
-	fail_own(link, ERROR_SERVER_CONNECT_FAILED, link->state == LINK_CONNECTING ? "connect" : "login", why, false);
+	if (link->state == LINK_CONNECTING)
+		try_next_address(link, why);
+	else
+		fail_own(link, ERROR_SERVER_CONNECT_FAILED, "login", why, false);
 }
 
 const struct conn_ops link_login_conn_ops = {
@@ -459,8 +550,17 @@ int link_login_begin(struct link *link, struct loop *loop, const struct link_tar
 	link->login->loop = loop;
 	buf_init(&link->login->first_error, LOGIN_MESSAGE_MAX + FRAME_HEADER);
 	timer_init(&link->login->again, begin_again);
+	timer_init(&link->login->share, share_is_over);
 	link->login->target = link_target_copy(target);
-	return link->login->target ? 0 : -ENOMEM;
+	if (!link->login->target)
+		return -ENOMEM;
+	link->conn.loop = loop;
+	if (connect_from_here(link) < 0) { /* tried once more, and failed, by the timer: not from inside of this call */
+		link->login->target->address_at = target->address_at;
+		link->login->tried[0] = 0;
+		timer_set(loop_timers(loop), &link->login->again, clock_now());
+	}
+	return 0;
 }
 
 void link_login_end(struct link *link)
@@ -468,6 +568,7 @@ void link_login_end(struct link *link)
 	if (!link->login)
 		return;
 	timer_cancel(&link->login->again);
+	timer_cancel(&link->login->share);
 	server_auth_free(link->login->auth);
 	link_target_free(link->login->target);
 	buf_free(&link->login->first_error);

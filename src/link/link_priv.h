@@ -8,7 +8,12 @@
 struct link_target *link_target_copy(const struct link_target *from);
 void link_target_free(struct link_target *target); /* NULL is fine; wipes the secret */
 
-/* Connects by `target` (conn_connect, socket options). 0 or -errno. */
+static inline const struct sockaddr *link_target_address(const struct link_target *target)
+{
+	return (const struct sockaddr *)&target->addresses[target->address_at];
+}
+
+/* Connects to the target's address of now (conn_connect, socket options). 0 or -errno. */
 int link_target_connect(const struct link_target *target, struct conn *conn, struct loop *loop) MUST_USE;
 
 /* What comes after the TCP connection and before the first byte of protocol: TLS or not. */
@@ -18,6 +23,7 @@ enum encrypt_step link_target_encrypt(const struct link_target *target, struct c
 /* The server's one byte answer to SSLRequest. ENCRYPT_FAILED: TLS is a must, and there is none. */
 enum encrypt_step link_target_encrypt_answer(const struct link_target *target, struct conn *conn, uint8_t answer);
 
+/* Begins to connect, too; fails for want of memory alone. */
 int link_login_begin(struct link *link, struct loop *loop, const struct link_target *target) MUST_USE;
 void link_login_end(struct link *link);
 

@@ -259,6 +259,13 @@ static void hold(struct conn *conn, uint32_t events)
 		conn_fail(conn, r);
 }
 
+/* Its end was heard; now it is gone altogether. */
+static void event_after_end(struct conn *conn, uint32_t events)
+{
+	if (events & (EPOLLHUP | EPOLLERR))
+		conn_fail(conn, conn_socket_error(conn));
+}
+
 static void event_while_finishing(struct conn *conn, uint32_t events)
 {
 	if (events & (EPOLLHUP | EPOLLERR)) {
@@ -302,6 +309,8 @@ void conn_event(struct conn *conn, uint32_t events)
 		event_while_finishing(conn, events);
 	else if (conn->state == CONN_LINGERING)
 		throw_away(conn);
+	else if (unlikely(conn->flags & CONN_ENDED))
+		event_after_end(conn, events);
 	else if (conn->flags & CONN_PAUSED)
 		hold(conn, events);
 	else if (unlikely(conn->flags & CONN_READY_FIRST))
@@ -324,6 +333,14 @@ void conn_resume(struct conn *conn)
 		return;
 	if (conn->kept_len > 0 || (conn->flags & CONN_HOLD) || conn->loop->showing == conn || conn_tls_has_bytes(conn))
 		set_resumed(conn);
+}
+
+void conn_end_input(struct conn *conn)
+{
+	if (conn->state != CONN_OPEN)
+		return;
+	conn->flags |= CONN_ENDED | CONN_HOLD;
+	set_resumed(conn);
 }
 
 bool conn_is_paused(const struct conn *conn)

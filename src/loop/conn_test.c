@@ -400,6 +400,107 @@ static void a_turn_of_many_megabytes(void **state UNUSED)
 	free(bytes);
 }
 
+/* ---- the peer's end ---- */
+
+static void a_peer_that_ended_may_still_read(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_probe(loop, &p);
+	char bytes[16];
+
+	p.unit = 4;
+	p.goes_on = true;
+	put(fd, "abcdef");
+	shutdown(fd, SHUT_WR);
+	run_until(loop, p.ended == 1);
+	assert_true(probe_got(&p, "abcd"));
+	assert_int_equal(p.kept_at_end, 2);
+	settle(loop);
+	assert_int_equal(p.ended, 1); /* it isn't asked again without a reason */
+	conn_send(&p.conn, "answer", 6);
+	run_until(loop, p.ended == 2);
+	assert_int_equal(read(fd, bytes, sizeof(bytes)), 6);
+	p.goes_on = false;
+	conn_resume(&p.conn);
+	run_until(loop, p.closed);
+	assert_int_equal(p.error, 0);
+	assert_int_equal(p.ended, 3);
+	assert_int_equal(read(fd, bytes, sizeof(bytes)), 0);
+	close(fd);
+	probe_end(&p);
+}
+
+static void a_peer_that_ended_and_then_left_is_noticed(void **state UNUSED)
+{
+	for (int paused = 0; paused < 2; paused++) {
+		struct probe p;
+		int fd = open_probe(loop, &p);
+
+		p.goes_on = true;
+		shutdown(fd, SHUT_WR);
+		run_until(loop, p.ended == 1);
+		if (paused)
+			conn_pause(&p.conn);
+		close(fd);
+		run_until(loop, p.closed);
+		assert_int_equal(p.ended, 1);
+		probe_end(&p);
+	}
+}
+
+/* What it sent is shown first, and the owner is asked when it wants bytes again. */
+static void an_end_waits_for_a_paused_owner(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_probe(loop, &p);
+
+	p.unit = 4;
+	p.goes_on = true;
+	conn_pause(&p.conn);
+	put(fd, "abcdef");
+	shutdown(fd, SHUT_WR);
+	settle(loop);
+	assert_int_equal(p.ended + p.calls, 0);
+	conn_resume(&p.conn);
+	run_until(loop, p.ended == 1);
+	assert_true(probe_got(&p, "abcd"));
+	conn_pause(&p.conn);
+	conn_send(&p.conn, "x", 1);
+	settle(loop);
+	assert_int_equal(p.ended, 1);
+	p.unit = 1; /* what is kept is shown again before the owner is asked */
+	p.goes_on = false;
+	conn_resume(&p.conn);
+	run_until(loop, p.closed);
+	assert_true(probe_got(&p, "abcdef"));
+	assert_int_equal(p.kept_at_end, 0);
+	close(fd);
+	probe_end(&p);
+}
+
+static void end_after_this(struct probe *p)
+{
+	conn_end_input(&p->conn);
+}
+
+static void an_owner_may_end_the_input(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_probe(loop, &p);
+
+	p.on_received = end_after_this;
+	p.goes_on = true;
+	put(fd, "last");
+	run_until(loop, p.ended == 1);
+	put(fd, "more");
+	settle(loop);
+	assert_int_equal(p.calls, 1);
+	assert_true(probe_got(&p, "last"));
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
 /* What the other side said before it closed is heard even though writing fails first. */
 static void a_failed_write_still_reads(void **state UNUSED)
 {
@@ -476,6 +577,10 @@ int main(void)
 		TEST(more_pieces_than_the_kernel_takes_at_once),
 		TEST(forwarding_to_a_slow_reader),
 		TEST(a_turn_of_many_megabytes),
+		TEST(a_peer_that_ended_may_still_read),
+		TEST(a_peer_that_ended_and_then_left_is_noticed),
+		TEST(an_end_waits_for_a_paused_owner),
+		TEST(an_owner_may_end_the_input),
 		TEST(a_failed_write_still_reads),
 		TEST(a_closed_socket_that_lives_elsewhere_is_forgotten),
 		TEST(closing_all_tells_every_owner),

@@ -45,6 +45,12 @@ struct conn_ops {
 	/* The peer closed (error 0) or the connection failed (-errno; -EPROTO: TLS, see
 	 * conn_tls_error()). The conn is closed already; nothing else is called for it. */
 	void (*closed)(struct conn *conn, int error);
+	/*
+	 * The peer will send no more, but may still read: a FIN or a close_notify, or conn_end_input(). The bytes are
+	 * those that are kept. True: there is still something to be said; it is asked again when all is written, and
+	 * after conn_resume(), and closed() comes if the connection fails. False, or NULL: closed(conn, 0).
+	 */
+	bool (*ended)(struct conn *conn, const uint8_t *bytes, size_t len);
 	/* conn_queued() was above CONN_HIGH_WATER and is now below CONN_LOW_WATER. May be NULL. */
 	void (*drained)(struct conn *conn);
 	/* A connect, or a TLS handshake, is done. */
@@ -168,6 +174,8 @@ static inline size_t conn_queued(const struct conn *conn)
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 bool conn_is_paused(const struct conn *conn);
+/* As if the peer had sent no more than what was shown: ended() follows in this turn, not inside this call. */
+void conn_end_input(struct conn *conn);
 
 /* Looks at up to len bytes that have come without taking them (recv MSG_PEEK); for telling
  * direct TLS from a startup packet. Returns the number, or -errno. Plain connections only. */

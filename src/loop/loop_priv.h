@@ -44,6 +44,7 @@ enum conn_flag {
 	CONN_READY_FIRST = BIT(7), /* the next readable event calls ready() */
 	CONN_NO_MEMORY = BIT(8),   /* something could not be queued */
 	CONN_TLS_BEGUN = BIT(9),   /* inside this received(): it must leave no byte over */
+	CONN_ENDED = BIT(10),      /* nothing more is received: the peer has ended */
 };
 
 /* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
@@ -158,6 +159,8 @@ static inline bool conn_may_read(const struct conn *conn)
 bool conn_receive(struct conn *conn, uint32_t events);
 /* Shows what is kept, or what TLS has, without a new event. */
 void conn_show_again(struct conn *conn);
+/* The peer sends no more: what follows is its owner's to say. False: the conn is closed now, or another's. */
+bool conn_hear_end(struct conn *conn);
 /* The write side has failed: shows what the peer said before it left, then closes. */
 void conn_receive_last(struct conn *conn, int error);
 /* Where to receive, so that it will stand behind what is kept; NULL when out of memory. */

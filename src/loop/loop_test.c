@@ -257,6 +257,7 @@ static void connecting_over_loopback(void **state UNUSED)
 	int value = 0;
 	socklen_t len = sizeof(value);
 
+	socket_set_options(a.listener.fd, 60 * USEC_PER_SEC, 0); /* whom it accepts has the same */
 	assert_int_equal(loop_listen(loop, &a.listener), 0);
 	probe_init(&client);
 	probe_init(&server);
@@ -266,6 +267,8 @@ static void connecting_over_loopback(void **state UNUSED)
 	run_until(loop, a.count == 1 && client.ready == 1);
 	assert_int_equal(conn_open(&server.conn, loop, a.fds[0]), 0);
 	assert_int_equal(getsockopt(server.conn.fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
+	assert_true(value);
+	assert_int_equal(getsockopt(server.conn.fd, SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
 	assert_true(value);
 	run_until(loop, probe_got(&server, "early"));
 	conn_send(&server.conn, "answer", 6);
@@ -350,7 +353,8 @@ static void many_are_accepted_at_once(void **state UNUSED)
 	assert_int_equal(a.count, 1);
 	a.stop_after_one = false;
 	assert_int_equal(loop_listen(loop, &a.listener), 0);
-	loop_run_turn(loop, 1000);
+	loop_run_turn(loop, 1000); /* one at first: most often there is no other */
+	loop_run_turn(loop, 1000); /* they come turn after turn: all of them */
 	assert_int_equal(a.count, 20);
 	loop_unlisten(&a.listener);
 	close(a.listener.fd);

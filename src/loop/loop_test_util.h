@@ -23,7 +23,9 @@ struct probe {
 	struct buf got; /* all that was consumed */
 	size_t shown;   /* len of the last received() */
 	size_t unit;    /* consumes whole multiples of this only */
-	int calls, ready, closed, drained, error;
+	int calls, ready, closed, drained, ended, error;
+	bool goes_on;       /* behind its peer's end */
+	size_t kept_at_end; /* shown by the last ended() */
 	char tls_error[160];
 	struct conn *to; /* forwards to this one by reference, pauses while it is full */
 	void (*on_received)(struct probe *p);
@@ -70,6 +72,16 @@ static void probe_closed(struct conn *conn, int error)
 		p->on_closed(p);
 }
 
+static bool probe_ended(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	struct probe *p = probe_of(conn);
+
+	assert_true(conn_is_open(conn) && !bytes == !len);
+	p->ended++;
+	p->kept_at_end = len;
+	return p->goes_on;
+}
+
 static void probe_drained(struct conn *conn)
 {
 	struct probe *p = probe_of(conn);
@@ -88,8 +100,11 @@ static void probe_ready(struct conn *conn)
 		p->on_ready(p);
 }
 
-static const struct conn_ops probe_ops = {
-	.received = probe_received, .closed = probe_closed, .drained = probe_drained, .ready = probe_ready};
+static const struct conn_ops probe_ops = {.received = probe_received,
+					  .closed = probe_closed,
+					  .ended = probe_ended,
+					  .drained = probe_drained,
+					  .ready = probe_ready};
 
 static inline void probe_init(struct probe *p)
 {

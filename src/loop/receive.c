@@ -161,6 +161,25 @@ static int receive_once(struct conn *conn)
 	return n > 0;
 }
 
+bool conn_hear_end(struct conn *conn)
+{
+	struct loop *loop = conn->loop;
+	bool goes_on;
+	int r;
+
+	conn->flags |= CONN_ENDED | CONN_HOLD;
+	loop->showing = conn;
+	goes_on = conn->ops->ended && !(conn->flags & CONN_OFF) && /* off: it had hung up before */
+		  conn->ops->ended(conn, conn->kept_len ? conn->kept->bytes + conn->kept_at : NULL, conn->kept_len);
+	if (loop->showing != conn)
+		return false;
+	loop->showing = NULL;
+	r = goes_on ? poll_update(conn) : 0;
+	if (!goes_on || r < 0)
+		conn_fail(conn, r);
+	return goes_on && r == 0;
+}
+
 bool conn_receive(struct conn *conn, uint32_t events)
 {
 	int r;
@@ -174,6 +193,8 @@ bool conn_receive(struct conn *conn, uint32_t events)
 		return false;
 	if (r == -EAGAIN && !(events & (EPOLLHUP | EPOLLERR)))
 		return true;
+	if (r == 0 && !(events & (EPOLLHUP | EPOLLERR)))
+		return conn_hear_end(conn);
 	/* Hung up or failed, though not readable: epoll would tell so for ever. */
 	conn_fail(conn, r == -EAGAIN ? conn_socket_error(conn) : r);
 	return false;
@@ -189,9 +210,14 @@ void conn_show_again(struct conn *conn)
 
 	if (conn_may_read(conn) && conn->kept_len > 0 && !show_kept(conn))
 		return;
+	if (unlikely(conn->flags & CONN_ENDED)) {
+		if (conn_may_read(conn))
+			conn_hear_end(conn);
+		return;
+	}
 	if (conn_may_read(conn) && ((conn->flags & CONN_HOLD) || conn_tls_has_bytes(conn)) && !conn_receive(conn, 0))
 		return;
-	if (!conn_may_read(conn))
+	if (!conn_may_read(conn) || conn->flags & CONN_ENDED)
 		return;
 	conn->flags &= (uint16_t)~CONN_HOLD;
 	r = poll_update(conn);
@@ -202,7 +228,7 @@ void conn_show_again(struct conn *conn)
 void conn_receive_last(struct conn *conn, int error)
 {
 	conn_drop_output(conn);
-	for (int i = 0; i < LAST_ROUNDS && conn_may_read(conn) && !conn->tls; i++) {
+	for (int i = 0; i < LAST_ROUNDS && conn_may_read(conn) && !conn->tls && !(conn->flags & CONN_ENDED); i++) {
 		int r = receive_once(conn);
 
 		if (r == -ECANCELED)

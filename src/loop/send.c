@@ -259,6 +259,8 @@ void conn_flush(struct conn *conn)
 		conn_finish_written(conn);
 		return;
 	}
+	if (unlikely(conn->flags & CONN_ENDED) && conn->queued == 0 && list_is_empty(&conn->resumed))
+		list_push_back(&conn->loop->resumed, &conn->resumed); /* its owner may have waited for this to close */
 	if ((conn->flags & CONN_ABOVE_HIGH) && conn->queued < CONN_LOW_WATER) {
 		conn->flags &= (uint16_t)~CONN_ABOVE_HIGH;
 		if (conn->ops->drained)

@@ -301,10 +301,12 @@ bool conn_tls_receive(struct conn *conn)
 	tls->ended = tls->ended || result == SSL_ERROR_ZERO_RETURN || tls->broken;
 	if (len > 0 && !conn_received(conn, room, len))
 		return false;
-	if (tls->broken || (tls->ended && conn_may_read(conn))) {
+	if (tls->broken) {
 		conn_fail(conn, error);
 		return false;
 	}
+	if (tls->ended && conn_may_read(conn))
+		return conn_hear_end(conn);
 	if (result == SSL_ERROR_WANT_WRITE)
 		return wait_to_write(conn);
 	if (result == SSL_ERROR_NONE && conn_may_read(conn))

@@ -17,11 +17,11 @@ struct limit {
 
 enum { LIMIT_DATABASE, LIMIT_USER, LIMIT_NODE, LIMITS };
 
-static void limits_of(const struct pool *pool, const struct node *constant, struct limit limits[LIMITS])
+static void limits_of(const struct pool *pool, const struct destination *to, struct limit limits[LIMITS])
 {
 	const struct config_pool *s = pool_settings(pool);
-	struct node *node = (struct node *)(uintptr_t)constant;
-	struct budget *d = pool->database_budget, *u = pool->user_budget;
+	struct budget *d = to->database_budget, *u = to->user_budget;
+	struct node *node = to->node;
 
 	limits[LIMIT_DATABASE] = (struct limit){&d->used, &d->wanted_since, s->max_database_connections};
 	limits[LIMIT_USER] = (struct limit){&u->used, &u->wanted_since, s->max_user_connections};
@@ -39,7 +39,7 @@ static bool take_one(_Atomic uint32_t *used, uint32_t limit)
 	return true;
 }
 
-bool budget_take(struct pool *pool, struct node *node, bool use_reserve)
+bool budget_take(struct pool *pool, const struct destination *to, bool use_reserve)
 {
 	const struct config_pool *s = pool_settings(pool);
 	struct limit limits[LIMITS];
@@ -47,7 +47,7 @@ bool budget_take(struct pool *pool, struct node *node, bool use_reserve)
 
 	if (!take_one(&pool->links, s->max_connections + (use_reserve ? s->reserve_connections : 0)))
 		return false;
-	limits_of(pool, node, limits);
+	limits_of(pool, to, limits);
 	for (i = 0; i < LIMITS && take_one(limits[i].used, limits[i].max); i++)
 		;
 	if (i == LIMITS)
@@ -58,11 +58,12 @@ bool budget_take(struct pool *pool, struct node *node, bool use_reserve)
 	return false;
 }
 
-static bool shares(const struct pool *a, const struct node *node, const struct pool *b, const bool by[LIMITS])
+static bool shares(const struct destination *a, const struct pool *pool, const bool by[LIMITS])
 {
+	const struct destination *b = pool_destination(pool);
+
 	return (by[LIMIT_DATABASE] && a->database_budget == b->database_budget) ||
-	       (by[LIMIT_USER] && a->user_budget == b->user_budget) ||
-	       (by[LIMIT_NODE] && node == atomic_load(&b->node));
+	       (by[LIMIT_USER] && a->user_budget == b->user_budget) || (by[LIMIT_NODE] && a->node == b->node);
 }
 
 static void want(_Atomic uint64_t *wanted_since, usec_t since)
@@ -73,21 +74,21 @@ static void want(_Atomic uint64_t *wanted_since, usec_t since)
 		;
 }
 
-static void wake_others(struct pool *pool, struct node *node, const bool by[LIMITS])
+static void wake_others(struct pool *pool, const struct destination *to, const bool by[LIMITS])
 {
 	pthread_mutex_lock(&pool->pools->lock);
 	for (struct pool *p = pool->pools->first; p; p = p->next)
-		if (p != pool && atomic_load(&p->waiting) > 0 && shares(pool, node, p, by))
+		if (p != pool && atomic_load(&p->waiting) > 0 && shares(to, p, by))
 			pool_kick_waiting(p, NULL);
 	pthread_mutex_unlock(&pool->pools->lock);
 }
 
-bool budget_give(struct pool *pool, struct node *node, usec_t own_since)
+bool budget_give(struct pool *pool, const struct destination *to, usec_t own_since)
 {
 	struct limit limits[LIMITS];
 	bool wanted[LIMITS], any = false, older = false;
 
-	limits_of(pool, node, limits);
+	limits_of(pool, to, limits);
 	for (int i = 0; i < LIMITS; i++)
 		atomic_fetch_sub(limits[i].used, 1);
 	atomic_fetch_sub(&pool->links, 1);
@@ -103,14 +104,14 @@ bool budget_give(struct pool *pool, struct node *node, usec_t own_since)
 	for (int i = 0; i < LIMITS && older && own_since != USEC_NEVER; i++)
 		if (wanted[i])
 			want(limits[i].wanted_since, own_since); /* next in line */
-	wake_others(pool, node, wanted);
+	wake_others(pool, to, wanted);
 	return older;
 }
 
 /* ---- room that others have ---- */
 
 /* The oldest of the idle links that take what is short is closed, by its thread. */
-static void evict_for(struct pool *pool, struct node *node, const bool short_of[LIMITS])
+static void evict_for(struct pool *pool, const struct destination *to, const bool short_of[LIMITS])
 {
 	struct pools *pools = pool->pools;
 	struct pool *from = NULL;
@@ -119,8 +120,7 @@ static void evict_for(struct pool *pool, struct node *node, const bool short_of[
 
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next) {
-		if (p == pool || atomic_load_explicit(&p->links, memory_order_relaxed) == 0 ||
-		    !shares(pool, node, p, short_of))
+		if (p == pool || atomic_load_explicit(&p->links, memory_order_relaxed) == 0 || !shares(to, p, short_of))
 			continue;
 		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
 			struct shard *s = atomic_load(&p->shards[i]);
@@ -138,12 +138,12 @@ static void evict_for(struct pool *pool, struct node *node, const bool short_of[
 	pthread_mutex_unlock(&pools->lock);
 }
 
-bool budget_want(struct pool *pool, struct node *node, usec_t since)
+bool budget_want(struct pool *pool, const struct destination *to, usec_t since)
 {
 	struct limit limits[LIMITS];
 	bool short_of[LIMITS], any = false;
 
-	limits_of(pool, node, limits);
+	limits_of(pool, to, limits);
 	for (int i = 0; i < LIMITS; i++) {
 		uint32_t used = atomic_load(limits[i].used);
 
@@ -154,7 +154,7 @@ bool budget_want(struct pool *pool, struct node *node, usec_t since)
 		any |= short_of[i];
 	}
 	if (any)
-		evict_for(pool, node, short_of);
+		evict_for(pool, to, short_of);
 	return any;
 }
 
@@ -162,7 +162,7 @@ void budget_want_end(struct pool *pool, usec_t since, usec_t next)
 {
 	struct limit limits[LIMITS];
 
-	limits_of(pool, atomic_load(&pool->node), limits);
+	limits_of(pool, pool_destination(pool), limits);
 	for (int i = 0; i < LIMITS; i++) {
 		uint64_t expected = since;
 
@@ -171,12 +171,12 @@ void budget_want_end(struct pool *pool, usec_t since, usec_t next)
 	}
 }
 
-usec_t budget_wanted_since(const struct pool *pool, const struct node *node)
+usec_t budget_wanted_since(const struct pool *pool, const struct destination *to)
 {
 	struct limit limits[LIMITS];
 	usec_t since = USEC_NEVER;
 
-	limits_of(pool, node, limits);
+	limits_of(pool, to, limits);
 	for (int i = 0; i < LIMITS; i++) {
 		uint64_t at = atomic_load(limits[i].wanted_since);
 

@@ -16,40 +16,60 @@
  */
 #define RETRY_LEAST (100 * USEC_PER_MSEC)
 
-int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret)
+_Static_assert(NODE_ADDRESSES_MAX <= LINK_ADDRESSES_MAX, "a link tries all addresses of a node");
+
+static bool copy_secret(struct pool *pool, const struct destination *to, struct secret *ret)
+{
+	const struct secret *from = to->forced.kind != SECRET_NONE ? &to->forced : &pool->secret;
+	bool have;
+
+	*ret = (struct secret){0};
+	pthread_mutex_lock(&pool->lock);
+	have = from->kind != SECRET_NONE && secret_copy(from, ret) == 0;
+	pthread_mutex_unlock(&pool->lock);
+	return have;
+}
+
+bool pool_copy_secret(struct pool *pool, struct secret *ret)
+{
+	return copy_secret(pool, pool_destination(pool), ret);
+}
+
+int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret, struct secret *secret)
 {
 	struct pools *pools = pool->pools;
 	const struct config_database *d;
-	int r;
 
 	*ret = (struct link_target){0};
-	r = node_address(node, &ret->address, &ret->address_len);
-	if (r < 0)
-		return r;
-	ret->host = node->host;
-	ret->port = node->port;
-	ret->user = pool->server_user;
-	ret->database = pool->server_database;
+	ret->address_count = node_addresses(to->node, ret->addresses, ret->address_lens);
+	if (ret->address_count == 0)
+		return -EHOSTUNREACH;
+	ret->host = to->node->host;
+	ret->port = to->node->port;
+	ret->user = to->user;
+	ret->database = to->database;
 	ret->deadline = clock_now() + pool_settings(pool)->connect_timeout;
-	ret->secret = pool_copy_secret(pool, secret) ? secret : NULL;
+	ret->secret = copy_secret(pool, to, secret) ? secret : NULL;
 	pthread_mutex_lock(&pools->lock);
 	d = config_database_find(pools->config, pool->database);
 	ret->connect_query = d ? d->connect_query : NULL; /* the configuration stays for this turn */
 	ret->tls = tls_context_ref(pools->server_tls);
 	ret->tls_mode = pools->config->server_tls.mode;
 	ret->tls_direct = pools->config->server_tls.direct;
+	ret->keepalive = pools->config->proxy.tcp_keepalive;
+	ret->user_timeout = pools->config->proxy.tcp_user_timeout;
 	pthread_mutex_unlock(&pools->lock);
 	return 0;
 }
 
-static int open_one(struct shard *shard, struct node *node, const char *replication, const struct secret *other_secret,
-		    struct waiter *dedicated)
+static int open_one(struct shard *shard, struct destination *to, const char *replication,
+		    const struct secret *other_secret, struct waiter *dedicated)
 {
 	struct pool *pool = shard->pool;
 	struct link_target target;
 	struct secret secret = {0};
 	struct link *link;
-	int r = atomic_load(&node->enabled) ? pool_target(pool, node, &target, &secret) : -EHOSTDOWN;
+	int r = atomic_load(&to->node->enabled) ? pool_target(pool, to, &target, &secret) : -EHOSTDOWN;
 
 	if (r < 0)
 		return r;
@@ -63,7 +83,7 @@ static int open_one(struct shard *shard, struct node *node, const char *replicat
 		return r;
 	link->user = dedicated;
 	link->apart = dedicated != NULL;
-	link->server = node;
+	link->server = to;
 	if (list_is_empty(&shard->node))
 		list_push_back(&shard->thread->shards, &shard->node);
 	list_push_back(&shard->opening, &link->node);
@@ -90,6 +110,7 @@ static void remember_failure(struct pool *pool, const struct link_failure *failu
 	pool->failure = copy;
 	pool->failure_len = failure->error_len;
 	pool->failure_head = *failure;
+	pool->failure_head.tried = NULL; /* of the link */
 	pool->retry_at = clock_now() + MAX(pool_settings(pool)->login_retry, RETRY_LEAST);
 	snprintf(pool->failure_text, sizeof(pool->failure_text), "%.*s", (int)MIN(fields.message.len, 180u),
 		 (const char *)fields.message.bytes);
@@ -208,17 +229,17 @@ static void opening_end(struct shard *shard, struct link *link)
 }
 
 /* -EAGAIN: a limit. */
-static int open_within_limits(struct shard *shard, struct node *node, usec_t waits_since, bool reserve)
+static int open_within_limits(struct shard *shard, struct destination *to, usec_t waits_since, bool reserve)
 {
 	struct pool *pool = shard->pool;
 	int r;
 
-	if (!budget_take(pool, node, reserve) &&
-	    !(waits_since && budget_want(pool, node, waits_since) && budget_take(pool, node, reserve)))
+	if (!budget_take(pool, to, reserve) &&
+	    !(waits_since && budget_want(pool, to, waits_since) && budget_take(pool, to, reserve)))
 		return -EAGAIN;
-	r = open_one(shard, node, NULL, NULL, NULL);
+	r = open_one(shard, to, NULL, NULL, NULL);
 	if (r < 0)
-		budget_give(pool, node, USEC_NEVER);
+		budget_give(pool, to, USEC_NEVER);
 	return r;
 }
 
@@ -226,7 +247,7 @@ void shard_open_links(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
 	const struct config_pool *s = pool_settings(pool);
-	struct node *node = atomic_load(&pool->node);
+	struct destination *to = pool_destination(pool);
 	struct list *first = list_first(&shard->waiters);
 	usec_t since = first ? list_entry(first, struct waiter, node)->since : 0;
 	bool reserve = s->reserve_connections && first && clock_now() - since >= s->reserve_timeout;
@@ -245,7 +266,7 @@ void shard_open_links(struct shard *shard)
 	for (uint32_t begun = 0;; begun++) {
 		if (!opening_begin(pool, s, begun < waiting))
 			return;
-		r = open_within_limits(shard, node, since, reserve);
+		r = open_within_limits(shard, to, since, reserve);
 		if (r < 0)
 			break;
 	}
@@ -254,7 +275,7 @@ void shard_open_links(struct shard *shard)
 		return;
 	if (r == -EHOSTUNREACH || r == -EHOSTDOWN) {
 		if (!pool_has_links(pool))
-			no_node(shard, node, r == -EHOSTUNREACH);
+			no_node(shard, to->node, r == -EHOSTUNREACH);
 		return;
 	}
 	log_warn("cannot open a server connection", kv_str("database", pool->database), kv_str("user", pool->user),
@@ -265,19 +286,19 @@ static int open_dedicated(struct shard *shard, const char *replication, const st
 			  struct waiter *waiter)
 {
 	struct pool *pool = shard->pool;
-	struct node *node = atomic_load(&pool->node);
+	struct destination *to = pool_destination(pool);
 	int r;
 
-	if (!budget_take(pool, node, /* use_reserve= */ false)) {
+	if (!budget_take(pool, to, /* use_reserve= */ false)) {
 		shard_close_oldest_idle(shard); /* the least that can be done for it */
-		if (!budget_take(pool, node, /* use_reserve= */ false))
+		if (!budget_take(pool, to, /* use_reserve= */ false))
 			return -EAGAIN;
 	}
 	waiter->shard = shard;
 	waiter->since = clock_now();
-	r = open_one(shard, node, replication, secret, waiter);
+	r = open_one(shard, to, replication, secret, waiter);
 	if (r < 0)
-		budget_give(pool, node, USEC_NEVER);
+		budget_give(pool, to, USEC_NEVER);
 	return r;
 }
 
@@ -325,11 +346,21 @@ static usec_t expiry(const struct config_pool *s)
 	return s->max_lifetime ? now + s->max_lifetime - s->max_lifetime / 1000 * (usec_t)(random() % 100) : USEC_NEVER;
 }
 
+/* The next link to the node tries this one first. */
+static void remember_address(struct node *node, const struct link *link)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+
+	if (getpeername(link->conn.fd, (struct sockaddr *)&address, &len) == 0)
+		node_address_worked(node, &address, len);
+}
+
 static void link_logged_in(struct link *link)
 {
 	struct shard *shard = link->owner;
 	struct pool *pool = shard->pool;
-	struct node *node = link->server;
+	struct node *node = ((struct destination *)link->server)->node;
 	struct waiter *dedicated = link->user;
 
 	if (!link->apart)
@@ -339,6 +370,7 @@ static void link_logged_in(struct link *link)
 	link->user = NULL;
 	atomic_store(&node->last_used_wall, clock_wall());
 	node_answered(node);
+	remember_address(node, link);
 	forget_failure(pool);
 	if (!atomic_load_explicit(&pool->proven, memory_order_relaxed) && !atomic_exchange(&pool->proven, true))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
@@ -375,7 +407,8 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 	static _Thread_local struct log_limit limit;
 	struct shard *shard = link->owner;
 	struct pool *pool = pool_ref(shard->pool);
-	struct node *node = link->server;
+	struct node *node = ((struct destination *)link->server)->node;
+	bool misplaced = shard_link_is_misplaced(shard, link);
 	struct waiter *dedicated = link->user;
 	struct error_fields fields = {0};
 	uint32_t suppressed = 0;
@@ -390,16 +423,18 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 		log_warn("cannot log in to a server", kv_str("step", failure->what), kv_str("node", node->name),
 			 kv_str("database", pool->database), kv_str("user", pool->user),
 			 kv_slice("sqlstate", fields.sqlstate), kv_slice("message", fields.message),
-			 kv_slice("detail", fields.detail), kv_uint("not_logged", suppressed));
+			 kv_slice("detail", fields.detail), kv_str("tried", failure->tried ? failure->tried : ""),
+			 kv_uint("not_logged", suppressed));
 	if (link->apart) {
 		shard_end_link(shard, link);
 		if (dedicated)
 			dedicated->ops->failed(dedicated, failure);
 	} else {
-		remember_failure(pool, failure);
+		if (!misplaced) /* else it tells nothing of where links lead now */
+			remember_failure(pool, failure);
 		shard_end_link(shard,
 			       link); /* serves waiters anew: they meet the failure there, or wait for other links */
-		if (!list_is_empty(&shard->waiters) && !pool_has_links(pool))
+		if (!misplaced && !list_is_empty(&shard->waiters) && !pool_has_links(pool))
 			shard_fail_waiters(shard, failure);
 	}
 	pool_unref(pool);

@@ -34,16 +34,15 @@ void pools_join(struct pools *pools, struct pool_thread *thread)
 	pthread_mutex_unlock(&pools->lock);
 }
 
-static const char *or_else(const char *text, const char *otherwise)
-{
-	return text && *text ? text : otherwise;
-}
-
 /* It is in no list any more; the registry's lock is held. */
 static void pool_free(struct pool *pool)
 {
-	budget_unref(&pool->pools->databases, pool->database_budget);
-	budget_unref(&pool->pools->users, pool->user_budget);
+	struct destination *to;
+
+	while ((to = atomic_load(&pool->destination))) {
+		atomic_store(&pool->destination, to->older);
+		destination_free(pool->pools, to);
+	}
 	if (!atomic_load(&pool->proven))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
 	for (uint32_t i = 0; i < THREADS_MAX; i++) {
@@ -64,8 +63,6 @@ static void pool_free(struct pool *pool)
 	free(pool->failure);
 	free(pool->database);
 	free(pool->user);
-	free(pool->server_database);
-	free(pool->server_user);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool);
 }
@@ -115,12 +112,6 @@ static bool is_forgotten(const struct pool *pool, usec_t now)
 	return timeout && now > atomic_load(&pool->unused_since) + timeout;
 }
 
-/* The node of the pool by the configuration; NULL: none is enabled that would do. */
-static struct node *node_for(struct pools *pools, const struct config_database *d)
-{
-	return d && *or_else(d->node, "") ? node_list_find(pools->nodes, d->node) : node_list_primary(pools->nodes);
-}
-
 static struct config_pool *settings_for(const struct config *config, const char *database, const char *user)
 {
 	struct config_pool *settings = calloc(1, sizeof(*settings));
@@ -133,12 +124,10 @@ static struct config_pool *settings_for(const struct config *config, const char 
 /* The registry's lock is held. */
 static int pool_new(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
 {
-	const struct config_database *d = config_database_find(pools->config, database);
+	struct destination *to;
 	struct pool *p;
 	int r = -ENOMEM;
 
-	if (!d && pools->config->database_count > 0)
-		return -ENOENT;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
@@ -147,23 +136,13 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	atomic_fetch_add(&pools->unproven, 1);
 	p->database = strdup(database);
 	p->user = strdup(user);
-	p->server_database = strdup(or_else(d ? d->dbname : NULL, database));
-	p->server_user = strdup(or_else(d ? d->user : NULL, user));
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
-	if (!p->database || !p->user || !p->server_database || !p->server_user || !atomic_load(&p->settings))
+	if (!p->database || !p->user || !atomic_load(&p->settings))
 		goto out;
-	p->database_budget = budget_ref(&pools->databases, p->server_database);
-	p->user_budget = budget_ref(&pools->users, p->server_user);
-	if (!p->database_budget || !p->user_budget)
-		goto out;
-	r = -EHOSTDOWN;
-	atomic_init(&p->node, node_for(pools, d));
-	if (!atomic_load(&p->node))
-		goto out;
-	r = d && *or_else(d->password, "") ? secret_parse(d->password, &p->secret) : 0;
+	r = destination_new(pools, p, NULL, &to);
 	if (r < 0)
 		goto out;
-	p->secret_is_forced = p->secret.kind != SECRET_NONE;
+	atomic_init(&p->destination, to);
 	p->next = pools->first;
 	pools->first = p;
 	p->next_in_bucket = *bucket_of(pools, database, user);
@@ -181,6 +160,10 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 	int r = 0;
 
 	pthread_mutex_lock(&pools->lock);
+	if (pools->config->database_count > 0 && !config_database_find(pools->config, database)) {
+		pthread_mutex_unlock(&pools->lock);
+		return -ENOENT;
+	}
 	for (p = *bucket_of(pools, database, user); p; p = p->next_in_bucket)
 		if (strcmp(p->database, database) == 0 && strcmp(p->user, user) == 0)
 			break;
@@ -233,30 +216,13 @@ void pools_free(struct pools *pools)
 	free(pools);
 }
 
-/* Its links to the old node are closed when they are free, see shard_link_is_misplaced(). */
-static void move_to_node(struct pool *pool, struct node *node)
-{
-	if (!node || atomic_exchange(&pool->node, node) == node)
-		return; /* with no node at all it stays, and can't open links */
-	pthread_mutex_lock(&pool->lock);
-	while (pool->welcome_count > 0) { /* another server may have other things to report */
-		struct welcome *w = &pool->welcomes[--pool->welcome_count];
-
-		params_unref(w->settings);
-		params_unref(w->reported);
-		*w = (struct welcome){0};
-	}
-	pool->retry_at = 0;
-	pthread_mutex_unlock(&pool->lock);
-	atomic_store(&pool->login, POOL_LOGIN_UNKNOWN);
-}
-
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
 		  struct config_pool ***ret_old)
 {
 	struct tls_context *old_tls = pools->server_tls;
 	struct config_pool **old;
 	size_t count = 0;
+	uint32_t moved = 0;
 
 	if (node_list_reload(pools->nodes, config) < 0)
 		log_error("out of memory; keeping the old nodes");
@@ -272,10 +238,15 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 
 		if (fresh)
 			old[count++] = atomic_exchange(&p->settings, fresh);
-		move_to_node(p, node_for(pools, config_database_find(config, p->database)));
+		moved += destination_follow(p);
 	}
 	pthread_mutex_unlock(&pools->lock);
 	tls_context_unref(old_tls);
+	if (moved)
+		log_info("databases lead elsewhere, or log in otherwise: server connections of before are closed as "
+			 "they "
+			 "become free",
+			 kv_uint("pools", moved));
 	*ret_old = old;
 }
 
@@ -296,7 +267,7 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 		struct pool_view v = {
 			.database = p->database,
 			.user = p->user,
-			.node = atomic_load(&p->node)->name,
+			.node = pool_destination(p)->node->name,
 			.mode = pool_mode_name(s->mode),
 			.max = s->max_connections,
 			.opened = atomic_load(&p->opened),
@@ -347,7 +318,7 @@ const char *pool_user(const struct pool *pool)
 
 const char *pool_server_database(const struct pool *pool)
 {
-	return pool->server_database;
+	return pool_destination(pool)->database;
 }
 
 struct shard *pool_shard(struct pool *pool, struct pool_thread *thread)
@@ -379,31 +350,23 @@ struct pool *shard_pool(const struct shard *shard)
 
 void pool_offer_secret(struct pool *pool, const struct secret *secret)
 {
+	bool forced = pool_destination(pool)->forced.kind != SECRET_NONE;
 	struct secret copy = {0};
 
-	if (pool->secret_is_forced || secret_copy(secret, &copy) < 0)
+	if (secret_copy(secret, &copy) < 0)
 		return;
 	pthread_mutex_lock(&pool->lock);
 	if (!secret_equal(&pool->secret, &copy)) {
 		struct secret old = pool->secret;
 
 		pool->secret = copy;
+		secret_remember_keys(&pool->secret);
 		copy = old;
-		pool->retry_at = 0; /* what failed before may be right now */
+		if (!forced)
+			pool->retry_at = 0; /* what failed before may be right now */
 	}
 	pthread_mutex_unlock(&pool->lock);
 	secret_wipe(&copy);
-}
-
-bool pool_copy_secret(struct pool *pool, struct secret *ret)
-{
-	bool have;
-
-	*ret = (struct secret){0};
-	pthread_mutex_lock(&pool->lock);
-	have = pool->secret.kind != SECRET_NONE && secret_copy(&pool->secret, ret) == 0;
-	pthread_mutex_unlock(&pool->lock);
-	return have;
 }
 
 enum pool_login pool_login(const struct pool *pool)
@@ -414,6 +377,17 @@ enum pool_login pool_login(const struct pool *pool)
 void pool_forget_statements(struct pool *pool)
 {
 	atomic_fetch_add_explicit(&pool->statements_epoch, 1, memory_order_relaxed);
+}
+
+void pool_schema_changed(struct pool *pool)
+{
+	const char *database = pool_server_database(pool);
+
+	pthread_mutex_lock(&pool->pools->lock);
+	for (struct pool *p = pool->pools->first; p; p = p->next)
+		if (strcmp(pool_server_database(p), database) == 0)
+			pool_forget_statements(p);
+	pthread_mutex_unlock(&pool->pools->lock);
 }
 
 uint32_t pool_statements_epoch(const struct pool *pool)

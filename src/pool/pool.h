@@ -89,9 +89,9 @@ const char *pool_server_database(const struct pool *pool);
 struct shard *pool_shard(struct pool *pool, struct pool_thread *thread);
 struct pool *shard_pool(const struct shard *shard);
 
-/* The secret to log in to the server with: what the configuration forces, else what was last given here. */
+/* A secret to log in to the server with. It counts as long as the configuration has none for the database. */
 void pool_offer_secret(struct pool *pool, const struct secret *secret);
-/* Copies it; false: none. */
+/* Copies the one that counts; false: none. */
 bool pool_copy_secret(struct pool *pool, struct secret *ret) MUST_USE;
 /* Was a link logged in with no password, or did the server want one? For mode passthrough. */
 enum pool_login { POOL_LOGIN_UNKNOWN, POOL_LOGIN_TRUSTED, POOL_LOGIN_NEEDS_PASSWORD };
@@ -99,6 +99,8 @@ enum pool_login pool_login(const struct pool *pool);
 
 /* Statements that links have prepared may be out of date (the schema changed): all are prepared anew. */
 void pool_forget_statements(struct pool *pool);
+/* The same for all pools that lead to a database of this name. */
+void pool_schema_changed(struct pool *pool);
 uint32_t pool_statements_epoch(const struct pool *pool);
 /* What the server reports to a client that logs in with these settings: learned by whoever did it first. A new
  * reference in *ret. */

@@ -32,13 +32,24 @@ struct welcome {
 #define POOLS_UNPROVEN_MAX    1000u
 #define POOL_BUCKETS          4096u
 
+/*
+ * Where links lead, and as whom they log in. Never changes once it is published: a reload that changes any of it makes
+ * another one, and links to an older one are closed when they are free. Those live as long as the pool, for links count
+ * in their budgets and other threads may be looking at them; a reload that changes them is rare.
+ */
+struct destination {
+	struct destination *older;
+	struct node *node;
+	char *database, *user; /* as the server names them */
+	struct secret forced;  /* the configuration's password; SECRET_NONE: what clients have shown counts */
+	struct budget *database_budget, *user_budget;
+};
+
 struct pool {
 	struct pools *pools;
-	char *database, *user; /* as clients name them */
-	char *server_database, *server_user;
-	_Atomic(struct node *) node; /* where new links lead; a link remembers its own (link->server) */
+	char *database, *user;                     /* as clients name them */
+	_Atomic(struct destination *) destination; /* of new links; a link remembers its own (link->server) */
 	_Atomic(struct config_pool *) settings;
-	struct budget *database_budget, *user_budget;
 	_Atomic uint32_t references;
 	_Atomic uint32_t links;   /* open or being opened, all threads */
 	_Atomic uint32_t waiting; /* all threads */
@@ -53,8 +64,7 @@ struct pool {
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
 	pthread_mutex_t lock; /* of what follows */
-	struct secret secret;
-	bool secret_is_forced;
+	struct secret secret; /* that clients have shown */
 	struct welcome welcomes[WELCOMES_MAX];
 	uint32_t welcome_count;
 	usec_t retry_at;  /* after a failed login: not before */
@@ -96,18 +106,18 @@ struct shard {
 };
 
 /* ---- limits: budget.c ---- */
-/* Takes room for one more link to the node in every limit, or in none. */
-bool budget_take(struct pool *pool, struct node *node, bool use_reserve);
+/* Takes room for one more link there in every limit, or in none. */
+bool budget_take(struct pool *pool, const struct destination *to, bool use_reserve);
 /* Gives it back, and wakes who waits for it in other pools. own_since: of the pool's own oldest waiter, USEC_NEVER:
  * none. True: one of another pool has waited longer; it is to have the room, and the pool's own are next in line. */
-bool budget_give(struct pool *pool, struct node *node, usec_t own_since);
+bool budget_give(struct pool *pool, const struct destination *to, usec_t own_since);
 /* There was no room, for somebody who waits since then: is it other pools that have it? Then they are told, and the
  * oldest idle link of theirs is closed. Try budget_take() once more behind this. */
-bool budget_want(struct pool *pool, struct node *node, usec_t since);
+bool budget_want(struct pool *pool, const struct destination *to, usec_t since);
 /* The waiter needs no room any more, the next one in line (0: none) does. */
 void budget_want_end(struct pool *pool, usec_t since, usec_t next);
 /* Since when some pool has waited for room that a link of this one takes; USEC_NEVER: nobody does. */
-usec_t budget_wanted_since(const struct pool *pool, const struct node *node);
+usec_t budget_wanted_since(const struct pool *pool, const struct destination *to);
 /* The registry's lock is held. NULL: out of memory. */
 struct budget *budget_ref(struct budget **list, const char *name);
 void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */
@@ -124,10 +134,27 @@ void shard_idle_add(struct shard *shard, struct link *link);
 void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);
 
+/* Its pool's links lead elsewhere now. */
+bool shard_link_is_misplaced(const struct shard *shard, const struct link *link);
+
+/* destination.c */
+/* By the configuration, or unchanged (`old`; NULL: none) as far as that says nothing any more of the database. The
+ * registry's lock is held. 0, -EHOSTDOWN: no node; -EINVAL, -ENOMEM. */
+int destination_new(struct pools *pools, const struct pool *pool, const struct destination *old,
+		    struct destination **ret) MUST_USE;
+void destination_free(struct pools *pools, struct destination *to); /* not the older ones; NULL is fine */
+/* The pool's links lead where the configuration says now. true: elsewhere than before. The registry's lock is held. */
+bool destination_follow(struct pool *pool);
+static inline struct destination *pool_destination(const struct pool *pool)
+{
+	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->destination, memory_order_acquire);
+}
+
 /* opening.c */
 void shard_open_links(struct shard *shard); /* as many as waiters need and limits allow */
 void shard_close_opening(struct shard *shard);
-int pool_target(struct pool *pool, struct node *node, struct link_target *ret, struct secret *secret) MUST_USE;
+int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret,
+		struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;
 
 /* ---- between threads: moving.c ---- */

@@ -92,8 +92,8 @@ struct racer {
 
 static bool any_is_passed(const struct racer *r, const struct pool *p)
 {
-	return atomic_load(&p->links) > 5 || atomic_load(&p->database_budget->used) > 7 ||
-	       atomic_load(&p->user_budget->used) > 8 || atomic_load(&r->node->links) > 9;
+	return atomic_load(&p->links) > 5 || atomic_load(&pool_destination(p)->database_budget->used) > 7 ||
+	       atomic_load(&pool_destination(p)->user_budget->used) > 8 || atomic_load(&r->node->links) > 9;
 }
 
 static void *race(void *argument)
@@ -107,17 +107,18 @@ static void *race(void *argument)
 		for (uint32_t i = 0; i < wanted; i++) {
 			struct pool *p = r->pools[rand_r(&r->seed) % 4];
 
-			if (budget_take(p, r->node, false))
+			if (budget_take(p, pool_destination(p), false))
 				mine[have++] = p;
-			else if (!budget_want(p, r->node, 1 + (usec_t)round) || !budget_take(p, r->node, false))
+			else if (!budget_want(p, pool_destination(p), 1 + (usec_t)round) ||
+				 !budget_take(p, pool_destination(p), false))
 				r->refused++;
 			else
 				mine[have++] = p;
 			r->passed += any_is_passed(r, p);
 		}
 		r->taken += have;
-		while (have > 0)
-			budget_give(mine[--have], r->node, USEC_NEVER);
+		while (have-- > 0)
+			budget_give(mine[have], pool_destination(mine[have]), USEC_NEVER);
 	}
 	return NULL;
 }
@@ -142,8 +143,8 @@ static void limits_hold_in_a_race(void **state)
 	assert_true(taken > 0);
 	for (size_t i = 0; i < ARRAY_SIZE(pools); i++) {
 		assert_int_equal(atomic_load(&pools[i]->links), 0);
-		assert_int_equal(atomic_load(&pools[i]->database_budget->used), 0);
-		assert_int_equal(atomic_load(&pools[i]->user_budget->used), 0);
+		assert_int_equal(atomic_load(&pool_destination(pools[i])->database_budget->used), 0);
+		assert_int_equal(atomic_load(&pool_destination(pools[i])->user_budget->used), 0);
 		pool_unref(pools[i]);
 	}
 	assert_int_equal(atomic_load(&node_list_at(f.nodes, 0)->links), 0);
@@ -157,18 +158,19 @@ static void a_limit_takes_all_or_nothing(void **state)
 	struct pool *a = find(&f, "a", "u"), *b = find(&f, "b", "v");
 	struct node *node = node_list_at(f.nodes, 0);
 
-	assert_true(budget_take(a, node, false));
-	assert_true(budget_take(a, node, false));
-	assert_false(budget_take(a, node, /* use_reserve= */ true)); /* the reserve is the pool's, not the node's */
-	assert_false(budget_take(b, node, false));
+	assert_true(budget_take(a, pool_destination(a), false));
+	assert_true(budget_take(a, pool_destination(a), false));
+	assert_false(budget_take(a, pool_destination(a),
+				 /* use_reserve= */ true)); /* the reserve is the pool's, not the node's */
+	assert_false(budget_take(b, pool_destination(b), false));
 	assert_int_equal(atomic_load(&b->links), 0);
-	assert_int_equal(atomic_load(&b->database_budget->used), 0);
-	assert_int_equal(atomic_load(&b->user_budget->used), 0);
+	assert_int_equal(atomic_load(&pool_destination(b)->database_budget->used), 0);
+	assert_int_equal(atomic_load(&pool_destination(b)->user_budget->used), 0);
 	assert_int_equal(atomic_load(&node->links), 2);
-	budget_give(a, node, USEC_NEVER);
-	assert_true(budget_take(b, node, false));
-	budget_give(a, node, USEC_NEVER);
-	budget_give(b, node, USEC_NEVER);
+	budget_give(a, pool_destination(a), USEC_NEVER);
+	assert_true(budget_take(b, pool_destination(b), false));
+	budget_give(a, pool_destination(a), USEC_NEVER);
+	budget_give(b, pool_destination(b), USEC_NEVER);
 	pool_unref(a);
 	pool_unref(b);
 	end(&f);
@@ -178,22 +180,21 @@ static void what_others_have_is_wanted(void **state)
 {
 	struct fixture f = begin(NODE(5432) "[pool]\nmax_database_connections = 1\n");
 	struct pool *a = find(&f, "shop", "u"), *b = find(&f, "shop", "v"), *c = find(&f, "else", "u");
-	struct node *node = node_list_at(f.nodes, 0);
 
-	assert_true(budget_take(a, node, false));
-	assert_false(budget_want(a, node, 5)); /* it is its own: its waiters get that link */
-	assert_int_equal(budget_wanted_since(a, node), USEC_NEVER);
-	assert_true(budget_want(b, node, 7));
-	assert_true(budget_want(b, node, 6));
-	assert_true(budget_want(b, node, 8)); /* the oldest counts */
-	assert_int_equal(budget_wanted_since(a, node), 6);
-	assert_int_equal(budget_wanted_since(c, node), USEC_NEVER);
+	assert_true(budget_take(a, pool_destination(a), false));
+	assert_false(budget_want(a, pool_destination(a), 5)); /* it is its own: its waiters get that link */
+	assert_int_equal(budget_wanted_since(a, pool_destination(a)), USEC_NEVER);
+	assert_true(budget_want(b, pool_destination(b), 7));
+	assert_true(budget_want(b, pool_destination(b), 6));
+	assert_true(budget_want(b, pool_destination(b), 8)); /* the oldest counts */
+	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 6);
+	assert_int_equal(budget_wanted_since(c, pool_destination(c)), USEC_NEVER);
 	budget_want_end(b, 7, 0); /* not the one */
-	assert_int_equal(budget_wanted_since(a, node), 6);
+	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 6);
 	budget_want_end(b, 6, 8);
-	assert_int_equal(budget_wanted_since(a, node), 8);
-	budget_give(a, node, USEC_NEVER); /* and the answer to it */
-	assert_int_equal(budget_wanted_since(a, node), USEC_NEVER);
+	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 8);
+	budget_give(a, pool_destination(a), USEC_NEVER); /* and the answer to it */
+	assert_int_equal(budget_wanted_since(a, pool_destination(a)), USEC_NEVER);
 	pool_unref(a);
 	pool_unref(b);
 	pool_unref(c);
@@ -265,23 +266,92 @@ static void pools_follow_the_nodes(void **state)
 {
 	struct fixture f = begin(NODE(1001));
 	struct pool *pool = find(&f, "a", "u");
-	struct node *first = atomic_load(&pool->node);
+	struct node *first = pool_destination(pool)->node;
 
 	assert_int_equal(first->port, 1001);
 	reload(&f, NODE(1001) "weight = 7\n");
-	assert_ptr_equal(atomic_load(&pool->node), first);
+	assert_ptr_equal(pool_destination(pool)->node, first);
 	reload(&f, NODE(1002));
-	assert_int_equal(atomic_load(&pool->node)->port, 1002);
+	assert_int_equal(pool_destination(pool)->node->port, 1002);
 	assert_int_equal(node_list_count(f.nodes), 1);
 	assert_false(atomic_load(&first->enabled));
-	assert_true(atomic_load(&pool->node)->address_count > 0);
+	assert_true(pool_destination(pool)->node->address_count > 0);
 	reload(&f, NODE(1002) "name = \"main\"\n[[nodes]]\nname = \"b\"\nhost = \"127.0.0.1\"\nport = 1001\nrole = "
 			      "\"standby\"\n"
 			      "[databases.a]\nnode = \"b\"\n[databases.\"*\"]\n");
-	assert_int_equal(atomic_load(&pool->node)->port, 1001);
+	assert_int_equal(pool_destination(pool)->node->port, 1001);
 	reload(&f, NODE(1001)); /* by its old name it is the old one */
-	assert_ptr_equal(atomic_load(&pool->node), first);
+	assert_ptr_equal(pool_destination(pool)->node, first);
 	assert_true(atomic_load(&first->enabled));
+	pool_unref(pool);
+	end(&f);
+}
+
+static void assert_destination(const struct pool *pool, const char *database, const char *user, const char *password)
+{
+	const struct destination *to = pool_destination(pool);
+
+	assert_string_equal(to->database, database);
+	assert_string_equal(to->user, user);
+	assert_string_equal(to->database_budget->name, database);
+	assert_string_equal(to->user_budget->name, user);
+	assert_int_equal(to->forced.kind, password ? SECRET_PLAIN : SECRET_NONE);
+	if (password)
+		assert_string_equal(to->forced.text, password);
+}
+
+static void assert_secret(struct pool *pool, const char *password)
+{
+	struct secret secret;
+
+	assert_int_equal(pool_copy_secret(pool, &secret), password != NULL);
+	if (password) {
+		assert_string_equal(secret.text, password);
+		assert_non_null(secret.memory);
+	}
+	secret_wipe(&secret);
+}
+
+static void show_secret(struct pool *pool, const char *password)
+{
+	struct secret secret;
+
+	assert_int_equal(secret_parse(password, &secret), 0);
+	pool_offer_secret(pool, &secret);
+	secret_wipe(&secret);
+}
+
+/* A link counts where it leads, until it is given back. */
+static void pools_follow_their_databases(void **state)
+{
+	struct fixture f = begin(NODE(1001) "[databases.a]\n");
+	struct pool *pool = find(&f, "a", "u");
+	struct destination *first = pool_destination(pool);
+
+	assert_destination(pool, "a", "u", NULL);
+	show_secret(pool, "shown");
+	assert_secret(pool, "shown");
+	assert_true(budget_take(pool, first, false));
+	reload(&f, NODE(1001) "[databases.a]\n[pool]\nmax_connections = 7\n");
+	assert_ptr_equal(pool_destination(pool), first);
+	reload(&f, NODE(1001) "[databases.a]\ndbname = \"x\"\npassword = \"forced\"\n");
+	assert_destination(pool, "x", "u", "forced");
+	assert_secret(pool, "forced");
+	assert_int_equal(atomic_load(&first->database_budget->used), 1);
+	assert_int_equal(atomic_load(&pool_destination(pool)->database_budget->used), 0);
+	budget_give(pool, first, USEC_NEVER);
+	assert_int_equal(atomic_load(&first->database_budget->used), 0);
+	reload(&f, NODE(1001) "[databases.a]\ndbname = \"x\"\n");
+	assert_secret(pool, "shown"); /* the same user's still */
+	reload(&f, NODE(1001) "[databases.a]\nuser = \"v\"\n[users.v]\npassword = \"stored\"\n");
+	assert_destination(pool, "a", "v", NULL);
+	assert_secret(pool, "stored");
+	reload(&f, NODE(1001) "[databases.b]\n"); /* gone: who is there stays */
+	assert_destination(pool, "a", "v", NULL);
+	assert_int_equal(pool_find(f.pools, "a", "u", &pool), -ENOENT);
+	reload(&f, NODE(1001) "[databases.a]\n");
+	assert_destination(pool, "a", "u", NULL);
+	assert_secret(pool, NULL);
 	pool_unref(pool);
 	end(&f);
 }
@@ -289,9 +359,10 @@ static void pools_follow_the_nodes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(limits_hold_in_a_race),      cmocka_unit_test(a_limit_takes_all_or_nothing),
-		cmocka_unit_test(what_others_have_is_wanted), cmocka_unit_test(pools_are_found_again),
-		cmocka_unit_test(strangers_do_not_pile_up),   cmocka_unit_test(pools_follow_the_nodes),
+		cmocka_unit_test(limits_hold_in_a_race),        cmocka_unit_test(a_limit_takes_all_or_nothing),
+		cmocka_unit_test(what_others_have_is_wanted),   cmocka_unit_test(pools_are_found_again),
+		cmocka_unit_test(strangers_do_not_pile_up),     cmocka_unit_test(pools_follow_the_nodes),
+		cmocka_unit_test(pools_follow_their_databases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

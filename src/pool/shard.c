@@ -92,10 +92,9 @@ void shard_idle_remove(struct shard *shard, struct link *link)
 	atomic_fetch_sub(&shard->idle_count, 1);
 }
 
-/* Its pool has another node now. */
-static bool is_misplaced(const struct link *link, const struct shard *shard)
+bool shard_link_is_misplaced(const struct shard *shard, const struct link *link)
 {
-	return link->server != atomic_load_explicit(&shard->pool->node, memory_order_relaxed);
+	return link->server != pool_destination(shard->pool);
 }
 
 static void end_idle(struct shard *shard, struct link *link)
@@ -120,7 +119,7 @@ static struct link *pop_idle(struct shard *shard)
 	while ((first = list_first(&shard->idle))) {
 		struct link *link = list_entry(first, struct link, node);
 
-		if (likely(!is_misplaced(link, shard))) {
+		if (likely(!shard_link_is_misplaced(shard, link))) {
 			shard_idle_remove(shard, link);
 			return link;
 		}
@@ -287,7 +286,7 @@ void shard_offer(struct shard *shard, struct link *link)
 {
 	assert(link->state == LINK_IDLE);
 	shard_in_use(shard);
-	if (unlikely(shard->thread->ending || is_misplaced(link, shard) || must_make_room(shard, link))) {
+	if (unlikely(shard->thread->ending || shard_link_is_misplaced(shard, link) || must_make_room(shard, link))) {
 		link_close(link);
 		shard_end_link(shard, link);
 		return;
@@ -441,7 +440,7 @@ static void begin_reset(struct shard *shard, struct link *link, const char *quer
 static bool is_reusable(const struct link *link)
 {
 	return link->state == LINK_ACTIVE && !link->close_when_free && conn_is_open(&link->conn) &&
-	       !is_misplaced(link, link->owner) && link->tx_status == 'I' && link->expects.count == 0 &&
+	       !shard_link_is_misplaced(link->owner, link) && link->tx_status == 'I' && link->expects.count == 0 &&
 	       !link->open_batch && link->left == 0 && clock_now() < link->expires;
 }
 
@@ -473,15 +472,16 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 	struct shard *shard = link->owner;
 	struct secret secret;
 	struct link_target target;
-	socklen_t len = sizeof(target.address);
+	socklen_t len = sizeof(target.addresses[0]);
 	int r = pool_target(shard->pool, link->server, &target, &secret);
 
 	if (r < 0)
 		return r;
 	/* where the link leads, for a name may have several addresses (a unix socket has one) */
-	if (target.address.ss_family != AF_UNIX &&
-	    getpeername(link->conn.fd, (struct sockaddr *)&target.address, &len) == 0)
-		target.address_len = len;
+	if (target.addresses[0].ss_family != AF_UNIX &&
+	    getpeername(link->conn.fd, (struct sockaddr *)&target.addresses[0], &len) == 0)
+		target.address_lens[0] = len;
+	target.address_count = 1;
 	r = link_cancel(link, &target, cancel_done, over, argument);
 	if (r == 0) {
 		count_add(&shard->thread->counters.cancels_forwarded_total, 1);
@@ -495,7 +495,7 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 
 static bool is_too_old(const struct link *link, usec_t now, const struct config_pool *s, bool above_minimum)
 {
-	return now >= link->expires || link->close_when_free || is_misplaced(link, link->owner) ||
+	return now >= link->expires || link->close_when_free || shard_link_is_misplaced(link->owner, link) ||
 	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
 }
 

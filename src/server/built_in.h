@@ -8,6 +8,9 @@
 static const char *const features[] = {
 	"pool-modes", "prepared-statements", "tls",         "scram-sha-256", "scram-sha-256-plus", "md5",   "cert-auth",
 	"hba",        "auth-query",          "replication", "admin",         "prometheus",         "epoll",
+#define STAGE(name) #name,
+#include "pipeline.gen.h"
+#undef STAGE
 #ifdef HAVE_SYSTEMD
 	"systemd",
 #endif

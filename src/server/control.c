@@ -34,6 +34,14 @@ static void nobody_accepts(void *argument)
 	atomic_store(&p->nobody_accepts, true);
 }
 
+static void take_visitors(struct worker *w, void *argument)
+{
+	struct proxy *p = argument;
+
+	if (w->pool_thread.index == 0 && p->handover.cancel_fd >= 0)
+		worker_take_visitors(w, p->handover.cancel_fd);
+}
+
 static void drain(struct worker *w, void *argument)
 {
 	(void)argument;
@@ -71,6 +79,7 @@ static void handed_over(struct proxy *p)
 {
 	p->handed_over = true;
 	begin_to_leave(p, PROXY_HANDED_OVER, "the next process serves; this one finishes with its clients");
+	workers_tell(p, take_visitors, NULL, p);
 	admin_quiesce(p->admin);
 	notify_main_pid(p->handover.pid);
 	p->handover.pid = 0;
@@ -78,7 +87,9 @@ static void handed_over(struct proxy *p)
 
 static void begin_handover(struct proxy *p)
 {
-	int r = p->state == PROXY_RUNNING ? handover_start(&p->handover, &p->listeners, p->options->argv) : -EALREADY;
+	int r = p->state == PROXY_RUNNING
+			? handover_start(&p->handover, &p->listeners, &p->shared.predecessors, p->options->argv)
+			: -EALREADY;
 
 	if (r < 0)
 		log_error("cannot start the next process; this one goes on", kv_str("reason", strerror(-r)));
@@ -136,6 +147,37 @@ static int is_the_end(struct proxy *p)
 
 /* ---- the loop ---- */
 
+static void workers_live(void *argument)
+{
+	struct proxy *p = argument;
+
+	atomic_store(&p->workers_answered, true);
+}
+
+/* systemd hears that we live when every worker has answered, not only this thread: one that is stuck is noticed. */
+static void look_after_watchdog(struct proxy *p, usec_t now)
+{
+	if (atomic_exchange(&p->workers_answered, false))
+		notify_watchdog();
+	if (now >= p->watchdog_at) {
+		workers_tell(p, NULL, workers_live, p);
+		p->watchdog_at = now + p->watchdog_period;
+	}
+}
+
+/* How long to wait for signals: what is due is looked for so often. */
+static struct timespec tick_period(const struct proxy *p)
+{
+	usec_t period = USEC_PER_SEC;
+
+	if (p->state != PROXY_RUNNING || p->handover.pid)
+		period = 5 * USEC_PER_MSEC;
+	else if (p->watchdog_period)
+		period = MIN(period, MAX(p->watchdog_period / 4, 5 * USEC_PER_MSEC));
+	return (struct timespec){.tv_sec = (time_t)(period / USEC_PER_SEC),
+				 .tv_nsec = (long)(period % USEC_PER_SEC * 1000)};
+}
+
 static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
@@ -150,10 +192,8 @@ static void tick(struct proxy *p)
 		pools_sweep(p->pools);
 		p->sweep_at = now + SWEEP_PERIOD;
 	}
-	if (p->watchdog_period && now >= p->watchdog_at) {
-		notify_watchdog();
-		p->watchdog_at = now + p->watchdog_period;
-	}
+	if (p->watchdog_period)
+		look_after_watchdog(p, now);
 	if (atomic_exchange(&p->reload_asked, false))
 		reload(p);
 	look_after_handover(p);
@@ -200,8 +240,7 @@ int control_loop(struct proxy *p)
 	sigset_t set = control_signals();
 
 	for (;;) {
-		bool busy = p->state != PROXY_RUNNING || p->handover.pid;
-		struct timespec wait = {.tv_sec = busy ? 0 : 1, .tv_nsec = busy ? 5000000 : 0};
+		struct timespec wait = tick_period(p);
 		int number = sigtimedwait(&set, NULL, &wait), status;
 
 		status = number > 0 ? take_signal(p, number) : -1;

@@ -4,12 +4,20 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define CANCEL_ENVIRONMENT "HELIOS_CANCEL_SOCKETS" /* names, separated by blanks; the youngest first */
+#define CANCEL_BACKLOG     64
 
 static char binary[PATH_MAX];
 
@@ -36,40 +44,112 @@ static void become_next(const struct listen_set *set, int ready_fd, char *const 
 	_exit(127);
 }
 
-/* Ours with two more; the pointers live in the array, the two strings are the caller's. */
-static char **extended_environment(char *sockets, char *ready)
+/* ---- cancels for clients of this process ---- */
+
+/* An abstract socket, which leaves nothing behind; its name can be seen, so who connects must be of the same user. */
+static int listen_for_cancels(char name[PREDECESSOR_NAME_MAX])
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	uint64_t random[2];
+	int fd, r;
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	snprintf(name, PREDECESSOR_NAME_MAX, "heliosdb-proxy-%d-%016" PRIx64 "%016" PRIx64, (int)getpid(), random[0],
+		 random[1]);
+	memcpy(address.sun_path + 1, name, strlen(name));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&address,
+		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) < 0 ||
+	    listen(fd, CANCEL_BACKLOG) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* "NAME=ours theirs...", malloc'd. The oldest is left out when there are too many. */
+static char *describe_predecessors(const struct handover *h, const struct predecessors *before)
+{
+	uint32_t room = PREDECESSORS_MAX - (h->cancel_fd >= 0);
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return NULL;
+	fprintf(out, CANCEL_ENVIRONMENT "=%s", h->cancel_fd >= 0 ? h->cancel_name : "");
+	for (uint32_t i = 0; i < before->count && room > 0; i++) {
+		if (atomic_load(&before->gone[i]))
+			continue;
+		fprintf(out, " %s", before->names[i]);
+		room--;
+	}
+	return fclose(out) == 0 ? text : NULL;
+}
+
+void handover_take_predecessors(struct predecessors *ret)
+{
+	char *text = getenv(CANCEL_ENVIRONMENT) ? strdup(getenv(CANCEL_ENVIRONMENT)) : NULL;
+	char *name, *rest = text;
+
+	unsetenv(CANCEL_ENVIRONMENT);
+	while (rest && ret->count < PREDECESSORS_MAX && (name = strsep(&rest, " ")))
+		if (*name && strlen(name) < PREDECESSOR_NAME_MAX)
+			snprintf(ret->names[ret->count++], PREDECESSOR_NAME_MAX, "%s", name);
+	free(text);
+}
+
+void handover_close(struct handover *h)
+{
+	if (h->cancel_fd >= 0)
+		close(h->cancel_fd);
+	h->cancel_fd = -1;
+}
+
+/* ---- the next process ---- */
+
+/* Ours with three more; the pointers live in the array, the strings are the caller's. */
+static char **extended_environment(char *const fresh[3])
 {
 	size_t count = 0;
 	char **list;
 
 	while (environ[count])
 		count++;
-	list = calloc(count + 3, sizeof(*list));
+	list = calloc(count + 4, sizeof(*list));
 	if (!list)
 		return NULL;
 	memcpy(list, environ, count * sizeof(*list));
-	list[count] = sockets;
-	list[count + 1] = ready;
+	memcpy(list + count, fresh, 3 * sizeof(*list));
 	return list;
 }
 
-int handover_start(struct handover *h, struct listen_set *set, char *const *argv)
+int handover_start(struct handover *h, struct listen_set *set, const struct predecessors *before, char *const *argv)
 {
-	char *sockets = listen_set_describe(set), *variable = NULL, ready[64], **environment = NULL;
+	char *sockets = listen_set_describe(set), *variable = NULL, *cancels = NULL, ready[64], **environment = NULL;
 	int pipe_fds[2] = {-1, -1}, r = -ENOMEM;
 
 	if (h->pid) {
 		r = -EALREADY;
 		goto out;
 	}
-	if (!sockets || asprintf(&variable, "%s=%s", LISTEN_ENVIRONMENT, sockets) < 0)
+	h->cancel_fd = listen_for_cancels(h->cancel_name);
+	if (h->cancel_fd < 0)
+		log_warn("clients of this process can't be cancelled once the next one serves",
+			 kv_str("reason", strerror(-h->cancel_fd)));
+	cancels = describe_predecessors(h, before);
+	if (!sockets || !cancels || asprintf(&variable, "%s=%s", LISTEN_ENVIRONMENT, sockets) < 0)
 		goto out;
 	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0) {
 		r = -errno;
 		goto out;
 	}
 	snprintf(ready, sizeof(ready), "%s=%d", READY_ENVIRONMENT, pipe_fds[1]);
-	environment = extended_environment(variable, ready);
+	environment = extended_environment((char *[]){variable, ready, cancels});
 	if (!environment)
 		goto out;
 	h->pid = fork();
@@ -85,8 +165,11 @@ out:
 		close(pipe_fds[1]);
 	if (r < 0 && pipe_fds[0] >= 0)
 		close(pipe_fds[0]);
+	if (r < 0 && r != -EALREADY)
+		handover_close(h);
 	free(environment);
 	free(variable);
+	free(cancels);
 	free(sockets);
 	return r;
 }
@@ -107,6 +190,7 @@ enum handover_state handover_poll(struct handover *h)
 		return HANDOVER_DONE;
 	(void)waitpid(h->pid, NULL, 0); /* it closed the pipe without a word: it has ended, or is about to */
 	h->pid = 0;
+	handover_close(h);
 	return HANDOVER_FAILED;
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "server/built_in.h"
 #include "server/notify.h"
+#include "stages/pipeline.h"
 
 #include <openssl/rand.h>
 #include <sched.h>
@@ -101,6 +102,7 @@ static bool start(struct proxy *p)
 	if (RAND_bytes(p->shared.mock_key, sizeof(p->shared.mock_key)) != 1 || !make_client_tls(c, &p->client_tls) ||
 	    !make_server_tls(c, &p->server_tls))
 		return false;
+	p->shared.stages = all_stages;
 	p->nodes = node_list_new(c);
 	p->pools = p->nodes ? pools_new(c, p->nodes, p->server_tls) : NULL;
 	if (!p->pools)
@@ -115,6 +117,7 @@ static bool start(struct proxy *p)
 		log_error(why);
 		return false;
 	}
+	handover_take_predecessors(&p->shared.predecessors);
 	if (!workers_start(p))
 		return false;
 	write_pid_file(p); /* ahead of the admin API: who is told that the proxy is ready may look for it */
@@ -131,6 +134,7 @@ static void end(struct proxy *p)
 	admin_stop(p->admin); /* first: it asks the workers */
 	workers_end(p);
 	listen_set_close(&p->listeners, files_are_ours);
+	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
 	if (p->pools)
 		pools_free(p->pools);

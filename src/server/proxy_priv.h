@@ -48,7 +48,8 @@ struct proxy {
 	usec_t drain_until, resolve_at, sweep_at, watchdog_at, watchdog_period;
 	unsigned grace_ms; /* for last words, at the end */
 	_Atomic bool reload_asked;
-	_Atomic bool nobody_accepts; /* every worker has stopped listening */
+	_Atomic bool nobody_accepts;   /* every worker has stopped listening */
+	_Atomic bool workers_answered; /* since the watchdog was last told */
 };
 
 #define RESOLVE_PERIOD (30 * USEC_PER_SEC)

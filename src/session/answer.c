@@ -6,7 +6,8 @@
 
 #include "base/log.h"
 
-#define LOOK_MAX (1u << 20) /* a message of a kind that is looked into is no longer than this */
+/* A message of a kind that is looked into is no longer than this: the loop keeps it until it is whole. */
+#define LOOK_MAX ((1u << 20) - FRAME_HEADER)
 
 enum answer {
 	ANSWER_PASS,    /* to the client */
@@ -34,11 +35,13 @@ void expect_drop_object(struct session *s, struct expect *x)
 	x->object = NULL;
 }
 
-static void pop(struct session *s)
+static void pop_as(struct session *s, bool skipped)
 {
 	struct expects *e = &s->link->expects;
 	struct expect *x = expects_first(e);
 
+	if (unlikely(x->flags & EXPECT_REQUEST))
+		observe_settled(s, skipped);
 	prepared_settled(s, x);
 	expect_drop_object(s, x);
 	expects_pop(e);
@@ -46,6 +49,11 @@ static void pop(struct session *s)
 		s->waits_for_name = false;
 		conn_resume(&s->conn);
 	}
+}
+
+static void pop(struct session *s)
+{
+	pop_as(s, /* skipped= */ false);
 }
 
 /* After an error the server skips everything up to Sync: what is under way, and what the client still sends. Undone
@@ -60,8 +68,8 @@ static void skip_to_sync(struct session *s)
 	s->skip_to_sync = count == e->count;
 	for (uint32_t i = count; i-- > 0;)
 		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
-	while (count-- > 0)
-		pop(s);
+	for (uint32_t i = 0; i < count; i++)
+		pop_as(s, /* skipped= */ i > 0);
 }
 
 void answer_locals(struct session *s)
@@ -83,6 +91,7 @@ void session_release(struct session *s)
 {
 	struct link *link = s->link;
 
+	prepared_schema_changed(s);
 	s->link = NULL;
 	s->copying_in = false;
 	if (s->state == SESSION_ACTIVE)
@@ -142,6 +151,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 	link->answering = false;
 	s->copying_in = false;
 	effects_ready(s, link->tx_status);
+	if (unlikely(s->changes_schema && link->tx_status == 'I' && link->expects.count == 0))
+		prepared_schema_changed(s);
 	if (unlikely(link->settings != s->settings && link->tx_status == 'I' && link->expects.count == 0)) {
 		/* RESET took the link to the server's default, the client's default is what it logged in with */
 		s->hold_ready = true;
@@ -220,6 +231,7 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 	if (unlikely(fatal && is_done_with(s)))
 		return ANSWER_SWALLOW;
 	link->fatal = fatal;
+	observe_failed(s, x, e.sqlstate);
 	s->error_in_batch = true;
 	s->copying_in = false;
 	count_add(&session_counters(s)->query_errors_total, 1);
@@ -250,6 +262,8 @@ static enum answer command_complete(struct session *s, const struct frame *f)
 	swallow = x->flags & EXPECT_SWALLOW;
 	if (unlikely(x->object && !(x->flags & EXPECT_REPLACE)))
 		effects_completed(s, x->object, x->statements, tag);
+	else if (unlikely(s->mode == POOL_MODE_SESSION && x->kind == EXPECT_EXECUTE))
+		prepared_look_at_tag(s, tag);
 	if (x->kind == EXPECT_EXECUTE)
 		pop(s);
 	else if (x->statements < UINT16_MAX)
@@ -306,6 +320,8 @@ static enum answer copy_in(struct session *s)
 		if (in_copy && i > 0 && simple && x.kind != EXPECT_COPY_END) {
 			prepared_undo(s, expects_at(e, i), /* failed= */ false);
 			prepared_settled(s, &x);
+			if (x.flags & EXPECT_REQUEST)
+				observe_dropped(s);
 			expect_drop_object(s, &x);
 			in_copy = false;
 			continue;
@@ -458,10 +474,8 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 	size_t at = 0, from = 0;
 	struct frame f = {0};
 
-	if (unlikely(s->state == SESSION_REPLICATION)) {
-		pass_span(s, bytes, bytes + len);
-		return len;
-	}
+	if (unlikely(s->state == SESSION_REPLICATION))
+		return replication_answer(s, bytes, len);
 	if (link->left) {
 		at = MIN(link->left, len);
 		link->left -= at;
@@ -519,6 +533,8 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		link->answering = false;
 	if (at == len)
 		after_messages(s);
+	if (unlikely(s->ended && !s->paused_for_link))
+		conn_resume(&s->conn); /* was this the last it waited for? */
 	return at;
 }
 
@@ -559,8 +575,9 @@ static void answer_lost(struct link *link, int error)
 		session_fatal(s, link->tx_status == 'I' ? ERROR_SERVER_LOST : ERROR_SERVER_LOST_IN_TRANSACTION, why);
 		return;
 	}
-	while (link->expects.count)
-		pop(s);
+	observe_failed(s, expects_first(&link->expects), SLICE_LITERAL("08006"));
+	for (bool first = true; link->expects.count; first = false)
+		pop_as(s, /* skipped= */ !first);
 	s->syncing = false;
 	if (owed) {
 		error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);

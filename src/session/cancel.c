@@ -2,9 +2,9 @@
  * CancelRequest: the key that a client was given leads to its session, wherever that is; what the session runs now is
  * cancelled, or its waiting ends. The process id is (worker, slot); the secret tells sessions apart that had the
  * same slot. A link that is being cancelled does not change hands until the server is done with the cancel, so that
- * nobody else's query can be hit.
+ * nobody else's query can be hit. A key that leads nowhere may be one of the process before (cancel_relay.c).
  */
-#include "session/session_priv.h"
+#include "session/cancel_priv.h"
 
 #include "base/log.h"
 
@@ -18,42 +18,27 @@ uint32_t session_pid(const struct session *s)
 	return (s->worker->pool_thread.index << SLOT_BITS | s->slot) + 1;
 }
 
-/*
- * Goes to the worker of the session that is to be cancelled, and comes back when the server has closed its end: only
- * then is the client's cancel connection closed, so that a client that waits for that knows that it was done.
- */
-struct cancel_message {
-	struct loop_message message;
-	struct worker *from;
-	uint32_t from_slot;
-	uint64_t from_serial; /* tells the connection from a later one in the same slot */
-	uint32_t slot;
-	uint32_t key_len;
-	uint8_t key[32];
-};
-
-static void close_cancel_connection(struct loop_message *message, void *thread)
+static void comes_back(struct loop_message *message, void *thread)
 {
 	struct cancel_message *m = container_of(message, struct cancel_message, message);
-	struct worker *w = thread;
-	struct session *s = m->from_slot < w->slot_count ? w->slots[m->from_slot] : NULL;
 
-	if (s && !((uintptr_t)s & 1) && s->serial == m->from_serial)
-		session_close(s, "cancel request");
-	free(m);
+	(void)thread;
+	m->over(m);
 }
 
-static void cancel_is_over(void *argument)
+void cancel_is_over(void *message)
 {
-	struct cancel_message *m = argument;
+	struct cancel_message *m = message;
 
-	m->message.run = close_cancel_connection;
+	wipe(m->key, sizeof(m->key));
+	m->message.run = comes_back;
 	loop_post(m->from->pool_thread.loop, &m->message);
 }
 
 static struct session *find(struct worker *w, const struct cancel_message *m)
 {
-	struct session *s = m->slot < w->slot_count ? w->slots[m->slot] : NULL;
+	uint32_t slot = (m->pid - 1) & ((1u << SLOT_BITS) - 1);
+	struct session *s = slot < w->slot_count ? w->slots[slot] : NULL;
 
 	if (!s || ((uintptr_t)s & 1) || m->key_len != (s->long_key ? 32 : 4) ||
 	    CRYPTO_memcmp(s->secret, m->key, m->key_len) != 0)
@@ -83,31 +68,55 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 static void cancel_arrives(struct loop_message *message, void *thread)
 {
 	struct cancel_message *m = container_of(message, struct cancel_message, message);
-	struct session *s = find(thread, m);
+	struct worker *w = thread;
+	struct session *s = find(w, m);
 
-	wipe(m->key, sizeof(m->key));
-	if (!s || !s->logged || !cancel_session(s, m))
+	if (s ? !s->logged || !cancel_session(s, m) : !cancel_ask_predecessors(w, m))
 		cancel_is_over(m);
+}
+
+bool cancel_begin(struct cancel_message *m, uint32_t pid, struct slice key)
+{
+	const struct sessions_shared *shared = m->from->shared;
+	uint32_t index = (pid - 1) >> SLOT_BITS;
+
+	if (key.len > sizeof(m->key))
+		return false;
+	if (index >= shared->worker_count) { /* the process before may have had more of them */
+		if (shared->predecessors.count == 0)
+			return false;
+		index = m->from->pool_thread.index;
+	}
+	m->message.run = cancel_arrives;
+	m->pid = pid;
+	m->key_len = (uint32_t)key.len;
+	memcpy(m->key, key.bytes, key.len);
+	loop_post(shared->workers[index]->pool_thread.loop, &m->message);
+	return true;
+}
+
+/* ---- asked for by a client ---- */
+
+static void close_cancel_connection(struct cancel_message *m)
+{
+	struct worker *w = m->from;
+	struct session *s = m->from_slot < w->slot_count ? w->slots[m->from_slot] : NULL;
+
+	if (s && !((uintptr_t)s & 1) && s->serial == m->from_serial)
+		session_close(s, "cancel request");
+	free(m);
 }
 
 bool cancel_request(struct session *s, uint32_t pid, struct slice key)
 {
-	struct worker *w = s->worker;
-	uint32_t number = pid - 1, index = number >> SLOT_BITS;
-	struct cancel_message *m;
+	struct cancel_message *m = malloc(sizeof(*m));
 
-	if (index >= w->shared->worker_count || key.len > sizeof(m->key))
-		return false;
-	m = malloc(sizeof(*m));
 	if (!m)
 		return false;
-	*m = (struct cancel_message){.message.run = cancel_arrives,
-				     .from = w,
-				     .from_slot = s->slot,
-				     .from_serial = s->serial,
-				     .slot = number & ((1u << SLOT_BITS) - 1),
-				     .key_len = (uint32_t)key.len};
-	memcpy(m->key, key.bytes, key.len);
-	loop_post(w->shared->workers[index]->pool_thread.loop, &m->message);
-	return true;
+	*m = (struct cancel_message){
+		.from = s->worker, .over = close_cancel_connection, .from_slot = s->slot, .from_serial = s->serial};
+	if (cancel_begin(m, pid, key))
+		return true;
+	free(m);
+	return false;
 }

@@ -69,14 +69,13 @@ static bool may_answer_parse(const struct session *s)
 
 static bool parse_named(struct session *s, struct slice name, struct statement_text *text)
 {
-	char server_name[STATEMENT_NAME_SIZE];
 	struct statement_set *set = &s->link->statements;
 
 	if ((s->statements ? s->statements->count : 0) >= session_settings(s)->max_client_prepared_statements) {
 		statement_text_unref(s->worker->statements, text);
 		return send_poison(s, ERROR_TOO_MANY_STATEMENTS, session_settings(s)->max_client_prepared_statements);
 	}
-	if (statement_set_use(set, text->id) && !may_answer_parse(s)) {
+	if (statement_set_use(set, text->id) && (!may_answer_parse(s) || prepared_is_stale(s))) {
 		statement_set_remove(set, text->id); /* and prepared anew: the server says if it may be */
 		if (!prepared_close_at_link(s, text->id))
 			return false;
@@ -87,14 +86,13 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 		count_add(&session_counters(s)->statements_shared_total, 1);
 		return prepared_push(s, EXPECT_PARSE, EXPECT_LOCAL, name, text);
 	}
-	statement_id_name(text->id, server_name);
 	if (!prepared_make_room(s))
 		return false;
 	if (!prepared_remember(s, name, text))
 		return out_of_memory(s);
 	if (statement_set_add(set, text->id) < 0)
 		return out_of_memory(s);
-	return prepared_push(s, EXPECT_PARSE, 0, name, text) && prepared_send_parse(s, text, server_name);
+	return prepared_push(s, EXPECT_PARSE, 0, name, text) && prepared_send_parse(s, text, text->server_name);
 }
 
 /* 'now' is read when the text is parsed: with each Parse anew, and nobody else's will do. */
@@ -124,7 +122,7 @@ static bool parse_unnamed(struct session *s, struct statement_text *text, const 
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse &&
 			prepared_link_has_unnamed(s, text) && !has_clock(text) &&
 			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s) &&
-			!(s->unnamed_pending && s->unnamed_batch != s->batch);
+			!(s->unnamed_pending && s->unnamed_batch != s->batch) && !prepared_is_stale(s);
 
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
@@ -153,11 +151,10 @@ static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t
 static bool parse_duplicate(struct session *s, struct slice client_name, struct statement_text *taken,
 			    struct slice text)
 {
-	char name[STATEMENT_NAME_SIZE];
 	uint8_t *message;
-	size_t size = FRAME_HEADER + sizeof(name) + text.len;
+	size_t size = FRAME_HEADER + STATEMENT_NAME_SIZE + text.len;
 
-	if (!prepared_ensure(s, taken, name) || !push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
+	if (!prepared_ensure(s, taken) || !push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
 		return false;
 	expects_last(&s->link->expects)->name_hash = prepared_name_hash(client_name);
 	message = loop_turn_alloc(s->conn.loop, size);
@@ -165,8 +162,8 @@ static bool parse_duplicate(struct session *s, struct slice client_name, struct 
 		return out_of_memory(s);
 	message[0] = 'P';
 	put_be32(message + 1, (uint32_t)(size - 1));
-	memcpy(message + FRAME_HEADER, name, sizeof(name));
-	memcpy(message + FRAME_HEADER + sizeof(name), text.bytes, text.len);
+	memcpy(message + FRAME_HEADER, taken->server_name, STATEMENT_NAME_SIZE);
+	memcpy(message + FRAME_HEADER + STATEMENT_NAME_SIZE, text.bytes, text.len);
 	conn_send_ref(&s->link->conn, message, size);
 	return true;
 }
@@ -235,7 +232,6 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	struct slice portal = read_cstring(&r), name = read_cstring(&r);
 	size_t names_end = (size_t)(r.at - whole);
 	struct statement_text *text;
-	char server_name[STATEMENT_NAME_SIZE];
 
 	if (r.failed) {
 		if (available < frame_size(f) && available < NAMES_MAX)
@@ -243,7 +239,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		return malformed(s, "malformed Bind", available);
 	}
 	text = prepared_find(s, name);
-	if (!prepared_bind_portal(s, portal, text ? text->info : NULL))
+	if (!prepared_bind_portal(s, portal, text))
 		return available;
 	if (!text || name.len == 0) {
 		/* an unknown name is the server's to refuse, unless SQL PREPARE made it known there */
@@ -252,10 +248,11 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 			return available;
 		return session_pass_on(s, f, whole, available);
 	}
-	if (!prepared_ensure(s, text, server_name) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
+	if (!prepared_ensure(s, text) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 		return available;
 	expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
-	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), server_name, names_end))
+	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), text->server_name,
+			  names_end))
 		return available;
 	return MIN(frame_size(f), available);
 }
@@ -266,7 +263,6 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	uint8_t what = read_u8(&r);
 	struct slice name = read_cstring(&r);
 	struct statement_text *text;
-	char server_name[STATEMENT_NAME_SIZE];
 
 	if (!reader_done(&r))
 		return malformed(s, "malformed Describe", available);
@@ -274,10 +270,10 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	if (what == 'S' && name.len == 0 && !prepared_ensure_unnamed(s, text))
 		return available;
 	if (text && name.len) {
-		if (!prepared_ensure(s, text, server_name) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
+		if (!prepared_ensure(s, text) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 			return available;
 		expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
-		return send_renamed(s, f, whole, available, slice_make("S", 1), server_name, frame_size(f))
+		return send_renamed(s, f, whole, available, slice_make("S", 1), text->server_name, frame_size(f))
 			       ? frame_size(f)
 			       : available;
 	}
@@ -290,12 +286,14 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 {
 	struct reader r = reader_make(f->body, f->body_len);
 	struct slice portal = read_cstring(&r);
+	const struct statement_text *text;
 	struct query_info *info;
 
 	read_u32(&r);
 	if (!reader_done(&r))
 		return malformed(s, "malformed Execute", available);
-	info = prepared_portal(s, portal);
+	text = prepared_portal(s, portal);
+	info = text ? text->info : NULL;
 	if (unlikely(info && info->scan.marks & SCAN_SESSION_ADVISORY_LOCK))
 		session_pin(s, PIN_ADVISORY);
 	if (unlikely(info && info->deallocates) && !prepared_before_deallocate(s, info))
@@ -304,6 +302,10 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		return available;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
+	if (unlikely(info && info->changes_schema))
+		prepared_schema_changes(s);
+	if (unlikely(s->worker->pipeline))
+		observe_sent(s, statement_text_sql(text), /* extended= */ true);
 	s->link->begin_sent = s->link->begin_sent || info;
 	count_add(&session_counters(s)->queries_total, 1);
 	return session_pass_on(s, f, whole, available);
@@ -365,6 +367,39 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 
 /* ---- session mode ---- */
 
+/* Nothing hangs on names and texts here, but stages want to know what is executed. */
+static void learn_texts(struct session *s, const struct frame *f, size_t available)
+{
+	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+	struct slice first = read_cstring(&r), rest = read_rest(&r), name;
+	struct statement_text *text;
+	bool full = s->statements && s->statements->count >= session_settings(s)->max_client_prepared_statements;
+
+	if (r.failed || available < frame_size(f) || (full && first.len && f->type == 'P'))
+		return;
+	if (f->type == 'B') {
+		r = reader_make(rest.bytes, rest.len);
+		name = read_cstring(&r);
+		(void)prepared_bind_portal(s, first, r.failed ? NULL : prepared_find(s, name));
+	} else if (f->type == 'P' &&
+		   (text = statement_table_get(s->worker->statements, &s->worker->queries, rest, 0))) {
+		prepared_forget(s, first);
+		if (first.len == 0) {
+			prepared_forget_unnamed(s);
+			s->unnamed = text;
+		} else if (!prepared_remember(s, first, text)) {
+			statement_text_unref(s->worker->statements, text);
+		}
+	}
+}
+
+static void observe_execute(struct session *s, const struct frame *f)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+
+	observe_sent(s, statement_text_sql(prepared_portal(s, read_cstring(&r))), /* extended= */ true);
+}
+
 static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	static const uint8_t kinds[] = {['P'] = EXPECT_PARSE,
@@ -377,10 +412,15 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 		return 0;
 	if (f->type == 'P')
 		s->link->changed = true;
-	if (f->type == 'E')
-		count_add(&session_counters(s)->queries_total, 1);
-	if (!push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
+	if (unlikely(s->worker->pipeline))
+		learn_texts(s, f, available);
+	if (s->state == SESSION_CLOSED || !push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
 		return available;
+	if (f->type == 'E') {
+		count_add(&session_counters(s)->queries_total, 1);
+		if (unlikely(s->worker->pipeline))
+			observe_execute(s, f);
+	}
 	return session_pass_on(s, f, whole, available);
 }
 

@@ -34,10 +34,24 @@ static char *lower(const char *from)
 	return name;
 }
 
-/*
- * As PostgreSQL up to 15 does at once: nobody knows the encoding of these bytes, and sent on as they are they would
- * make the server refuse the statement that sets them. (Newer ones write \xNN, which they do with '?' no more.)
- */
+/* What PostgreSQL leaves of a long name: 63 bytes, without a character of UTF-8 that would be cut in two. */
+static size_t name_len(const char *name)
+{
+	size_t len = strnlen(name, 64), step;
+
+	if (len < 64)
+		return len;
+	for (len = 0; len < 63; len += step) {
+		uint8_t lead = (uint8_t)name[len];
+
+		step = lead < 0xc0 || lead >= 0xf8 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+		if (len + step > 63)
+			break;
+	}
+	return len;
+}
+
+/* Nobody knows the encoding of these bytes. */
 static void clean_ascii(char *text)
 {
 	for (; *text; text++)
@@ -45,10 +59,9 @@ static void clean_ascii(char *text)
 			*text = '?';
 }
 
-static int set_parameter(struct session *s, const char *key, const char *name, const char *value)
+/* Takes sql, which may be NULL. */
+static int set_parameter(struct session *s, const char *key, char *sql)
 {
-	char *sql = settings_sql(name, value);
-
 	if (!sql)
 		return -ENOMEM;
 	params_set(&s->settings, key, sql);
@@ -58,14 +71,19 @@ static int set_parameter(struct session *s, const char *key, const char *name, c
 
 static int set_application(struct session *s, const char *name, const char *value)
 {
-	char *clean = strdup(value);
+	char *cut = strndup(value, name_len(value)), *clean = cut ? strdup(cut) : NULL, *sql;
 
-	if (!clean)
+	if (!clean) {
+		free(cut);
 		return -ENOMEM;
+	}
 	clean_ascii(clean);
 	free(s->application);
 	s->application = clean;
-	return set_parameter(s, "application_name", name, clean);
+	s->login->application_is_plain = strcmp(clean, cut) == 0;
+	sql = settings_application_sql(name, cut, clean);
+	free(cut);
+	return set_parameter(s, "application_name", sql);
 }
 
 /* The server is told the name as the client wrote it: should there be no such parameter, its error says so. */
@@ -82,7 +100,7 @@ static int add_setting(void *to, const char *name, const char *value)
 	else if (strcmp(key, "application_name") == 0)
 		r = set_application(s, name, value);
 	else
-		r = set_parameter(s, key, name, value);
+		r = set_parameter(s, key, settings_sql(name, value));
 	free(key);
 	return r;
 }
@@ -145,7 +163,6 @@ static bool take_parameters(struct session *s, const struct startup *p)
 {
 	static const char *const ours[] = {"user", "database", "options", "replication"};
 	const char *options = startup_get(p, "options"), *replication = startup_get(p, "replication");
-	bool plain;
 
 	if ((options && !take_options(s, options)) || (replication && !take_replication(s, replication)))
 		return false;
@@ -159,9 +176,8 @@ static bool take_parameters(struct session *s, const struct startup *p)
 			return false;
 	}
 	params_assign(&s->startup_settings, s->settings);
-	/* application_name can't be wrong, and is the server's as it is unless it is cut: it is no part of the key */
-	plain = s->application && strlen(s->application) < 64;
-	s->login->welcome_key = plain ? params_with(s->settings, "application_name", NULL) : params_ref(s->settings);
+	s->login->welcome_key = s->login->application_is_plain ? params_with(s->settings, "application_name", NULL)
+							       : params_ref(s->settings);
 	return true;
 }
 
@@ -568,10 +584,22 @@ void login_authenticated(struct session *s)
 
 /* ---- the welcome ---- */
 
+/* Random bytes are drawn for many logins at once: the generator's start is most of their cost. */
 static void make_secret(struct session *s)
 {
-	if (RAND_bytes(s->secret, sizeof(s->secret)) != 1)
-		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	struct worker *w = s->worker;
+	size_t size = s->long_key ? 32 : 4;
+
+	if (w->random_left < size) {
+		if (RAND_bytes(w->random, sizeof(w->random)) != 1) {
+			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+			return;
+		}
+		w->random_left = sizeof(w->random);
+	}
+	w->random_left -= (uint32_t)size;
+	memcpy(s->secret, w->random + w->random_left, size);
+	explicit_bzero(w->random + w->random_left, size);
 }
 
 static void send_parameters(struct buf *out, const struct params *reported)
@@ -589,7 +617,7 @@ static void welcome(struct session *s, const struct params *reported)
 	struct buf out = BUF_INIT(1u << 20);
 
 	params_assign(&s->reported, reported);
-	if (s->application && s->login->welcome_key != s->settings)
+	if (s->login->application_is_plain)
 		params_set(&s->reported, "application_name", s->application);
 	make_secret(s);
 	if (s->state == SESSION_CLOSED)
@@ -676,8 +704,7 @@ void login_link_granted(struct session *s, struct link *link)
 
 void login_settings_done(struct session *s, const uint8_t *error, size_t len)
 {
-	struct error_fields e = {0};
-	struct buf out = BUF_INIT(65536);
+	struct buf out = BUF_INIT(len + 65536);
 
 	if (!error) {
 		const struct params *reported = params_ref(s->link->reported);
@@ -689,20 +716,10 @@ void login_settings_done(struct session *s, const uint8_t *error, size_t len)
 		return;
 	}
 	session_release(s);
-	if (message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &e)) {
-		char sqlstate[6] = "XX000", message[1024], detail[512], hint[512];
-
-		if (e.sqlstate.len == 5)
-			memcpy(sqlstate, e.sqlstate.bytes, 5);
-		snprintf(message, sizeof(message), "%.*s", (int)MIN(e.message.len, 1000u),
-			 (const char *)e.message.bytes);
-		snprintf(detail, sizeof(detail), "%.*s", (int)MIN(e.detail.len, 500u), (const char *)e.detail.bytes);
-		snprintf(hint, sizeof(hint), "%.*s", (int)MIN(e.hint.len, 500u), (const char *)e.hint.bytes);
-		message_error(&out, "FATAL", sqlstate, message, *detail ? detail : NULL, *hint ? hint : NULL);
-		session_fatal_bytes(s, out.bytes, out.failed ? 0 : out.len, message);
-	} else {
+	if (message_error_as(&out, error, len, "FATAL"))
+		session_fatal_bytes(s, out.bytes, out.failed ? 0 : out.len, "the server refuses a setting");
+	else
 		session_fatal(s, ERROR_SERVER_PROTOCOL, "malformed error");
-	}
 	buf_free(&out);
 }
 

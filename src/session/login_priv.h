@@ -26,7 +26,8 @@ struct session_login {
 	struct auth_asker asker;          /* while in LOGIN_AUTH_QUERY */
 	const char *asked_in;             /* database where auth_query ran; NULL: it was not needed */
 	struct secret secret;             /* what the proxy knows of the user */
-	const struct params *welcome_key; /* settings without application_name */
+	bool application_is_plain;        /* the server leaves application_name as it is, and won't refuse it */
+	const struct params *welcome_key; /* settings, without an application_name that is plain */
 };
 
 /* The client didn't prove who it is. */

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "base/map.h"
 
+#include <stdatomic.h>
+
 static bool out_of_memory(struct session *s)
 {
 	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
@@ -48,12 +50,12 @@ void prepared_forget_unnamed(struct session *s)
 static void forget_portals(struct session *s)
 {
 	struct slice name;
-	void *info;
+	void *text;
 
 	if (!s->portals)
 		return;
-	for (uint32_t at = 0; map_next(s->portals, &at, &name, &info);)
-		query_info_unref(info);
+	for (uint32_t at = 0; map_next(s->portals, &at, &name, &text);)
+		statement_text_unref(s->worker->statements, text);
 	map_free(s->portals);
 	free(s->portals);
 	s->portals = NULL;
@@ -119,30 +121,36 @@ bool prepared_client_name(const struct session *s, const char *server_name, uint
 	return found;
 }
 
-bool prepared_bind_portal(struct session *s, struct slice portal, struct query_info *info)
+bool prepared_bind_portal(struct session *s, struct slice portal, struct statement_text *text)
 {
+	struct statement_table *table = s->worker->statements;
 	void *old = NULL;
 
+	if (text && !text->info && likely(!s->worker->pipeline))
+		text = NULL;
+	if (likely(!text && portal.len == 0 && !s->bound))
+		return true;
+	if (text)
+		statement_text_ref(text);
 	if (portal.len == 0) {
-		query_info_unref(s->bound);
-		s->bound = query_info_ref(info);
+		statement_text_unref(table, s->bound);
+		s->bound = text;
 		return true;
 	}
-	if (!info && !s->portals)
-		return true;
-	if (!info) {
-		query_info_unref(map_remove(s->portals, portal));
+	if (!text) {
+		statement_text_unref(table, s->portals ? map_remove(s->portals, portal) : NULL);
 		return true;
 	}
-	if (!s->portals && !(s->portals = calloc(1, sizeof(*s->portals))))
+	if ((!s->portals && !(s->portals = calloc(1, sizeof(*s->portals)))) ||
+	    map_put(s->portals, portal, text, &old) < 0) {
+		statement_text_unref(table, text);
 		return out_of_memory(s);
-	if (map_put(s->portals, portal, query_info_ref(info), &old) < 0)
-		return out_of_memory(s);
-	query_info_unref(old);
+	}
+	statement_text_unref(table, old);
 	return true;
 }
 
-struct query_info *prepared_portal(const struct session *s, struct slice portal)
+const struct statement_text *prepared_portal(const struct session *s, struct slice portal)
 {
 	if (portal.len == 0)
 		return s->bound;
@@ -499,11 +507,10 @@ bool prepared_send_parse(struct session *s, const struct statement_text *text, c
 	return true;
 }
 
-bool prepared_ensure(struct session *s, struct statement_text *text, char name[STATEMENT_NAME_SIZE])
+bool prepared_ensure(struct session *s, struct statement_text *text)
 {
 	struct statement_set *set = &s->link->statements;
 
-	statement_id_name(text->id, name);
 	if (likely(statement_set_use(set, text->id)))
 		return true;
 	if (!prepared_make_room(s) ||
@@ -511,7 +518,7 @@ bool prepared_ensure(struct session *s, struct statement_text *text, char name[S
 		return false;
 	if (statement_set_add(set, text->id) < 0)
 		return out_of_memory(s);
-	return prepared_send_parse(s, text, name);
+	return prepared_send_parse(s, text, text->server_name);
 }
 
 bool prepared_link_has_unnamed(const struct session *s, const struct statement_text *text)
@@ -552,4 +559,39 @@ bool prepared_ensure_unnamed(struct session *s, struct statement_text *text)
 		return false;
 	prepared_link_got_unnamed(s, text);
 	return true;
+}
+
+/* ---- changes of the schema ---- */
+
+static _Atomic uint32_t schema_changes; /* under way, of all sessions */
+
+void prepared_schema_changes(struct session *s)
+{
+	if (!s->changes_schema)
+		atomic_fetch_add(&schema_changes, 1);
+	s->changes_schema = true;
+}
+
+void prepared_look_at_tag(struct session *s, struct slice tag)
+{
+	static const char *const beginnings[] = {"ALTER ", "CREATE ", "DROP "};
+
+	for (size_t i = 0; i < ARRAY_SIZE(beginnings); i++)
+		if (tag.len > strlen(beginnings[i]) && memcmp(tag.bytes, beginnings[i], strlen(beginnings[i])) == 0)
+			prepared_schema_changes(s);
+}
+
+/* First the pools are told, then it is no longer under way: in between both are true, and never neither. */
+void prepared_schema_changed(struct session *s)
+{
+	if (likely(!s->changes_schema))
+		return;
+	s->changes_schema = false;
+	pool_schema_changed(session_pool(s));
+	atomic_fetch_sub(&schema_changes, 1);
+}
+
+bool prepared_is_stale(const struct session *s)
+{
+	return atomic_load(&schema_changes) > 0 || s->link->statements_epoch != pool_statements_epoch(session_pool(s));
 }

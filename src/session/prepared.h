@@ -35,9 +35,10 @@ void prepared_forget_all(struct session *s); /* DISCARD ALL, DEALLOCATE ALL, the
 bool prepared_client_name(const struct session *s, const char *server_name, uint16_t hash, struct slice *ret_name);
 uint16_t prepared_name_hash(struct slice name);
 
-/* A portal is bound: what of its statement must be known when it is executed; NULL: it is plain. */
-bool prepared_bind_portal(struct session *s, struct slice portal, struct query_info *info);
-struct query_info *prepared_portal(const struct session *s, struct slice portal);
+/* A portal of this statement (NULL: an unknown one) is bound. */
+bool prepared_bind_portal(struct session *s, struct slice portal, struct statement_text *text);
+/* The portal's statement; NULL: it has no query_info, and no stage wants to know it. */
+const struct statement_text *prepared_portal(const struct session *s, struct slice portal);
 
 /* ---- what is under way ---- */
 
@@ -64,8 +65,8 @@ void prepared_note_free(struct session *s, struct statement_note *note);
 
 /* ---- what the link has ---- */
 
-/* The link has the statement under this name, from here on. */
-bool prepared_ensure(struct session *s, struct statement_text *text, char name[STATEMENT_NAME_SIZE]);
+/* The link has the statement, under its server_name, from here on. */
+bool prepared_ensure(struct session *s, struct statement_text *text);
 /* The link's unnamed statement is this; text NULL: it has none. */
 bool prepared_ensure_unnamed(struct session *s, struct statement_text *text);
 bool prepared_link_has_unnamed(const struct session *s, const struct statement_text *text);
@@ -74,5 +75,17 @@ void prepared_link_got_unnamed(struct session *s, const struct statement_text *t
 bool prepared_make_room(struct session *s);
 bool prepared_close_at_link(struct session *s, struct statement_id id);
 bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name);
+
+/* ---- changes of the schema ---- */
+
+/* What was sent may change it. Until the end of its transaction no Parse of anybody's is answered by the proxy alone.
+ */
+void prepared_schema_changes(struct session *s);
+/* A statement of session mode, of which nothing else is known, was completed with this tag. */
+void prepared_look_at_tag(struct session *s, struct slice tag);
+/* Its transaction is over, or its link is left: all that links have prepared is prepared anew. */
+void prepared_schema_changed(struct session *s);
+/* What the link has prepared may be older than the schema. */
+bool prepared_is_stale(const struct session *s);
 
 #endif

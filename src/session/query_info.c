@@ -3,7 +3,8 @@
 
 #include "base/map.h"
 
-static struct query_info out_of_memory = {.references = UINT32_MAX / 2, .opaque = true, .deallocates = true};
+static struct query_info out_of_memory = {
+	.references = UINT32_MAX / 2, .opaque = true, .deallocates = true, .changes_schema = true};
 
 int query_infos_init(struct query_infos *q)
 {
@@ -49,6 +50,46 @@ static bool is_plain(const struct scan *scan)
 	return true;
 }
 
+static bool is_word(const char *at, const char *end, const char *word)
+{
+	size_t len = strlen(word);
+
+	return (size_t)(end - at) > len && strncasecmp(at, word, len) == 0 && strchr(" \t\r\n", at[len]);
+}
+
+static bool is_any_word(const char *at, const char *end, const char *const *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (is_word(at, end, words[i]))
+			return true;
+	return false;
+}
+
+/* May a statement that was prepared before it return something else behind it? Temporary tables don't count: they are
+ * their session's alone. */
+static bool is_schema_change(const char *text, const struct statement *st)
+{
+	static const char *const verbs[] = {"CREATE", "ALTER", "DROP"};
+	static const char *const others[] = {"INDEX",  "UNIQUE",   "ROLE",   "USER",    "GROUP",
+					     "POLICY", "SEQUENCE", "SYSTEM", "TRIGGER", "STATISTICS"};
+	const char *at = text + st->begin, *end = text + st->end;
+
+	if (st->class != STATEMENT_DDL || st->verb == VERB_CREATE_TEMP ||
+	    !is_any_word(at, end, verbs, ARRAY_SIZE(verbs)))
+		return false;
+	at += strcspn(at, " \t\r\n");
+	at += strspn(at, " \t\r\n");
+	return !is_any_word(at, end, others, ARRAY_SIZE(others));
+}
+
+static bool changes_schema(const char *text, const struct scan *scan)
+{
+	for (uint32_t i = 0; i < MIN(scan->count, SCAN_STATEMENTS_MAX); i++)
+		if (is_schema_change(text, &scan->statements[i]))
+			return true;
+	return false;
+}
+
 static bool deallocates(const struct scan *scan)
 {
 	for (uint32_t i = 0; i < MIN(scan->count, SCAN_STATEMENTS_MAX); i++)
@@ -73,7 +114,8 @@ static struct query_info *make(struct slice text, bool complete)
 		free(info);
 		return query_info_ref(&out_of_memory);
 	}
-	if (!info->opaque && is_plain(&info->scan)) {
+	info->changes_schema = changes_schema(info->text, &info->scan);
+	if (!info->opaque && !info->changes_schema && is_plain(&info->scan)) {
 		query_info_unref(info);
 		return NULL;
 	}
@@ -163,6 +205,7 @@ struct statement_text *statement_table_get(struct statement_table *t, struct que
 	if (!s)
 		return NULL;
 	*s = (struct statement_text){.id = id, .references = 1, .len = (uint32_t)parse.len, .next = *bucket};
+	statement_id_name(id, s->server_name);
 	memcpy(s->parse, parse.bytes, parse.len);
 	s->info = query_info_get(q, slice_make(parse.bytes, (size_t)(nul - parse.bytes)), /* complete= */ true);
 	*bucket = s;

@@ -13,9 +13,10 @@
 
 struct query_info {
 	uint32_t references;
-	bool opaque;      /* not all of it was scanned */
-	bool deallocates; /* ends prepared statements */
-	struct scan scan; /* its slices point into text */
+	bool opaque;         /* not all of it was scanned */
+	bool deallocates;    /* ends prepared statements */
+	bool changes_schema; /* others' prepared statements may be out of date behind it */
+	struct scan scan;    /* its slices point into text */
 	char text[];
 };
 
@@ -46,9 +47,16 @@ struct statement_text {
 	uint32_t references;
 	struct statement_text *next; /* in its bucket */
 	struct query_info *info;
+	char server_name[STATEMENT_NAME_SIZE]; /* what servers call it */
 	uint32_t len;
 	uint8_t parse[]; /* the body of the Parse behind the name: text NUL, types */
 };
+
+/* Its SQL; text NULL: nothing. */
+static inline struct slice statement_text_sql(const struct statement_text *text)
+{
+	return text ? slice_str((const char *)text->parse) : (struct slice){0};
+}
 
 struct statement_table;
 

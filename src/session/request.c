@@ -122,6 +122,7 @@ bool session_need_link(struct session *s)
 	if (likely(!s->link)) {
 		link = pool_take(s->shard);
 		if (unlikely(!link)) {
+			observe_waits(s);
 			session_set_state(s, SESSION_WAITING);
 			session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
 			if (!pool_wait(s->shard, &s->waiter)) {
@@ -171,19 +172,12 @@ const struct waiter_ops session_waiter_ops = {.granted = granted, .failed = fail
 /* The same error, but not FATAL: the session goes on. */
 static void send_error(struct session *s, const uint8_t *error, size_t len)
 {
-	struct error_fields e = {0};
-	struct buf out = BUF_INIT(65536);
-	char sqlstate[6] = "XX000", text[3][1024];
+	struct buf out = BUF_INIT(len + 65536);
 
-	if (!message_read_error(error + FRAME_HEADER, len - FRAME_HEADER, &e))
-		return;
-	if (e.sqlstate.len == 5)
-		memcpy(sqlstate, e.sqlstate.bytes, 5);
-	snprintf(text[0], sizeof(text[0]), "%.*s", (int)MIN(e.message.len, 1000u), (const char *)e.message.bytes);
-	snprintf(text[1], sizeof(text[1]), "%.*s", (int)MIN(e.detail.len, 1000u), (const char *)e.detail.bytes);
-	snprintf(text[2], sizeof(text[2]), "%.*s", (int)MIN(e.hint.len, 1000u), (const char *)e.hint.bytes);
-	message_error(&out, "ERROR", sqlstate, text[0], *text[1] ? text[1] : NULL, *text[2] ? text[2] : NULL);
-	session_send_buf(s, &out);
+	if (message_error_as(&out, error, len, "ERROR"))
+		session_send_buf(s, &out);
+	else
+		buf_free(&out);
 	count_add(&session_counters(s)->query_errors_total, 1);
 }
 
@@ -347,6 +341,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		return available;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
+	if (unlikely(info && info->changes_schema))
+		prepared_schema_changes(s);
+	if (unlikely(s->worker->pipeline))
+		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), /* extended= */ false);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */
@@ -441,12 +439,49 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 	case 'F':
 		return function_call(s, f, whole, available);
 	case 'X':
-		session_close(s, "closed by the client");
+		conn_end_input(&s->conn);
 		return available;
 	default:
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "invalid frontend message type");
 		return available;
 	}
+}
+
+/* ---- the client's end ---- */
+
+/* Does some of its batch still wait for an answer? What the server holds back for a Sync that never comes is asked for:
+ * behind a Flush of the client's it would have been sent. */
+static bool batch_is_owed(struct session *s)
+{
+	static const uint8_t flush_message[] = {'H', 0, 0, 0, 4};
+	const struct expects *e = &s->link->expects;
+	bool owed = false;
+
+	answer_locals(s);
+	for (uint32_t i = 0; i < e->count && !owed; i++)
+		owed = !(expects_at(e, i)->flags & EXPECT_SWALLOW);
+	if (owed && !s->flushed_at_end)
+		conn_send_ref(&s->link->conn, flush_message, sizeof(flush_message));
+	s->flushed_at_end = s->flushed_at_end || owed;
+	return owed;
+}
+
+bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len)
+{
+	struct frame f;
+	uint32_t answers;
+	bool half = s->left && !s->left_dropped;
+
+	if (frame_read(bytes, len, &f) == FRAME_WHOLE)
+		return true;           /* it waits for a link, its settings, or the fate of a name */
+	if (!s->link || s->copying_in) /* a copy without its end fails */
+		return false;
+	if (s->syncing || s->hold_ready)
+		return true;
+	answers = s->link->expects.answers;
+	if (half && answers && expect_ends_with_ready(expects_last(&s->link->expects)))
+		answers--; /* the server never sees all of this query */
+	return answers > 0 || (!half && batch_is_owed(s));
 }
 
 static void arm_query_timer(struct session *s)

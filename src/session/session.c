@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define REFUSALS_LOGGED 100u /* in a second, for each worker: strangers can't fill the disk */
+
 static const char *const state_names[] = {
 #define X(name, shown, meaning) shown,
 	SESSION_STATES(X)
@@ -130,6 +132,8 @@ static void give_slot(struct session *s)
 
 /* ---- the connection's events ---- */
 
+static void let_go_of_link(struct session *s);
+
 static size_t session_received(struct conn *conn, uint8_t *bytes, size_t len)
 {
 	struct session *s = container_of(conn, struct session, conn);
@@ -143,13 +147,7 @@ static size_t session_received(struct conn *conn, uint8_t *bytes, size_t len)
 	case SESSION_AUTH:
 		return login_received(s, bytes, len);
 	case SESSION_REPLICATION:
-		count_add(&session_counters(s)->bytes_received_total, len);
-		conn_send_ref(&s->link->conn, bytes, len);
-		if (conn_queued(&s->link->conn) > CONN_HIGH_WATER) {
-			conn_pause(conn);
-			s->paused_for_link = true;
-		}
-		return len;
+		return replication_request(s, bytes, len);
 	case SESSION_WELCOMING:
 	case SESSION_WAITING:
 		return 0;
@@ -170,6 +168,57 @@ static void session_conn_closed(struct conn *conn, int error)
 		session_close(s, why);
 }
 
+/*
+ * One that has left altogether looks like one that sends no more, until something is sent to it: then its machine says
+ * so. A parameter that it knows already hurts nobody; it may come at any time, though not inside of another message.
+ * Not over TLS: a client that waits for the other close_notify could take it amiss.
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+ */
+static void knock(struct session *s)
+{
+	struct buf out = BUF_INIT(4096);
+	const char *name, *value;
+
+	if (s->conn.tls || params_count(s->reported) == 0 || (s->link && s->link->left && !s->link->left_swallow))
+		return;
+	params_at(s->reported, 0, &name, &value);
+	message_parameter_status(&out, name, value);
+	session_send_buf(s, &out);
+}
+
+/* The client sends no more, but may read: what it sent whole is executed and answered, as PostgreSQL does. */
+static bool session_conn_ended(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	struct session *s = container_of(conn, struct session, conn);
+	struct frame f;
+	bool first = !s->ended;
+
+	s->ended = true;
+	switch ((enum session_state)s->state) {
+	case SESSION_AUTH:
+	case SESSION_WELCOMING:
+		return frame_read(bytes, len, &f) == FRAME_WHOLE; /* sent ahead of the welcome */
+	case SESSION_IDLE:
+	case SESSION_WAITING:
+	case SESSION_ACTIVE:
+		if (request_is_owed(s, bytes, len)) {
+			if (first)
+				knock(s);
+			return true;
+		}
+		if (s->link) {
+			let_go_of_link(s);
+			session_set_state(s, SESSION_IDLE);
+		}
+		return conn_queued(conn) > 0;
+	case SESSION_STARTUP:
+	case SESSION_REPLICATION:
+	case SESSION_CLOSED:
+		break;
+	}
+	return false;
+}
+
 static void session_drained(struct conn *conn)
 {
 	struct session *s = container_of(conn, struct session, conn);
@@ -186,6 +235,7 @@ static void session_conn_ready(struct conn *conn)
 static const struct conn_ops session_conn_ops = {
 	.received = session_received,
 	.closed = session_conn_closed,
+	.ended = session_conn_ended,
 	.drained = session_drained,
 	.ready = session_conn_ready,
 };
@@ -280,6 +330,13 @@ static void session_free(struct loop_deferred *deferred)
 	slab_give(&s->worker->session_slab, s);
 }
 
+void session_set_limits(struct session *s)
+{
+	uint64_t longest = s->worker->settings.config->limits.max_message_kept + FRAME_HEADER;
+
+	s->conn.keep_max = (uint32_t)MAX(longest, UINT64_C(1) << 20) + 1; /* else it would never be whole */
+}
+
 void session_new(struct worker *w, int fd, const struct sockaddr *address, socklen_t len)
 {
 	const struct config *c = w->settings.config;
@@ -303,10 +360,12 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, sockl
 	s->serial = ++w->last_serial;
 	s->connected = s->since = clock_now();
 	list_init(&s->node);
+	list_init(&s->requests);
 	list_init(&s->waiter.node);
 	s->waiter.ops = &session_waiter_ops;
 	timer_init(&s->timer, session_timer);
 	conn_init(&s->conn, &session_conn_ops);
+	session_set_limits(s);
 	remember_address(s, address);
 	if (!take_slot(s))
 		goto no_slot;
@@ -345,7 +404,9 @@ static void let_go_of_link(struct session *s)
 {
 	struct link *link = s->link;
 
+	prepared_schema_changed(s);
 	s->link = NULL;
+	s->copying_in = s->syncing = s->hold_ready = false;
 	if (s->pins)
 		pool_count_pinned(link, -1);
 	for (uint32_t i = 0; i < link->expects.count; i++)
@@ -365,8 +426,9 @@ static void free_login_and_statements(struct session *s)
 {
 	login_end(s);
 	prepared_forget_all(s);
-	query_info_unref(s->bound);
+	statement_text_unref(s->worker->statements, s->bound);
 	s->bound = NULL;
+	observe_end(s);
 	params_unref(s->settings);
 	params_unref(s->startup_settings);
 	params_unref(s->reported);
@@ -380,7 +442,7 @@ static void session_end(struct session *s, const char *why)
 {
 	struct worker *w = s->worker;
 
-	if (s->logged && w->settings.config->log.disconnections)
+	if (s->logged && w->settings.config->log.disconnections && !s->told_end)
 		session_log(LOG_INFO, s, "client disconnected", why);
 	else if (!s->logged)
 		session_log(LOG_DEBUG, s, "client left before it was logged in", why);
@@ -449,14 +511,22 @@ void session_finish(struct session *s, const char *why)
 
 void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, const char *why)
 {
+	uint32_t not_logged = 0;
+
 	if (s->state == SESSION_CLOSED)
 		return;
-	conn_send(&s->conn, error, len);
-	count_add(&session_counters(s)->bytes_sent_total, len);
+	if (!s->link || !s->link->left || s->link->left_swallow) { /* inside of another message there is no place */
+		conn_send(&s->conn, error, len);
+		count_add(&session_counters(s)->bytes_sent_total, len);
+	}
 	count_add(&session_counters(s)->query_errors_total, 1);
 	if (!s->logged)
 		count_add(&session_counters(s)->login_failures_total, 1);
-	session_log(LOG_INFO, s, s->logged ? "client closed by the proxy" : "login refused", why);
+	if (s->logged || log_limit_pass(&s->worker->refusals, REFUSALS_LOGGED, USEC_PER_SEC, &not_logged))
+		session_log(LOG_INFO, s, s->logged ? "client closed by the proxy" : "login refused", why);
+	if (unlikely(not_logged))
+		log_warn("more logins were refused than are logged", kv_uint("not_logged", not_logged));
+	s->told_end = true;
 	session_finish(s, why);
 }
 

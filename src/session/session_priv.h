@@ -53,13 +53,15 @@ struct session {
 	const struct params *settings, *startup_settings, *reported;
 	struct map *statements; /* client's name -> statement_text; NULL: none yet */
 	struct statement_text *unnamed;
-	struct query_info *bound; /* of the unnamed portal's statement; NULL: plain */
-	struct map *portals;      /* named portals whose statement is not plain -> query_info */
+	struct statement_text *bound; /* the unnamed portal's statement; NULL: nothing of it must be known */
+	struct map *portals;          /* named portals of which something must be known -> statement_text */
 	struct waiter waiter;
 	struct timer timer;
 	struct list node;              /* in worker->sessions */
 	char *application;             /* application_name as it logged in; NULL */
 	usec_t connected, since;       /* since: in this state */
+	struct list requests;          /* under way that stages will hear of, oldest first */
+	usec_t asked;                  /* the next of them could have been sent then, but for a link; 0 */
 	uint64_t left;                 /* bytes of a client message whose beginning was passed on or dropped */
 	uint32_t changes_pending;      /* to prepared statements, that the server has not confirmed yet */
 	uint32_t unnamed_pending;      /* of those, to the unnamed one */
@@ -83,9 +85,15 @@ struct session {
 	bool copying_in : 1;      /* the server wants copy data: Sync and Flush don't count */
 	bool paused_for_link : 1; /* reading stopped: the server doesn't take more */
 	bool long_key : 1;        /* protocol 3.2 */
+	bool told_end : 1;        /* a log line said why it ends */
 	bool logged : 1;          /* its login was logged: so will be its leaving */
 	bool error_in_batch : 1;  /* since the last ReadyForQuery */
 	bool direct_tls : 1;      /* TLS from the first byte */
+	bool ended : 1;           /* it sends no more: it is closed when it has its answers */
+	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
+	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
+	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
+	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
 };
@@ -109,6 +117,7 @@ static inline const struct config_pool *session_settings(const struct session *s
 
 /* ---- session.c ---- */
 void session_new(struct worker *w, int fd, const struct sockaddr *address, socklen_t len);
+void session_set_limits(struct session *s); /* anew, when the worker has another configuration */
 void session_set_state(struct session *s, enum session_state to);
 const char *session_state_name(enum session_state state);
 /* Closes at once; a link is given back or closed. Frees at the end of the turn. */
@@ -142,6 +151,8 @@ void login_link_granted(struct session *s, struct link *link);
 size_t request_received(struct session *s, uint8_t *bytes, size_t len);
 /* Passes a message on as it is, as far as it has come; the rest follows as it comes. Bytes taken. */
 size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available);
+/* The client sends no more, these bytes are all that was not passed on: is there still something that it waits for? */
+bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len);
 /* Has a link with the session's settings on it; false: it waits, or is closed. */
 bool session_need_link(struct session *s);
 /* The request that waits at the head of the client's bytes fails with this ErrorResponse. */
@@ -160,6 +171,23 @@ void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
 void expect_drop_object(struct session *s, struct expect *x);
+
+/* ---- observe.c: what stages hear; only observe_waits() may be called without a pipeline ---- */
+void observe_waits(struct session *s); /* for a link */
+/* The entry that was pushed last is a request with this text. */
+void observe_sent(struct session *s, struct slice text, bool extended);
+/* The oldest entry x, which may be none or no request, ends with an error. */
+void observe_failed(struct session *s, const struct expect *x, struct slice sqlstate);
+/* The oldest entry, which is a request, goes. */
+void observe_settled(struct session *s, bool skipped);
+void observe_dropped(struct session *s);
+void observe_end(struct session *s);
+
+/* ---- replication.c: as conn_ops.received, of the client and of the server ---- */
+size_t replication_request(struct session *s, uint8_t *bytes, size_t len);
+size_t replication_answer(struct session *s, uint8_t *bytes, size_t len);
+/* It is between two messages, and what it does, if anything, would never end. */
+bool replication_may_end(const struct session *s);
 
 /* ---- effects.c: what statements do to the session ---- */
 enum policy { POLICY_GO_ON, POLICY_ANSWERED, POLICY_REFUSED };
@@ -183,8 +211,10 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len);
 /* pool.track_parameters: asks the server what they are. true: it was asked, and the link must stay until it answers. */
 bool settings_learn(struct session *s);
 void settings_learned_row(struct session *s, const struct frame *f);
-/* SQL that sets a parameter to a value given as text. Length, or 0 when it doesn't fit. */
-char *settings_sql(const char *name, const char *value); /* malloc'd; NULL: out of memory */
+/* SQL that sets a parameter to a value given as text; malloc'd, NULL: out of memory. */
+char *settings_sql(const char *name, const char *value);
+/* The same for application_name; clean: the value with '?' for each byte that is not printable ASCII. */
+char *settings_application_sql(const char *name, const char *value, const char *clean);
 /* Tells the client what the link reports otherwise than what the client was told. */
 void settings_report(struct session *s);
 

@@ -35,6 +35,43 @@ char *settings_sql(const char *name, const char *value)
 	return sql;
 }
 
+/* Bytes that are not printable ASCII become \xNN. */
+static void add_escaped(struct buf *b, const char *text)
+{
+	for (; *text; text++)
+		if (*text < 32 || *text > 126)
+			buf_printf(b, "\\x%02x", (unsigned char)*text);
+		else
+			buf_add_char(b, *text);
+}
+
+/*
+ * In a startup packet PostgreSQL takes any bytes for application_name; in a statement it would refuse them, or read
+ * them in the client's encoding. Up to 15 it makes '?' of what is not printable ASCII, since then \xNN: which of the
+ * two is the server's own choice when it runs this, for a pool's nodes may differ in their version.
+ */
+char *settings_application_sql(const char *name, const char *value, const char *clean)
+{
+	struct buf b = BUF_INIT(1u << 20), escaped = BUF_INIT(1u << 20);
+	char *sql;
+
+	if (strcmp(value, clean) == 0)
+		return settings_sql(name, value);
+	add_escaped(&escaped, value);
+	buf_add_str(&b, "SELECT pg_catalog.set_config(");
+	add_literal(&b, name);
+	buf_add_str(&b, ", CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 "
+			"OPERATOR(pg_catalog.<) 160000 THEN ");
+	add_literal(&b, clean);
+	buf_add_str(&b, " ELSE ");
+	add_literal(&b, buf_cstr(&escaped));
+	buf_add_str(&b, " END, false)");
+	sql = b.failed || escaped.failed ? NULL : strdup(buf_cstr(&b));
+	buf_free(&escaped);
+	buf_free(&b);
+	return sql;
+}
+
 /* session_authorization first, for it sets role back; then role, for it decides what may be set. */
 static int rank(const char *name)
 {

@@ -2,6 +2,7 @@
 #include "session/session_priv.h"
 
 #include "base/log.h"
+#include "stage/stage.h"
 
 #define CLOSING_TICK (50 * USEC_PER_MSEC)
 
@@ -24,9 +25,10 @@ static void each_session(struct worker *w, void (*run)(struct session *s))
 
 static bool has_work(const struct session *s)
 {
+	if (s->state == SESSION_REPLICATION)
+		return !replication_may_end(s);
 	return s->state == SESSION_WAITING ||
-	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left)) ||
-	       s->state == SESSION_REPLICATION;
+	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left));
 }
 
 static void close_session(struct session *s)
@@ -65,7 +67,9 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	w->statements = statement_table_new();
-	if (!w->statements || query_infos_init(&w->queries) < 0) {
+	if (!w->statements || query_infos_init(&w->queries) < 0 ||
+	    pipeline_new(shared->stages, w->settings.config, &w->pipeline) < 0) {
+		query_infos_free(&w->queries);
 		statement_table_free(w->statements);
 		return -ENOMEM;
 	}
@@ -78,6 +82,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 void worker_destroy(struct worker *w)
 {
 	timer_cancel(&w->pool_thread.tick);
+	pipeline_unref(w->pipeline);
 	statement_table_free(w->statements);
 	query_infos_free(&w->queries);
 	auth_queries_free(&w->auth);
@@ -115,13 +120,22 @@ void worker_stop_listening(struct worker *w)
 
 static void take_reload(struct session *s)
 {
+	session_set_limits(s);
 	if (s->login)
 		login_reloaded(s);
 }
 
 void worker_reload(struct worker *w, const struct worker_settings *fresh)
 {
+	struct pipeline *pipeline;
+
 	w->settings = *fresh;
+	if (pipeline_new(w->shared->stages, fresh->config, &pipeline) < 0) {
+		log_error("no memory to configure the stages anew: they go on as before");
+	} else {
+		pipeline_unref(w->pipeline); /* requests under way have a reference */
+		w->pipeline = pipeline;
+	}
 	auth_queries_forget_all(&w->auth);
 	each_session(w, take_reload);
 }
@@ -140,6 +154,7 @@ void worker_end(struct worker *w)
 {
 	w->closing = true;
 	worker_stop_listening(w);
+	worker_take_no_visitors(w);
 	each_session(w, close_session);
 	pool_thread_end(&w->pool_thread);
 }

@@ -5,6 +5,7 @@
 #ifndef SESSION_WORKER_H
 #define SESSION_WORKER_H
 
+#include "base/log.h"
 #include "base/map.h"
 #include "base/slab.h"
 #include "pool/pool.h"
@@ -12,13 +13,30 @@
 
 #define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
 
+#define PREDECESSORS_MAX     8u
+#define PREDECESSOR_NAME_MAX 80u
+
+/* The processes before this one that may still have clients: names of their private sockets (abstract ones), the
+ * youngest first. Set before the workers run. See cancel_relay.c. */
+struct predecessors {
+	char names[PREDECESSORS_MAX][PREDECESSOR_NAME_MAX];
+	_Atomic bool gone[PREDECESSORS_MAX];
+	uint32_t count;
+	_Atomic uint32_t asking; /* cancels that are under way to them */
+};
+
+struct pipeline;
+struct stage;
+
 /* What the sessions of all workers share. Lives as long as the process. */
 struct sessions_shared {
+	struct predecessors predecessors;
 	_Atomic uint32_t clients; /* of all workers */
 	_Atomic bool draining;    /* shutting down: no new clients, links go when they are free */
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
-	uint8_t mock_key[32]; /* for the salts of users that don't exist */
+	const struct stage *const *stages; /* all of this build; NULL at the end */
+	uint8_t mock_key[32];              /* for the salts of users that don't exist */
 };
 
 /* The configuration as a worker uses it; replaced as a whole, by message. */
@@ -39,6 +57,7 @@ struct worker {
 	struct pool_thread pool_thread; /* first: loop messages get a pool_thread */
 	struct sessions_shared *shared;
 	struct worker_settings settings;
+	struct pipeline *pipeline; /* NULL: no stage has anything to do */
 	struct list sessions;
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */
@@ -49,8 +68,13 @@ struct worker {
 	struct query_infos queries;
 	struct statement_table *statements;
 	struct loop_listener listeners[LISTENERS_MAX];
+	uint8_t random[1024]; /* for cancel keys; the first random_left bytes are unused yet */
+	uint32_t random_left;
 	uint32_t listener_count;
-	bool closing; /* drained: sessions are closed as they become free */
+	struct loop_listener visitors; /* see worker_take_visitors() */
+	bool takes_visitors;
+	struct log_limit refusals; /* lines of refused logins */
+	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
 };
@@ -61,6 +85,10 @@ void worker_destroy(struct worker *w);
 /* Listens on an fd. Called before the thread runs. 0 or -errno. */
 int worker_listen(struct worker *w, int fd) MUST_USE;
 void worker_stop_listening(struct worker *w);
+/* From now on the next process may hand cancels back over this listening socket, until worker_end(). The caller closes
+ * it when the thread has ended. */
+void worker_take_visitors(struct worker *w, int fd);
+void worker_take_no_visitors(struct worker *w);
 /* Takes a new configuration over; logins under way go on by it. */
 void worker_reload(struct worker *w, const struct worker_settings *fresh);
 /* From now on sessions without a transaction are closed; the others when theirs ends. */

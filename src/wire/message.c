@@ -6,6 +6,7 @@
  */
 #include "wire/message.h"
 
+#include "wire/frame.h"
 #include "wire/reader.h"
 
 #define PROTOCOL_3          (3u << 16)
@@ -339,5 +340,34 @@ bool message_read_error(const uint8_t *body, size_t len, struct error_fields *re
 	if (fields.severity.len == 0)
 		fields.severity = translated;
 	*ret = fields;
+	return true;
+}
+
+/* S is in the server's language and V may be missing (before 9.6): both are written anew, where PostgreSQL has them. */
+bool message_error_as(struct buf *out, const uint8_t *error, size_t len, const char *severity)
+{
+	struct frame whole;
+	struct error_fields checked;
+	struct reader r;
+	uint8_t field;
+	size_t at;
+
+	if (frame_read(error, len, &whole) != FRAME_WHOLE || whole.type != 'E' ||
+	    FRAME_HEADER + whole.body_len != len || !message_read_error(whole.body, whole.body_len, &checked))
+		return false;
+	at = message_begin(out, 'E');
+	add_field(out, 'S', severity);
+	add_field(out, 'V', severity);
+	r = reader_make(whole.body, whole.body_len);
+	while ((field = read_u8(&r)) != 0) {
+		struct slice value = read_cstring(&r);
+
+		if (field == 'S' || field == 'V')
+			continue;
+		message_u8(out, field);
+		message_slice_cstring(out, value);
+	}
+	message_u8(out, 0);
+	message_end(out, at);
 	return true;
 }

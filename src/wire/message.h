@@ -50,5 +50,10 @@ struct error_fields {
 	struct slice severity, sqlstate, message, detail, hint, routine;
 };
 bool message_read_error(const uint8_t *body, size_t len, struct error_fields *ret);
+/*
+ * Appends a server's ErrorResponse (whole, with its header) once more with another severity: "ERROR" where the session
+ * goes on, "FATAL" where it ends. All other fields are kept, unknown ones too. false: malformed, nothing was appended.
+ */
+bool message_error_as(struct buf *out, const uint8_t *error, size_t len, const char *severity) MUST_USE;
 
 #endif

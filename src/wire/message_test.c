@@ -151,6 +151,76 @@ static void test_reads_errors_of_any_shape(void **state)
 	}
 }
 
+static void test_error_with_another_severity(void **state)
+{
+	static const struct {
+		struct slice body;
+		bool well_formed;
+		struct slice expected; /* without type and length */
+	} cases[] = {
+		{SLICE_LITERAL("SFATAL\0VFATAL\0C57P03\0Mtext\0\0"), true,
+		 SLICE_LITERAL("SERROR\0VERROR\0C57P03\0Mtext\0\0")},
+		{SLICE_LITERAL("SFATAL\0C57P03\0\0"), true, SLICE_LITERAL("SERROR\0VERROR\0C57P03\0\0")},
+		{SLICE_LITERAL("C3D000\0SFEHLER\0Mm\0Dd\0Hh\0P1\0p2\0qq\0Ww\0st\0dt\0nn\0Ff\0L3\0RR\0?new\0VERROR\0\0"),
+		 true,
+		 SLICE_LITERAL("SERROR\0VERROR\0C3D000\0Mm\0Dd\0Hh\0P1\0p2\0qq\0Ww\0st\0dt\0nn\0Ff\0L3\0RR\0?new\0\0")},
+		{SLICE_LITERAL("M\0\0"), true, SLICE_LITERAL("SERROR\0VERROR\0M\0\0")},
+		{SLICE_LITERAL("\0"), true, SLICE_LITERAL("SERROR\0VERROR\0\0")},
+		{SLICE_LITERAL(""), false},
+		{SLICE_LITERAL("SFATAL\0"), false},
+		{SLICE_LITERAL("SFATAL"), false},
+		{SLICE_LITERAL("SFATAL\0\0more"), false},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct buf in = BUF_INIT(BUF_MAX), out = BUF_INIT(BUF_MAX);
+		struct frame f = {0};
+		size_t at = message_begin(&in, 'E');
+
+		buf_add(&in, cases[i].body.bytes, cases[i].body.len);
+		message_end(&in, at);
+		buf_add_str(&out, "before");
+		assert_int_equal(message_error_as(&out, in.bytes, in.len, "ERROR"), cases[i].well_formed);
+		if (cases[i].well_formed) {
+			assert_int_equal(frame_read(out.bytes + 6, out.len - 6, &f), FRAME_WHOLE);
+			assert_int_equal(f.type, 'E');
+			assert_int_equal(f.body_len, cases[i].expected.len);
+			assert_memory_equal(f.body, cases[i].expected.bytes, cases[i].expected.len);
+		} else {
+			assert_buf_is(&out, "before");
+		}
+		for (size_t cut = 0; cut < in.len; cut++) /* not whole: the frame's length is looked at, too */
+			assert_false(message_error_as(&out, in.bytes, cut, "ERROR"));
+		in.bytes[0] = 'N';
+		assert_false(message_error_as(&out, in.bytes, in.len, "ERROR"));
+		buf_free(&in);
+		buf_free(&out);
+	}
+}
+
+/* Texts of any length are kept whole, as long as the buf takes them. */
+static void test_error_with_another_severity_is_not_cut(void **state)
+{
+	struct buf in = BUF_INIT(BUF_MAX), out = BUF_INIT(BUF_MAX), small = BUF_INIT(1000);
+	struct error_fields e;
+	char text[30001];
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	message_error(&in, "FATAL", "XX000", text, "detail", "hint");
+	assert_false(in.failed);
+	assert_true(message_error_as(&out, in.bytes, in.len, "ERROR"));
+	assert_true(message_read_error(out.bytes + FRAME_HEADER, out.len - FRAME_HEADER, &e));
+	assert_slice_is(e.severity, "ERROR");
+	assert_slice_is(e.message, text);
+	assert_slice_is(e.hint, "hint");
+	assert_true(message_error_as(&small, in.bytes, in.len, "ERROR"));
+	assert_true(small.failed);
+	buf_free(&in);
+	buf_free(&out);
+	buf_free(&small);
+}
+
 /* ------------------------------------------------------------------ errors.def */
 
 static void test_error_table_is_sound(void **state)
@@ -206,10 +276,16 @@ static void test_error_message_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_backend_messages),         cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_frontend_messages),        cmocka_unit_test(test_refuses_to_build),
-		cmocka_unit_test(test_error_is_read_back),       cmocka_unit_test(test_reads_errors_of_any_shape),
-		cmocka_unit_test(test_error_table_is_sound),     cmocka_unit_test(test_error_message),
+		cmocka_unit_test(test_backend_messages),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_frontend_messages),
+		cmocka_unit_test(test_refuses_to_build),
+		cmocka_unit_test(test_error_is_read_back),
+		cmocka_unit_test(test_reads_errors_of_any_shape),
+		cmocka_unit_test(test_error_with_another_severity),
+		cmocka_unit_test(test_error_with_another_severity_is_not_cut),
+		cmocka_unit_test(test_error_table_is_sound),
+		cmocka_unit_test(test_error_message),
 		cmocka_unit_test(test_error_message_is_bounded),
 	};
 

@@ -30,11 +30,14 @@ struct scram_keys { /* a SCRAM verifier; with client_key also enough to log in e
 	bool has_client_key;
 };
 
+struct key_memory;
+
 struct secret {
 	enum secret_kind kind;
 	char *text;             /* PLAIN: password; MD5: "md5..."; wiped when freed */
 	struct scram_keys keys; /* SCRAM; for PLAIN filled when first derived */
 	bool keys_derived;
+	struct key_memory *memory; /* counted, see secret_remember_keys() */
 };
 
 /* From the text of a password file or pg_authid. NULL or "": SECRET_NONE. 0, -EINVAL (damaged SCRAM, or longer than
@@ -49,6 +52,12 @@ bool secret_equal(const struct secret *a, const struct secret *b); /* what is st
  * an unknown user's, which is why logins go through a scram_cache. 0 or -errno.
  */
 int secret_derive(struct secret *secret, const char *user, const uint8_t mock_key[32]) MUST_USE;
+/* PLAIN: keys that are derived from here on to log in to servers are remembered for this secret and all its copies, in
+ * all threads, so that many links cost one derivation a salt. Wiped with the last copy. Out of memory, or another kind:
+ * nothing is remembered. */
+void secret_remember_keys(struct secret *secret);
+/* How often keys were derived since then. */
+uint64_t secret_derivations(const struct secret *secret);
 
 struct scram_cache;                               /* of derived keys; one thread's. Holds 16384 names */
 struct scram_cache *scram_cache_new(void);        /* NULL: out of memory */
@@ -114,8 +123,6 @@ void server_auth_free(struct server_auth *auth);
  */
 enum auth_step server_auth_message(struct server_auth *auth, const uint8_t *body, size_t len, struct buf *out,
 				   const char **why);
-/* After AUTH_DONE: the verifier keys derived on the way (with client_key), or NULL; for caching. */
-const struct scram_keys *server_auth_keys(const struct server_auth *auth);
 /* The method the server asked for, for logs: "trust", "password", "md5", "scram-sha-256", "scram-sha-256-plus". */
 const char *server_auth_method(const struct server_auth *auth);
 

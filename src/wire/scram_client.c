@@ -98,7 +98,8 @@ static enum auth_step find_keys(struct scram_client *c, const struct secret *sec
 		return auth_fail(why, "the server's SCRAM salt or iterations are not those of the known verifier");
 	if (challenge->iterations > SERVER_ITERATIONS_MAX)
 		return auth_fail(why, "the server asks for more than 1000000 SCRAM iterations");
-	if (scram_derive(secret->text, challenge->salt, challenge->salt_len, challenge->iterations, &c->keys) < 0)
+	if (key_memory_derive(secret->memory, secret->text, challenge->salt, challenge->salt_len, challenge->iterations,
+			      &c->keys) < 0)
 		return no_memory(out, why);
 	return AUTH_CONTINUE;
 }

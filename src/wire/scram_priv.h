@@ -68,6 +68,13 @@ int base64_decode(struct slice text, uint8_t *out, size_t size) MUST_USE;
 /* The prepared form, or the password as it is where it can't be prepared; to be freed with secret_free(). */
 char *saslprep(const char *password) MUST_USE;
 
+/* --- key_memory.c --- */
+struct key_memory *key_memory_ref(struct key_memory *memory); /* NULL is fine, here and below */
+void key_memory_unref(struct key_memory *memory);
+/* As scram_derive(), unless it is remembered. */
+int key_memory_derive(struct key_memory *memory, const char *password, const uint8_t *salt, uint32_t salt_len,
+		      uint32_t iterations, struct scram_keys *ret) MUST_USE;
+
 /* --- secret.c --- */
 void secret_free(char *text); /* wipes; NULL is fine */
 /* The salt for a user of whom no verifier is stored. */

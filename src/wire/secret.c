@@ -44,6 +44,7 @@ int secret_copy(const struct secret *from, struct secret *ret)
 		return -ENOMEM;
 	*ret = *from;
 	ret->text = text;
+	key_memory_ref(ret->memory);
 	return 0;
 }
 
@@ -64,6 +65,7 @@ bool secret_equal(const struct secret *a, const struct secret *b)
 void secret_wipe(struct secret *s)
 {
 	secret_free(s->text);
+	key_memory_unref(s->memory);
 	wipe(s, sizeof(*s));
 }
 

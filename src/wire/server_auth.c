@@ -248,11 +248,6 @@ enum auth_step server_auth_message(struct server_auth *auth, const uint8_t *body
 	return step;
 }
 
-const struct scram_keys *server_auth_keys(const struct server_auth *auth)
-{
-	return auth->state == DONE && auth->scram.keys.has_client_key ? &auth->scram.keys : NULL;
-}
-
 const char *server_auth_method(const struct server_auth *auth)
 {
 	return auth->method;

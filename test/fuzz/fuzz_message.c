@@ -17,7 +17,7 @@ static void check_inside(struct slice s, const struct frame *f)
 
 static void check_error(const struct frame *f)
 {
-	struct error_fields e;
+	struct error_fields e, other;
 	struct buf again = BUF_INIT(1 << 20);
 
 	if (!message_read_error(f->body, f->body_len, &e))
@@ -32,7 +32,14 @@ static void check_error(const struct frame *f)
 	message_error(&again, "ERROR", (const char *)e.sqlstate.bytes, (const char *)e.message.bytes,
 		      (const char *)e.detail.bytes, (const char *)e.hint.bytes);
 	if (!again.failed)
-		assert(message_read_error(again.bytes + FRAME_HEADER, again.len - FRAME_HEADER, &e));
+		assert(message_read_error(again.bytes + FRAME_HEADER, again.len - FRAME_HEADER, &other));
+	buf_clear(&again);
+	if (message_error_as(&again, f->body - FRAME_HEADER, frame_size(f), "FATAL") && !again.failed) {
+		assert(message_read_error(again.bytes + FRAME_HEADER, again.len - FRAME_HEADER, &other));
+		assert(slice_equal(other.severity, SLICE_LITERAL("FATAL")) && slice_equal(other.detail, e.detail));
+	} else {
+		assert(again.failed || f->type != 'E');
+	}
 	buf_free(&again);
 }
 

@@ -7,7 +7,6 @@ that pool mode. `make_proxy` gives a proxy with a configuration of the test's ow
 import itertools
 import os
 import pathlib
-import re
 import sys
 import tempfile
 
@@ -29,8 +28,7 @@ def pytest_addoption(parser):
     parser.addoption("--target", default="proxy", help="direct, session, transaction, statement, proxy (all three "
                      "modes), all; a comma separates several")
     parser.addoption("--pg-bin", default=os.environ.get("HELIOS_PG_BIN", DEFAULT_BIN),
-                     help="folder with initdb and postgres")
-    parser.addoption("--pg-version", default=None, help="a major version among the folders of HELIOS_PG_BIN_DIRS")
+                     help="folder with initdb and postgres (scripts/get-postgres has some)")
     parser.addoption("--run-slow", action="store_true", help="also tests marked slow")
 
 
@@ -40,18 +38,6 @@ def chosen_targets(config):
         if name not in TARGETS:
             raise pytest.UsageError(f"--target={name}: none of {', '.join(TARGETS)}")
         found += [t for t in TARGETS[name] if t not in found]
-    return found
-
-
-def bin_directories():
-    """HELIOS_PG_BIN_DIRS: folders of PostgreSQL programs, with ':' between them -> {major: folder}"""
-    found = {}
-    for folder in filter(None, os.environ.get("HELIOS_PG_BIN_DIRS", "").split(":")):
-        version = os.popen(f"{folder}/postgres --version").read()
-        match = re.search(r"\) (\d+)", version)
-        if not match:
-            raise pytest.UsageError(f"HELIOS_PG_BIN_DIRS: no PostgreSQL in {folder}")
-        found[match[1]] = folder
     return found
 
 
@@ -72,9 +58,6 @@ def pytest_generate_tests(metafunc):
         if metafunc.definition.get_closest_marker("proxy_only"):
             targets = [t for t in targets if t != "direct"]
         metafunc.parametrize(fixture, targets, indirect=True)
-    if "matrix_bindir" in metafunc.fixturenames:
-        folders = bin_directories()
-        metafunc.parametrize("matrix_bindir", list(folders.values()), ids=list(folders), scope="session")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -97,14 +80,7 @@ def certs():
 
 @pytest.fixture(scope="session")
 def template(request):
-    folder = request.config.getoption("--pg-bin")
-    version = request.config.getoption("--pg-version")
-    if version:
-        folders = bin_directories()
-        if version not in folders:
-            raise pytest.UsageError(f"--pg-version={version}: HELIOS_PG_BIN_DIRS has {', '.join(folders) or 'none'}")
-        folder = folders[version]
-    made = Template(folder)
+    made = Template(request.config.getoption("--pg-bin"))
     yield made
     made.remove()
 

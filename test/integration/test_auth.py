@@ -45,6 +45,7 @@ def refused(proxy, user, password, database="app"):
 
 # ---------------------------------------------------------------- the oracle
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("user,method", [("trust_user", 0), ("plain_user", 3), ("md5_user", 5), ("scram_user", 10)])
 def test_the_server_asks_as_expected(postgres, user, method):
     with Wire(postgres.address) as client:
@@ -59,6 +60,7 @@ def test_the_server_asks_as_expected(postgres, user, method):
 
 # ---------------------------------------------------------------- passthrough
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("user", ["plain_user", "md5_user", "scram_user"])
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_passthrough(make_proxy, closing, user, mode):
@@ -86,6 +88,7 @@ def test_passthrough_never_serves_a_stranger_from_the_pool(make_proxy, closing):
         assert refused(proxy, "scram_user", wrong).code == "28P01"
 
 
+@pytest.mark.matrix
 def test_passthrough_follows_a_changed_password(make_proxy, closing, make_postgres):
     server = make_postgres()
     proxy = make_proxy(postgres=server, config={"auth": {"mode": "passthrough"}, "pool": {"login_retry": "1s"}})
@@ -120,6 +123,7 @@ WORKS = [("password", s) for s in STORED] + [("md5", "plain"), ("md5", "md5"), (
                                              ("scram", "scram-short-salt")]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode,stored", WORKS, ids=["/".join(w) for w in WORKS])
 @pytest.mark.parametrize("where", ["users", "file"])
 def test_methods_and_stored_secrets(make_proxy, closing, tmp_path, mode, stored, where):
@@ -213,6 +217,7 @@ def _comes_in(proxy, user, password):
         return False
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("password", ["x" * 1000, "p" * 4000, "🙂 emoji", "\u00aa\u2168", "back\\slash'quote\"",
                                       "\u00a0x"])
 def test_unusual_passwords(make_proxy, closing, password):
@@ -316,6 +321,7 @@ def test_damaged_hba_file_is_refused(make_proxy, tmp_path):
 
 # ---------------------------------------------------------------- auth_query
 
+@pytest.mark.matrix
 def test_auth_query(make_proxy, closing):
     proxy = make_proxy({"auth": {"mode": "scram", "auth_user": "postgres", "auth_database": "postgres"}})
     client = closing(login(proxy, "scram_user", PASSWORD))
@@ -324,6 +330,7 @@ def test_auth_query(make_proxy, closing):
     assert refused(proxy, "nobody_here", "wrong").code == "28P01"
 
 
+@pytest.mark.matrix
 def test_auth_query_of_md5(make_proxy, closing):
     proxy = make_proxy({"auth": {"mode": "md5", "auth_user": "postgres", "auth_database": "postgres"}})
     assert closing(login(proxy, "md5_user", PASSWORD)).value("SELECT session_user") == "md5_user"
@@ -372,6 +379,7 @@ def test_auth_query_when_the_server_is_away(make_proxy, make_postgres):
 
 # ---------------------------------------------------------------- towards the server
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("user", ["plain_user", "md5_user", "scram_user"])
 def test_login_to_the_server(make_proxy, closing, user):
     proxy = make_proxy({"auth": {"mode": "scram"}, "users": {user: {"password": PASSWORD}}})
@@ -382,11 +390,13 @@ def test_login_to_the_server(make_proxy, closing, user):
         assert client.value("SELECT session_user") == user
 
 
+@pytest.mark.matrix
 def test_md5_hash_is_enough_for_md5(make_proxy, closing):
     proxy = make_proxy({"auth": {"mode": "md5"}, "users": {"md5_user": {"password": md5_secret("md5_user", PASSWORD)}}})
     assert closing(login(proxy, "md5_user", PASSWORD)).value("SELECT session_user") == "md5_user"
 
 
+@pytest.mark.matrix
 def test_scram_verifier_passes_the_clients_proof_through(make_proxy, closing, postgres, tmp_path):
     """No clear password anywhere: the client's key, learnt from its proof, opens the server (same salt, same count)."""
     verifier = postgres.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'scram_user'")
@@ -421,6 +431,7 @@ def test_password_of_the_database(make_proxy, closing):
     assert closing(proxy.wire("trust_user")).value("SELECT session_user") == "scram_user"
 
 
+@pytest.mark.matrix
 def test_certificate_towards_the_server(make_proxy, closing, certs):
     certificate = certs.issue("proxy-cert-user", "cert_user")
     proxy = make_proxy({"server_tls": {"mode": "require", "cert_path": certificate.cert, "key_path": certificate.key}})

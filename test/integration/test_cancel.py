@@ -1,12 +1,16 @@
 """CancelRequest: it hits the query that its client runs now, and nothing else, ever."""
 
+import os
 import random
+import socket
 import threading
 
 import pytest
 from harness import ServerError, Wire, wait_until, wire
 from harness.wire import (bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run,
                           sync)
+
+pytestmark = pytest.mark.matrix
 
 
 def sleep_text(mark, seconds=60):
@@ -340,3 +344,74 @@ def test_statement_timeout_is_no_cancel(target):
     assert e.value.code == "57014" and "timeout" in e.value.message
     client.query("RESET statement_timeout")
     assert wire.errors(client.query("SELECT pg_sleep(0.05)")) == []
+
+
+# ---------------------------------------------------------------- a replaced process (SIGUSR2)
+
+def sleeping(client, postgres, mark):
+    client.send(query(sleep_text(mark)))
+    wait_running(postgres, mark)
+
+
+@pytest.mark.parametrize("replacements", [1, 2, 3])
+@pytest.mark.parametrize("version", [(3, 0), (3, 2)], ids=["3.0", "3.2"])
+def test_cancel_of_a_client_of_an_old_process(make_proxy, closing, postgres, name, replacements, version):
+    """The CancelRequest comes to the newest process, whose predecessors may have gone meanwhile."""
+    proxy = make_proxy()
+    client = closing(proxy.wire(version=version))
+    sleeping(client, postgres, name)
+    old = [proxy.take_over() for _ in range(replacements)]
+    for process in old[1:]:
+        wait_until(lambda pid=process.pid: pid not in proxy._family())
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"]
+    assert client.value("SELECT 'on'") == "on"
+    newer = closing(proxy.wire())
+    sleeping(newer, postgres, name + "_new")
+    newer.cancel()
+    assert errors(newer.until_ready()) == ["57014"]
+
+
+def test_cancels_of_each_generation(make_proxy, closing, postgres, name):
+    proxy = make_proxy()
+    clients = []
+    for generation in range(3):
+        clients.append(closing(proxy.wire()))
+        sleeping(clients[-1], postgres, f"{name}_{generation}")
+        if generation < 2:
+            proxy.take_over()
+    for i in (1, 0, 2):
+        clients[i].cancel()
+        assert errors(clients[i].until_ready()) == ["57014"]
+        assert all(c.is_quiet() for j, c in enumerate(clients) if (1, 0, 2).index(j) > (1, 0, 2).index(i))
+
+
+def test_cancel_with_a_key_that_nobody_knows(make_proxy, closing, postgres, name):
+    """A process before is asked, or has gone: nothing happens, and the connection ends."""
+    proxy = make_proxy()
+    client = closing(proxy.wire())
+    gone = closing(proxy.wire())
+    sleeping(client, postgres, name)
+    old = proxy.take_over()
+
+    def ask(pid, key):
+        with socket.create_connection(proxy.address) as s:
+            s.settimeout(15)
+            s.sendall(cancel_packet(pid, key))
+            assert s.recv(1) == b""
+
+    pid, key = client.backend_key
+    for strange in ((pid, bytes(4)), (0, key), (2**32 - 1, bytes(32)), (pid, key + bytes(28)), (pid, bytes(200))):
+        ask(*strange)
+    for _ in range(300):
+        ask(pid, os.urandom(4))
+    assert client.is_quiet()
+    ask(*client.backend_key)
+    assert errors(client.until_ready()) == ["57014"]
+    client.close()
+    gone.close()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+    ask(*client.backend_key)
+    ask(*gone.backend_key)
+    assert closing(proxy.wire()).value("SELECT 1") == "1"

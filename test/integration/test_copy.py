@@ -8,6 +8,8 @@ from harness import wait_until, wire
 from harness.wire import (Closed, bind, copy_data, copy_done, copy_fail, describe, errors, execute, flush, kinds, parse,
                           query, rows, run, summary, sync)
 
+pytestmark = pytest.mark.matrix
+
 
 def count(target, table):
     return target.postgres.value(f"SELECT count(*) FROM {table}", database="app")

@@ -1,7 +1,9 @@
 """The end of the proxy: gently, at the deadline, at once, whatever its clients do. And its limits: it refuses, but lives."""
 
+import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -176,6 +178,77 @@ def test_ends_while_the_server_does_not_answer(make_proxy):
         for client in clients:
             assert errors(client.until_closed()) == ["57P01"]
         proxy.wait_end(timeout=5)
+
+
+# ---------------------------------------------------------------- replication
+
+def stream(proxy):
+    """A client that streams as pg_receivewal does."""
+    client = proxy.wire(user="postgres", replication="true")
+    ((_, timeline, position, _),) = client.rows("IDENTIFY_SYSTEM")
+    client.send(query(f"START_REPLICATION PHYSICAL {position} TIMELINE {timeline}"))
+    assert client.read().kind == "W"
+    return client
+
+
+def test_replication_ends_with_the_proxy(make_proxy, postgres):
+    """Streams have no end of their own, so they are told at once; the deadline is not waited for."""
+    proxy = make_proxy()
+    streaming, idle = stream(proxy), proxy.wire(user="postgres", replication="database")
+    assert idle.rows("IDENTIFY_SYSTEM")
+    proxy.process.send_signal(signal.SIGTERM)
+    for client in (streaming, idle):
+        assert errors(client.until_closed()) == ["57P01"]
+    proxy.wait_end()
+    wait_until(lambda: postgres.value("SELECT count(*) FROM pg_stat_replication") == 0)
+
+
+def test_replication_under_load_ends_between_two_messages(make_proxy, postgres):
+    """Much WAL is on its way: what was begun is sent to its end, and the error stands behind it."""
+    proxy = make_proxy()
+    client = stream(proxy)
+    for _ in range(10):
+        postgres.sql("SELECT count(pg_logical_emit_message(false, 'test', repeat('x', 100000))) FROM generate_series(1, 100)")
+    messages = [client.read() for _ in range(3)]
+    proxy.process.send_signal(signal.SIGTERM)
+    messages += client.until_closed()
+    assert messages[-1].kind == "E" and messages[-1].code == "57P01"
+    assert {m.body[:1] for m in messages[:-1] if m.kind == "d"} <= {b"w", b"k"}
+    assert all(m.kind == "d" for m in messages[:-1])
+    proxy.wait_end()
+
+
+def test_base_backup_may_end(make_proxy, postgres, tmp_path):
+    """A backup is work that ends, like a transaction: the drain waits for it."""
+    proxy = make_proxy()
+    client = proxy.wire(user="postgres", replication="true")
+    client.send(query("BASE_BACKUP ( CHECKPOINT 'fast', MAX_RATE 2048, WAIT false )"))
+    while client.read().kind != "d":
+        pass
+    proxy.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not admits(proxy.address))
+    messages = client.until_closed()
+    assert errors(messages) == ["57P01"]
+    assert [m.kind for m in messages[-3:]] == ["C", "Z", "E"], "the backup is whole"
+    proxy.wait_end()
+
+
+def test_pg_receivewal_goes_on_elsewhere(make_proxy, postgres, tmp_path):
+    """The real one is told by an error of which it knows that it should try again."""
+    proxy = make_proxy()
+    host, port = proxy.address
+    receiver = subprocess.Popen([os.path.join(postgres.bindir, "pg_receivewal"), "-D", str(tmp_path), "-h", host,
+                                 "-p", str(port), "-U", "postgres", "--verbose", "--no-loop"],
+                                stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: postgres.value("SELECT count(*) FROM pg_stat_replication WHERE sent_lsn IS NOT NULL") == 1)
+        proxy.process.send_signal(signal.SIGTERM)
+        proxy.wait_end()
+        assert "shutting down" in receiver.communicate(timeout=20)[1]
+        assert receiver.returncode == 1
+    finally:
+        receiver.kill()
+        receiver.wait()
 
 
 # ---------------------------------------------------------------- limits

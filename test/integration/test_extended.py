@@ -8,6 +8,8 @@ import pytest
 from harness import wire
 from harness.wire import (bind, close, describe, execute, flush, kinds, parse, query, rows, run, summary, sync)
 
+pytestmark = pytest.mark.matrix
+
 
 def test_one_statement(target):
     client = target.wire()

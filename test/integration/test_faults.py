@@ -184,28 +184,21 @@ def test_one_byte_at_a_time(target):
     assert rows(messages) == [["1"], ["x"]]
 
 
-def test_half_closed_client_gets_its_answers(target):
-    """As `printf ... | nc` does: everything was sent, then the writing side is closed."""
-    client = target.wire()
-    client.send(query("SELECT 'one'"), run("SELECT 'two'"), sync())
-    client.socket.shutdown(socket.SHUT_WR)
-    answers = rows(client.until_closed())
-    if target.name == "direct":
-        assert answers == [["one"], ["two"]]
-    else:  # a known difference (docs/status.md): to the proxy a client that closes its side has left
-        assert answers == [["one"], ["two"]][:len(answers)]
-        assert target.wire().value("SELECT 1") == "1"
+@pytest.mark.parametrize("kept", ["100kB", "1MB", "8MB"])
+def test_message_as_long_as_the_longest_that_is_kept(make_proxy, closing, kept):
+    """One that must be whole before it is passed on, and of which a few bytes come late."""
+    proxy = make_proxy({"pool": {"mode": "transaction"}, "limits": {"max_message_kept": kept}})
+    size = {"100kB": 100 << 10, "1MB": 1 << 20, "8MB": 8 << 20}[kept]
+    for over in (-9, -1, 0, 1, 9):
+        client = closing(proxy.wire())
+        text = query("SELECT '" + "x" * (size + over - 10) + "'")
+        assert len(text) == 1 + 4 + size + over
+        client.send(text[:-2])
+        client.send(text[-2:])
+        assert [len(row[0]) for row in rows(client.until_ready())] == [size + over - 10]
 
 
-@pytest.mark.modes("session", "transaction")
-def test_half_closed_in_a_transaction(target, table):
-    client = target.wire()
-    client.query("BEGIN")
-    client.send(query(f"INSERT INTO {table} VALUES (100, 'x')"))
-    client.socket.shutdown(socket.SHUT_WR)
-    client.until_closed()
-    assert target.wire().value(f"SELECT count(*) FROM {table}") == "10"
-
+# ---------------------------------------------------------------- clients that die
 
 @pytest.mark.parametrize("how", ["abort", "close"])
 def test_client_dies_while_its_query_runs(target, name, how):

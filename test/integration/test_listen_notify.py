@@ -5,6 +5,8 @@ import pytest
 from harness import wait_until
 from harness.wire import Deadline, errors, run
 
+pytestmark = pytest.mark.matrix
+
 
 def await_notification(client, count=1):
     while len(client.notifications) < count:

@@ -1,8 +1,10 @@
 """Session parameters: each client has its own, whichever link it runs on."""
 
 import pytest
-from harness import ServerError, wire
-from harness.wire import errors, run, summary
+from harness import FakeServer, ServerError, wait_until, wire
+from harness.wire import errors, message, run, summary
+
+pytestmark = pytest.mark.matrix
 
 SETTINGS = [
     ("application_name", "'it''s \"me\"'", 'it\'s "me"'),
@@ -446,3 +448,48 @@ def test_error_of_a_parameter_that_became_wrong(narrow, name):
     except (ServerError, wire.Closed):
         pass
     assert second.value("SELECT current_user") == "app"
+
+
+def test_messages_that_may_come_at_any_time(make_proxy, closing):
+    """ParameterStatus and NoticeResponse before, between and behind the messages of an answer: in place, none lost."""
+    status = [message("S", b"DateStyle\0" + value + b"\0") for value in (b"SQL, DMY", b"German, DMY", b"ISO, MDY")]
+    notice = message("N", b"SNOTICE\0VNOTICE\0C00000\0Mlisten\0\0")
+    answer = FakeServer.answer()
+    cuts = [0]
+    while cuts[-1] < len(answer):
+        cuts.append(cuts[-1] + 1 + int.from_bytes(answer[cuts[-1] + 1:cuts[-1] + 5], "big"))
+    described, row, complete, ready = (answer[a:b] for a, b in zip(cuts, cuts[1:]))
+
+    def serve(kind, body, reply):
+        if kind == "Q":
+            reply(status[0] + notice + described + notice + row + status[1] + notice + complete + status[2] + ready)
+
+    fake = FakeServer(serve)
+    try:
+        client = closing(make_proxy(postgres=fake).wire())
+        for _ in range(3):
+            client.send(wire.query("SELECT 1"))
+            messages = []
+            while not messages or messages[-1].kind != "Z":
+                messages.append(client.read_raw())
+            assert wire.kinds(messages) == "SNTNDSNCSZ"
+            assert [m.strings[1] for m in messages if m.kind == "S"] == ["SQL, DMY", "German, DMY", "ISO, MDY"]
+    finally:
+        fake.close()
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_parameter_status_of_a_reload_of_the_server(make_proxy, closing, make_postgres, mode):
+    """The default changes under clients that are connected: they see it, and are told."""
+    server = make_postgres()
+    proxy = make_proxy({"pool": {"mode": mode, "max_connections": 1}}, postgres=server)
+    client = closing(proxy.wire())
+    assert client.value("SHOW DateStyle") == client.parameters["DateStyle"] == "ISO, MDY"
+    server.sql("ALTER SYSTEM SET DateStyle = 'SQL, DMY'")
+    server.sql("SELECT pg_reload_conf()")
+    wait_until(lambda: client.value("SHOW DateStyle") == "SQL, DMY")
+    assert client.parameters["DateStyle"] == "SQL, DMY"
+    client.query("SET DateStyle = 'German'")
+    assert client.value("SHOW DateStyle") == "German, DMY"
+    client.query("RESET DateStyle")
+    assert client.value("SHOW DateStyle") == client.parameters["DateStyle"] == "SQL, DMY"

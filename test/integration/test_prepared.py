@@ -7,6 +7,8 @@ import pytest
 from harness import ServerError, wait_until, wire
 from harness.wire import bind, close, describe, errors, execute, kinds, parse, query, rows, run, summary, sync
 
+pytestmark = pytest.mark.matrix
+
 
 def prepare(client, name, sql):
     assert kinds(client.batch(parse(name, sql))) == "1Z"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 
 import pytest
 from harness import Proxy, ServerError, Wire, lease_port, wait_until, wire
+from harness.postgres import PASSWORD
 from harness.proxy import merge, toml
 from harness.wire import Closed, errors, query, rows, startup_packet
 
@@ -115,6 +117,64 @@ def test_reload_of_nodes(make_proxy, closing, make_postgres):
     assert client.value("SHOW port") == str(old.port)
     client.query("COMMIT")
     wait_until(lambda: client.value("SHOW port") == str(new.port))
+
+
+@pytest.mark.parametrize("change,sql,before,after", [
+    ({"dbname": "other"}, "current_database()", "app", "other"), ({"user": "app2"}, "session_user", "trust_user", "app2")])
+def test_reload_of_where_a_database_leads(make_proxy, closing, change, sql, before, after):
+    """Clients that are there stay, and meet what is new with their next transaction; old links are closed."""
+    table = {"dbname": "app"}
+    proxy = make_proxy({"databases": {"shop": table}})
+    idle, busy = (closing(proxy.wire(database="shop", user="trust_user")) for _ in range(2))
+    assert idle.value(f"SELECT {sql}") == before
+    busy.query("BEGIN")
+    old = busy.value("SELECT pg_backend_pid()")
+    start = len(proxy.log())
+    proxy.reload({"databases": {"shop": {**table, **change}}})
+    wait_until(lambda: "configuration reloaded" in proxy.log()[start:])
+    assert "lead elsewhere" in proxy.log()[start:]
+    assert busy.value(f"SELECT {sql}") == before, "a transaction ends where it began"
+    assert idle.value(f"SELECT {sql}") == after
+    assert busy.value("SELECT pg_backend_pid()") == old
+    busy.query("COMMIT")
+    assert busy.value(f"SELECT {sql}") == after
+    assert closing(proxy.wire(database="shop", user="trust_user")).value(f"SELECT {sql}") == after
+    wait_until(lambda: proxy.metric("links_opened_total") - proxy.metric("links_closed_total") <= 2)
+    start = len(proxy.log())
+    proxy.reload()
+    wait_until(lambda: "configuration reloaded" in proxy.log()[start:])
+    assert "lead elsewhere" not in proxy.log()[start:], "nothing changed"
+
+
+def test_reload_without_a_database(make_proxy, closing):
+    """Who is there stays; nobody comes in any more."""
+    proxy = make_proxy({"databases": {"shop": {"dbname": "app"}, "app": {}}})
+    client = closing(proxy.wire(database="shop"))
+    assert client.value("SELECT current_database()") == "app"
+    proxy.reload({"databases": {"shop": None}})
+    proxy.wait_log("configuration reloaded")
+    assert client.value("SELECT current_database()") == "app"
+    with pytest.raises(ServerError) as e:
+        proxy.wire(database="shop")
+    assert e.value.code == "3D000"
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+
+
+def test_reload_of_a_databases_password(make_proxy, closing, make_postgres):
+    server = make_postgres()
+    table = {"dbname": "app", "user": "scram_user", "password": PASSWORD}
+    proxy = make_proxy({"databases": {"shop": table}}, postgres=server)
+    client = closing(proxy.wire(database="shop"))
+    old = client.value("SELECT pg_backend_pid()")
+    server.sql("ALTER ROLE scram_user PASSWORD 'new'")
+    assert client.value("SELECT pg_backend_pid()") == old, "the password is asked for at logins only"
+    proxy.reload({"databases": {"shop": {**table, "password": "new"}}})
+    proxy.wait_log("configuration reloaded")
+    assert "'new'" not in proxy.log() and PASSWORD not in proxy.log()
+    assert client.rows("SELECT session_user, pg_backend_pid() <> " + old) == [["scram_user", "t"]]
+    proxy.reload({"databases": {"shop": {**table, "password": "wrong"}}})
+    wait_until(lambda: proxy.log().count("configuration reloaded") == 2)
+    assert errors(client.query("SELECT 1")) == ["28P01"]
 
 
 # ---------------------------------------------------------------- SIGUSR2
@@ -451,9 +511,87 @@ def test_server_by_unix_socket(make_proxy, closing, postgres):
     client.cancel()
 
 
+def test_server_whose_unix_socket_is_not_there(make_proxy, closing, tmp_path):
+    """Connecting fails at once, inside of the call that begins it: the client is told, rather than left to wait."""
+    proxy = make_proxy({"nodes": [{"host": str(tmp_path), "port": 5432, "role": "primary"}]})
+    with pytest.raises(ServerError) as e:
+        closing(proxy.wire()).rows("SELECT 1")
+    assert e.value.code == "08001"
+    proxy.wait_log(f"tried=.*{tmp_path}/.s.PGSQL.5432: No such file")
+
+
 def test_server_by_name(make_proxy, closing, postgres):
     proxy = make_proxy({"nodes": [{"host": "localhost", "port": postgres.port, "role": "primary"}]})
     assert closing(proxy.wire()).value("SELECT 1") == "1"
+
+
+def full_listener(address):
+    """A socket at this address at which connections hang, and what keeps it so."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen(0)
+    clients = []
+    for _ in range(4):
+        clients.append(socket.socket())
+        clients[-1].setblocking(False)
+        clients[-1].connect_ex(address)
+    return listener, *clients
+
+
+@pytest.mark.parametrize("works,silent", [(0, False), (1, False), (1, True)])
+def test_server_by_a_name_with_two_addresses(make_proxy, make_postgres, closing, tmp_path, works, silent):
+    """They are tried in turn. The name is in a hosts file that only the proxy under test sees."""
+    hosts, wrapper = tmp_path / "hosts", tmp_path / "wrapper"
+    hosts.write_text("127.0.0.1 localhost\n127.0.0.1 two.test\n127.0.0.2 two.test\n")
+    inside = ["unshare", "-rm", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    try:
+        found = subprocess.run([*inside, "getent", "ahostsv4", "two.test"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no mount namespaces here")
+    order = [line.split()[0] for line in found.stdout.splitlines() if "STREAM" in line]
+    if len(order) != 2:
+        pytest.skip("the resolver gives one address")
+    server = make_postgres({"listen_addresses": order[works]})
+    node = {"host": "two.test", "port": server.port, "role": "primary"}
+    proxy = make_proxy({"nodes": [node], "pool": {"login_retry": "0s"}, "health": {"check_interval": "1s"}}, start=False)
+    wrapper.write_text(f"#!/bin/sh\nexec {shlex.join(inside)} {proxy.binary} \"$@\"\n")
+    wrapper.chmod(0o755)
+    proxy.binary = str(wrapper)
+    for held in full_listener((order[0], server.port)) if silent else ():
+        closing(held)
+    if silent:
+        proxy.spawn()
+        Proxy.live.append(proxy)
+        proxy.wait_log("admin API")
+    else:
+        proxy.start()
+    client = closing(Wire(proxy.address))
+    client.startup(APP)
+    if silent:
+        proxy.advance_until(lambda: not client.is_quiet(), 1)
+    client.finish_login(APP)
+    assert client.value("SELECT host(inet_server_addr())") == order[works]
+    client.send(query("SELECT pg_sleep(60)"))
+    wait_until(lambda: server.backends("wait_event = 'PgSleep'"))
+    client.cancel()
+    assert errors(client.until_ready()) == ["57014"], "cancels go where the link leads"
+    node_is = {}
+
+    def checked(wanted):
+        proxy.advance(2)
+        node_is.update(proxy.json("/nodes")[0] if isinstance(proxy.json("/nodes"), list) else
+                       proxy.json("/nodes")["nodes"][0])
+        return node_is["healthy"] is wanted and node_is["last_check"]
+
+    wait_until(lambda: checked(True))
+    server.stop()
+    wait_until(lambda: checked(False))
+    if silent:
+        return
+    assert errors(closing(proxy.wire()).query("SELECT 1")) == ["08001"]
+    wait_until(lambda: re.search(r"127\.0\.0\.1:\d+: Connection refused", proxy.log()) and
+               re.search(r"127\.0\.0\.2:\d+: Connection refused", proxy.log()))
 
 
 def test_port_in_use(make_proxy):
@@ -654,18 +792,3 @@ def test_missing_file(make_proxy):
 def test_toml_writer():
     assert toml({"a": {"b": 1, "c": {"d": "x\"y"}}, "n": [{"e": True}, {"e": [1, 2]}]}) == \
         '\n[a]\nb = 1\n\n[a.c]\nd = "x\\"y"\n\n[[n]]\ne = true\n\n[[n]]\ne = [1, 2]\n'
-
-
-def test_cancel_still_works_for_clients_of_the_old_process(make_proxy, postgres, name):
-    """During a replacement a CancelRequest arrives at the new process; the key belongs to the old one."""
-    proxy = make_proxy()
-    client = proxy.wire()
-    client.send(query(f"SELECT pg_sleep(3), 'ended' /* {name} */"))
-    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
-    old = proxy.take_over()
-    wait_until(lambda: proxy.admin("/readyz")[0] == 200)
-    client.cancel()
-    messages = client.until_ready()
-    assert errors(messages) == ["57014"] or wire.rows(messages)
-    client.close()
-    wait_until(lambda: old.poll() is not None)

@@ -8,6 +8,8 @@ import pytest
 from harness import wait_until, wire
 from harness.wire import errors, run
 
+pytestmark = pytest.mark.matrix
+
 STATEFUL = {
     "temp table": ("CREATE TEMP TABLE {n} (a int)", "SELECT 1 + count(*) FROM {n}", "DROP TABLE {n}"),
     "temporary as": ("CREATE TEMPORARY TABLE {n} AS SELECT 1 AS a", "SELECT 1 + count(*) FROM {n}", "DROP TABLE {n}"),

@@ -4,6 +4,8 @@ import pytest
 from harness import wire
 from harness.wire import summary
 
+pytestmark = pytest.mark.matrix
+
 TEXTS = [
     "SELECT 1",
     "",

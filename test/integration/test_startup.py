@@ -6,6 +6,8 @@ import pytest
 from harness import ServerError, wire
 from harness.wire import PROTOCOL_3_2, Wire
 
+pytestmark = pytest.mark.matrix
+
 REPORTED = {"server_version", "server_encoding", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone",
             "integer_datetimes", "standard_conforming_strings", "is_superuser", "session_authorization",
             "application_name"}
@@ -297,6 +299,34 @@ def test_odd_application_name(target, name):
     for _ in range(2):
         assert client.value("SHOW application_name") == direct.value("SHOW application_name")
     assert client.parameters["application_name"] == direct.parameters["application_name"]
+
+
+@pytest.mark.parametrize("name", [b"\xd0\x96" * 40, b"x" + b"\xe2\x82\xac" * 30, b"\x80" * 80, b"\xc3" * 70,
+                                  b"\xf0" * 99, b"y" * 62 + b"\xc3\xa4"], ids=lambda name: repr(name[:4]))
+def test_long_odd_application_name(target, name):
+    """Cut between characters. (From 16 on SHOW has more of it than 63 bytes, which no statement can set.)"""
+    seen = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    direct = target.oracle(application_name=name).value(seen)
+    client = target.wire(application_name=name)
+    assert client.value(seen) == direct
+    assert client.parameters["application_name"].startswith(direct)
+
+
+def test_odd_application_name_under_a_search_path(target, postgres, name):
+    """What sets the name is not fooled by operators and functions of the client's own."""
+    with postgres.admin("app") as db:
+        db.execute(f"CREATE SCHEMA {name}")
+        db.execute(f"GRANT USAGE ON SCHEMA {name} TO app")
+        db.execute(f"CREATE FUNCTION {name}.wrong(int, int) RETURNS bool LANGUAGE SQL AS 'SELECT $1 >= $2'")
+        db.execute(f"CREATE OPERATOR {name}.< (LEFTARG = int, RIGHTARG = int, FUNCTION = {name}.wrong)")
+    odd, path = b"\xc3\xa4", f"{name}, pg_catalog"
+    direct = target.oracle(application_name=odd).value("SHOW application_name")
+    client, other = target.wire(application_name=odd, search_path=path), target.wire(search_path=path)
+    for _ in range(2):
+        assert other.value("SELECT 1 < 2") == "f"
+        assert client.value("SHOW application_name") == direct
+    with postgres.admin("app") as db:
+        db.execute(f"DROP SCHEMA {name} CASCADE")
 
 
 def same_as_direct(target, packet, sql=None):

@@ -8,7 +8,7 @@ import struct
 
 import psycopg
 import pytest
-from harness import ServerError, Wire, wait_until, wire
+from harness import FakeServer, ServerError, Wire, wait_until, wire
 from harness.postgres import PASSWORD
 from harness.wire import Closed, errors, query, rows, run
 
@@ -470,6 +470,7 @@ def in_tls(client):
     return client.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode,expected", [("disable", False), ("allow", False), ("prefer", True), ("require", True),
                                            ("verify-ca", True), ("verify-full", True)])
 def test_modes_towards_the_server(make_proxy, closing, certs, mode, expected):
@@ -515,6 +516,7 @@ def test_wrong_host_is_refused_by_verify_full_only(make_proxy, closing, make_pos
     assert e.value.code[:2] == "08"
 
 
+@pytest.mark.matrix
 def test_scram_plus_towards_the_server(make_proxy, closing, make_postgres, certs):
     """Over TLS the server offers -PLUS; a proxy that knows the password must take it."""
     server = make_postgres(certs=certs)
@@ -530,6 +532,7 @@ def test_scram_plus_towards_the_server(make_proxy, closing, make_postgres, certs
     ("scram_user", "disable", "scram-sha-256"), ("scram_user", "require", "scram-sha-256-plus"),
     ("md5_user", "disable", "md5"), ("plain_user", "require", "password"), ("trust_user", "require", "trust"),
 ])
+@pytest.mark.matrix
 def test_method_towards_the_server(make_proxy, closing, user, mode, method):
     proxy = make_proxy({"server_tls": {"mode": mode}, "auth": {"mode": "scram"}, "log": {"level": "debug"},
                         "users": {user: {"password": PASSWORD}}})
@@ -561,3 +564,89 @@ def test_tls_on_both_sides(make_proxy, closing, certs, tls):
     for i, client in enumerate(clients):
         assert client.value(f"SELECT length(repeat('x', {i} * 100000))") == str(i * 100000)
         assert len(client.value(f"SELECT repeat('x', {i} * 100000)")) == i * 100000
+
+
+def test_session_resumption_of_tls_1_3(make_proxy, closing, certs, tls):
+    """Its tickets come behind the handshake, with the first bytes that are read."""
+    proxy = make_proxy({"tls": tls})
+    shared = context(certs, minimum=ssl.TLSVersion.TLSv1_3)
+    first = closing(secure(proxy.address, shared))
+    first.query("SELECT 1")
+    again = closing(Wire(proxy.address))
+    assert again.ssl_request() == b"S"
+    again.socket = shared.wrap_socket(again.socket, server_hostname="localhost", session=first.socket.session)
+    assert again.socket.session_reused
+    assert again.login(APP).value("SELECT 1") == "1"
+
+
+def test_ktls_where_it_may_not_be_there(make_proxy, closing, certs, tls):
+    """Asked for on both sides: with or without the kernel's help every byte arrives, in both directions."""
+    proxy = make_proxy({"tls": {**tls, "ktls": True}, "server_tls": {"mode": "require", "ktls": True}})
+    client = closing(secure(proxy.address, context(certs)))
+    assert in_tls(client)
+    for size in (1, 16384, 3_000_000):
+        assert client.value(f"SELECT repeat('x', {size})") == "x" * size
+        assert rows(client.batch(run("SELECT length($1::text)", ["y" * size]))) == [[str(size)]]
+
+
+def test_minimum_version_towards_the_server(make_proxy, closing, make_postgres, certs):
+    server = make_postgres({"ssl_max_protocol_version": "TLSv1.2"}, certs=certs)
+    old = make_proxy({"server_tls": {"mode": "require", "min_version": "TLSv1.2"}}, postgres=server)
+    assert in_tls(closing(old.wire("tls_user")))
+    new = make_proxy({"server_tls": {"mode": "require", "min_version": "TLSv1.3"}}, postgres=server)
+    with pytest.raises(ServerError) as e:
+        new.wire("tls_user").rows("SELECT 1")
+    assert e.value.code[:2] == "08"
+
+
+@pytest.mark.parametrize("key,value,cipher", [
+    ("ciphersuites", "TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+    ("ciphersuites", "TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+])
+def test_ciphers_towards_the_server(make_proxy, closing, key, value, cipher):
+    proxy = make_proxy({"server_tls": {"mode": "require", key: value}})
+    client = closing(proxy.wire("tls_user"))
+    assert client.value("SELECT cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == cipher
+
+
+class DirectTlsServer(FakeServer):
+    """As PostgreSQL 17 with sslnegotiation=direct: the first byte is TLS's, and ALPN says what is meant."""
+
+    def __init__(self, certs):
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(certs.server.cert, certs.server.key)
+        self.tls.set_alpn_protocols(["postgresql"])
+        self.chosen = []
+        super().__init__()
+
+    def _serve(self, connection):
+        secured = self.tls.wrap_socket(connection, server_side=True)
+        self.chosen.append(secured.selected_alpn_protocol())
+        super()._serve(secured)
+
+
+def test_direct_tls_towards_the_server(make_proxy, closing, certs):
+    fake = DirectTlsServer(certs)
+    try:
+        proxy = make_proxy({"server_tls": {"mode": "verify-ca", "ca_path": certs.ca, "direct": True},
+                            "health": {"check_interval": "86400s"}}, postgres=fake)
+        assert closing(proxy.wire()).value("SELECT 1") == "1"
+        assert "postgresql" in fake.chosen
+    finally:
+        fake.close()
+
+
+def test_tls_towards_the_server_follows_a_reload(make_proxy, closing):
+    proxy = make_proxy({"server_tls": {"mode": "disable"}, "pool": {"login_retry": 0}})
+    with pytest.raises(ServerError) as e:
+        proxy.wire("tls_user").rows("SELECT 1")
+    assert e.value.code == "28000"
+    proxy.reload({"server_tls": {"mode": "require"}})
+
+    def comes_in():
+        try:
+            return closing(proxy.wire("tls_user"))
+        except ServerError:
+            return None  # the failure of before is remembered for 100 ms
+
+    assert in_tls(wait_until(comes_in))

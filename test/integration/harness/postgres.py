@@ -48,6 +48,7 @@ SETTINGS = {
     "lc_messages": "C",
     "timezone": "UTC",
     "autovacuum": "off",
+    "password_encryption": "scram-sha-256",
 }
 
 PASSWORD = "correct horse, battery staple"
@@ -245,21 +246,26 @@ class Postgres:
 
     def standby(self, **settings):
         """A streaming standby, started."""
-        def copy(to):
-            os.chown(os.path.dirname(to), *(_owner() or (-1, -1)))
-            done = subprocess.run([os.path.join(self.bindir, "pg_basebackup"), "-h", self.root, "-p", str(self.port),
-                                   "-U", "postgres", "-D", to, "-X", "stream", "-c", "fast", "--no-sync"],
-                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
-                                  **spawn_arguments())
-            if done.returncode:
-                raise RuntimeError(done.stdout)
-            with open(os.path.join(to, "standby.signal"), "w", encoding="utf-8"):
-                pass
-
         conninfo = f"host={self.root} port={self.port} user=postgres application_name=standby{len(self.standbys) + 1}"
-        made = Postgres(self.template, dict(settings, primary_conninfo=conninfo), data=copy).start()
+        made = Postgres(self.template, dict(settings, primary_conninfo=conninfo), data=self._copy_to).start()
         self.standbys.append(made)
         return made
+
+    def _copy_to(self, to):
+        """A base backup by the server's own functions: not every server that we test has its pg_basebackup with it."""
+        start, stop = (("pg_backup_start('copy', true)", "pg_backup_stop(false)") if self.version >= 15 else
+                       ("pg_start_backup('copy', true, false)", "pg_stop_backup(false, false)"))
+        with self.admin() as db:
+            db.execute(f"SELECT {start}")
+            shutil.copytree(self.data, to, copy_function=_copy_if_there,
+                            ignore=shutil.ignore_patterns("postmaster.*", "pg_wal", "pg_replslot", "pgsql_tmp*"))
+            label, = db.execute(f"SELECT labelfile FROM {stop}").fetchone()
+        # with all that was written until the copy was done
+        shutil.copytree(os.path.join(self.data, "pg_wal"), os.path.join(to, "pg_wal"), copy_function=_copy_if_there)
+        os.mkdir(os.path.join(to, "pg_replslot"))
+        for name, content in (("backup_label", label), ("standby.signal", "")):
+            with open(os.path.join(to, name), "w", encoding="utf-8") as f:
+                f.write(content)
 
     # -- use
 
@@ -293,6 +299,13 @@ class Postgres:
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+
+def _copy_if_there(source, target):
+    try:
+        shutil.copy2(source, target)
+    except FileNotFoundError:
+        pass  # removed while we copied: the WAL says so, too
 
 
 def _is_gone(pid):

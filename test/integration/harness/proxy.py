@@ -191,12 +191,12 @@ class Proxy:
 
     def take_over(self):
         """SIGUSR2: waits for the successor and watches that one from now on. Returns the predecessor's process."""
-        old = self.process
+        old, before = self.process, len(self.log())
         old.send_signal(signal.SIGUSR2)
-        pid = wait_until(lambda: next((p for p in self._family() if p != old.pid), None), 20,
-                         lambda: "no successor:\n" + self.log()[-4000:])
-        self.process = Adopted(pid)
-        wait_until(lambda: "next process serves" in self.log(), 20,
+        pid = wait_until(lambda: re.search(r"next_pid\D+(\d+)", self.log()[before:]), 20,
+                         lambda: "no successor:\n" + self.log()[-4000:])[1]
+        self.process = Adopted(int(pid))
+        wait_until(lambda: "next process serves" in self.log()[before:], 20,
                    lambda: "the successor doesn't serve:\n" + self.log()[-4000:])
         return old
 

@@ -1,0 +1,79 @@
+/*
+ * A log line for each query that took longer than [log] slow_query: how long it waited for a server connection, and how
+ * long the server (and the network, and the client's reading) took. Literals are left out unless they are wanted.
+ */
+#include "base/log.h"
+#include "config/config.h"
+#include "sql/normalize.h"
+#include "stage/stage.h"
+
+#include <stdio.h>
+
+#define LINES_AT_MOST 50u /* in a second, for each worker */
+
+struct policy {
+	usec_t threshold;
+	bool literals;
+	uint32_t text_max;
+	struct log_limit limit;
+};
+
+static int configure(const struct config *config, void **ret_policy)
+{
+	const struct config_log *c = &config->log;
+	struct policy *p;
+
+	*ret_policy = NULL;
+	if (c->slow_query == 0)
+		return 0;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->threshold = c->slow_query;
+	p->literals = c->slow_query_literals;
+	p->text_max = (uint32_t)MIN(c->slow_query_length, (uint64_t)REQUEST_TEXT_MAX);
+	*ret_policy = p;
+	return 0;
+}
+
+static void milliseconds(usec_t duration, char text[32])
+{
+	snprintf(text, 32, "%llu.%03llu", (unsigned long long)(duration / 1000), (unsigned long long)(duration % 1000));
+}
+
+static void answered(const struct request *r, void *policy)
+{
+	struct policy *p = policy;
+	char text[REQUEST_TEXT_MAX + 1], duration[32], waited[32];
+	uint32_t left_out = 0;
+	struct slice query;
+	bool cut = false;
+
+	if (likely(r->ended - r->began < p->threshold))
+		return;
+	count_add(&r->counters->slow_queries_total, 1);
+	if (!log_limit_pass(&p->limit, LINES_AT_MOST, USEC_PER_SEC, &left_out))
+		return;
+	milliseconds(r->ended - r->began, duration);
+	milliseconds(r->sent - r->began, waited);
+	if (p->literals) {
+		query = request_text(r);
+		cut = query.len > p->text_max;
+		query.len = MIN(query.len, p->text_max);
+	} else {
+		query = slice_make(text, sql_normalize(request_text(r), text, p->text_max + 1, &cut));
+	}
+	log_warn("slow query", kv_str("duration_ms", duration), kv_str("waited_ms", waited),
+		 kv_str("database", r->database), kv_str("user", r->user),
+		 kv_str("application", *r->application ? r->application : NULL), kv_uint("pid", r->pid),
+		 kv_str("protocol", r->extended ? "extended" : "simple"),
+		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL), kv_slice("query", query),
+		 kv_str("cut", cut || r->text_len > REQUEST_TEXT_MAX ? "yes" : NULL), kv_uint("not_logged", left_out));
+}
+
+const struct stage stage_slow_log = {
+	.name = "slow_log",
+	.configure = configure,
+	.release = free,
+	.answered = answered,
+};
