@@ -147,7 +147,7 @@ def notify(tmp_path):
 
 def test_reload_is_told_to_systemd(make_proxy, notify):
     proxy = make_proxy(env={"NOTIFY_SOCKET": notify.socket.getsockname()})
-    assert "READY=1" in notify.take()
+    wait_until(lambda: "READY=1" in notify.take())  # the admin API answers a moment earlier
     known = len(notify.take())
     proxy.reload({"pool": {"max_connections": 3}})
     wait_until(lambda: "READY=1" in notify.take()[known:])
