@@ -207,9 +207,7 @@ def test_handshake_left_half_done(make_proxy, closing, tls):
     wait_until(lambda: proxy.metric("clients") == 0)
 
 
-def test_session_resumption(make_proxy, closing, certs, tls):
-    proxy = make_proxy({"tls": tls})
-    shared = context(certs, maximum=ssl.TLSVersion.TLSv1_2)
+def assert_session_is_resumed(proxy, closing, shared):
     first = closing(secure(proxy.address, shared))
     first.query("SELECT 1")
     again = closing(Wire(proxy.address))
@@ -217,6 +215,12 @@ def test_session_resumption(make_proxy, closing, certs, tls):
     again.socket = shared.wrap_socket(again.socket, server_hostname="localhost", session=first.socket.session)
     assert again.socket.session_reused
     assert again.login(APP).value("SELECT 1") == "1"
+
+
+def test_session_resumption(make_proxy, closing, certs, tls):
+    proxy = make_proxy({"tls": tls})
+    shared = context(certs, maximum=ssl.TLSVersion.TLSv1_2)
+    assert_session_is_resumed(proxy, closing, shared)
 
 
 def test_cancel_over_tls(make_proxy, closing, postgres, certs, tls, name):
@@ -570,13 +574,7 @@ def test_session_resumption_of_tls_1_3(make_proxy, closing, certs, tls):
     """Its tickets come behind the handshake, with the first bytes that are read."""
     proxy = make_proxy({"tls": tls})
     shared = context(certs, minimum=ssl.TLSVersion.TLSv1_3)
-    first = closing(secure(proxy.address, shared))
-    first.query("SELECT 1")
-    again = closing(Wire(proxy.address))
-    assert again.ssl_request() == b"S"
-    again.socket = shared.wrap_socket(again.socket, server_hostname="localhost", session=first.socket.session)
-    assert again.socket.session_reused
-    assert again.login(APP).value("SELECT 1") == "1"
+    assert_session_is_resumed(proxy, closing, shared)
 
 
 def test_ktls_where_it_may_not_be_there(make_proxy, closing, certs, tls):
