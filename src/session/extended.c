@@ -5,24 +5,15 @@
  */
 #include "session/session_priv.h"
 
-#include "base/log.h"
-#include "base/map.h"
-
 #include <stdarg.h>
 #include <stdatomic.h>
 
 /* Behind the names nothing of a message is looked at, so this much of it must have come. */
 #define NAMES_MAX 8192u
 
-static bool out_of_memory(struct session *s)
-{
-	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
-	return false;
-}
-
 static bool push(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object)
 {
-	return session_expect(s, kind, flags, purpose, object) == 0 || out_of_memory(s);
+	return session_expect(s, kind, flags, purpose, object) == 0 || session_out_of_memory(s);
 }
 
 static size_t malformed(struct session *s, const char *what, size_t available)
@@ -42,7 +33,7 @@ static bool send_poison(struct session *s, enum proxy_error error, ...)
 	va_list args;
 
 	if (!copy)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	*copy = BUF_INIT(65536);
 	va_start(args, error);
 	error_message_va(copy, error, "ERROR", NULL, args);
@@ -53,7 +44,7 @@ static bool send_poison(struct session *s, enum proxy_error error, ...)
 	}
 	buf_free(copy);
 	free(copy);
-	return out_of_memory(s);
+	return session_out_of_memory(s);
 }
 
 /*
@@ -82,16 +73,16 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 	}
 	if (statement_set_use(set, text->id)) {
 		if (!prepared_remember(s, name, text))
-			return out_of_memory(s);
+			return session_out_of_memory(s);
 		count_add(&session_counters(s)->statements_shared_total, 1);
 		return prepared_push(s, EXPECT_PARSE, EXPECT_LOCAL, name, text);
 	}
 	if (!prepared_make_room(s))
 		return false;
 	if (!prepared_remember(s, name, text))
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	if (statement_set_add(set, text->id) < 0)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	return prepared_push(s, EXPECT_PARSE, 0, name, text) && prepared_send_parse(s, text, text->server_name);
 }
 
@@ -159,7 +150,7 @@ static bool parse_duplicate(struct session *s, struct slice client_name, struct 
 	expects_last(&s->link->expects)->name_hash = prepared_name_hash(client_name);
 	message = loop_turn_alloc(s->conn.loop, size);
 	if (!message)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	message[0] = 'P';
 	put_be32(message + 1, (uint32_t)(size - 1));
 	memcpy(message + FRAME_HEADER, taken->server_name, STATEMENT_NAME_SIZE);
@@ -186,7 +177,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
 	text = text_of(s, name, read_rest(&r));
 	if (!text) {
-		out_of_memory(s);
+		session_out_of_memory(s);
 		return available;
 	}
 	if (name.len && prepared_is_undecided(s, text->id)) {
@@ -214,7 +205,7 @@ static bool send_renamed(struct session *s, const struct frame *f, const uint8_t
 	uint8_t *message = loop_turn_alloc(s->conn.loop, head);
 
 	if (!message)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	message[0] = f->type;
 	put_be32(message + 1, (uint32_t)(head - 1 + rest));
 	memcpy(message + FRAME_HEADER, before.bytes, before.len);

@@ -7,12 +7,6 @@
 
 #include <stdatomic.h>
 
-static bool out_of_memory(struct session *s)
-{
-	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
-	return false;
-}
-
 /* ---- what the client's names mean ---- */
 
 struct statement_text *prepared_find(const struct session *s, struct slice name)
@@ -144,7 +138,7 @@ bool prepared_bind_portal(struct session *s, struct slice portal, struct stateme
 	if ((!s->portals && !(s->portals = calloc(1, sizeof(*s->portals)))) ||
 	    map_put(s->portals, portal, text, &old) < 0) {
 		statement_text_unref(table, text);
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	}
 	statement_text_unref(table, old);
 	return true;
@@ -242,7 +236,7 @@ static bool push(struct session *s, enum expect_kind kind, uint8_t flags, uint8_
 	const struct expect *x;
 
 	if (session_expect(s, kind, flags, purpose, object) < 0)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	x = expects_last(&s->link->expects);
 	if (!is_change(x))
 		return true;
@@ -318,7 +312,7 @@ static bool push_noted(struct session *s, enum expect_kind kind, uint8_t flags, 
 	struct statement_note *note = malloc(sizeof(*note) + name.len + 1);
 
 	if (!note)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	*note = (struct statement_note){.text = statement_text_ref(text), .previous = previous};
 	memcpy(note->name, name.bytes, name.len);
 	note->name[name.len] = 0;
@@ -464,7 +458,7 @@ bool prepared_close_at_link(struct session *s, struct statement_id id)
 	bool fine;
 
 	if (!note)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	*note = (struct statement_note){.id = id};
 	note->name[0] = 0;
 	statement_id_name(id, name);
@@ -497,7 +491,7 @@ bool prepared_send_parse(struct session *s, const struct statement_text *text, c
 	uint8_t *message = loop_turn_alloc(s->conn.loop, size);
 
 	if (!message)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	message[0] = 'P';
 	put_be32(message + 1, (uint32_t)(size - 1));
 	memcpy(message + FRAME_HEADER, name, name_size);
@@ -517,7 +511,7 @@ bool prepared_ensure(struct session *s, struct statement_text *text)
 	    !push(s, EXPECT_PARSE, EXPECT_SWALLOW, PURPOSE_STATEMENT, statement_text_ref(text)))
 		return false;
 	if (statement_set_add(set, text->id) < 0)
-		return out_of_memory(s);
+		return session_out_of_memory(s);
 	return prepared_send_parse(s, text, text->server_name);
 }
 

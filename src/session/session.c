@@ -550,3 +550,9 @@ void session_fatal(struct session *s, enum proxy_error error, const char *detail
 	session_fatal_bytes(s, out.bytes, out.failed ? 0 : out.len, why);
 	buf_free(&out);
 }
+
+bool session_out_of_memory(struct session *s)
+{
+	session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+	return false;
+}

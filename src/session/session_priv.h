@@ -126,6 +126,8 @@ void session_close(struct session *s, const char *why);
 void session_finish(struct session *s, const char *why);
 /* Sends an ErrorResponse with severity FATAL first. */
 void session_fatal(struct session *s, enum proxy_error error, const char *detail, ...);
+/* Ends the session for want of memory. Returns false, for who says so to its caller. */
+bool session_out_of_memory(struct session *s);
 void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, const char *why);
 /* Sends what is in out (and frees it); nothing when it failed. */
 void session_send_buf(struct session *s, struct buf *out);
