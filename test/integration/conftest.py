@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from harness import Certificates, Postgres, Proxy, Wire  # noqa: E402
+from harness import Certificates, Gate, Postgres, Proxy, Wire  # noqa: E402
 from harness.postgres import DEFAULT_BIN, Template  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -244,6 +244,16 @@ def closing():
             thing.close()
         except Exception:  # noqa: BLE001
             pass
+
+
+@pytest.fixture
+def gate(postgres, closing):
+    """gate() makes one that queries wait at: see harness/gate.py."""
+    def make():
+        made = Gate(postgres)
+        closing(made.holder)
+        return made
+    return make
 
 
 _names = itertools.count(1)

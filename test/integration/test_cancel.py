@@ -82,10 +82,10 @@ def test_cancel_of_an_idle_client_does_nothing(target):
         assert other.value("SELECT 1") == "1"
 
 
-def test_cancel_with_a_wrong_key_does_nothing(target, name):
-    client = target.wire()
-    client.send(query(sleep_text(name, 0.5)))
-    wait_running(target.postgres, name)
+def test_cancel_with_a_wrong_key_does_nothing(target, gate):
+    client, passing = target.wire(), gate()
+    client.send(query(f"SELECT {passing.passage}"))
+    passing.wait()
     pid, key = client.backend_key
     wrong = bytes([key[0] ^ 1]) + key[1:]
     for packet in (cancel_packet(pid, wrong), cancel_packet(pid + 1, key), cancel_packet(0, b"\0\0\0\0"),
@@ -94,6 +94,8 @@ def test_cancel_with_a_wrong_key_does_nothing(target, name):
         other.send(packet)
         other.until_closed()
         other.socket.close()
+    assert client.is_quiet()
+    passing.open()
     assert not errors(client.until_ready())
 
 

@@ -395,17 +395,19 @@ def test_server_starts_late(make_proxy, closing, make_postgres):
     closing(wait_until(served))
 
 
-def test_server_that_ends_behind_its_answer(make_proxy, postgres, closing):
+def test_server_that_ends_behind_its_answer(make_proxy, postgres, closing, gate):
     """The answer and the FATAL reach the proxy together. The client, which has all it asked for, is told nothing."""
     proxy = make_proxy({"pool": {"max_connections": 1}})
     client, other = closing(proxy.wire()), closing(proxy.wire())
     for simple in (True, False):
         pid = int(client.value("SELECT pg_backend_pid()"))
-        client.send(query("SELECT 'mine' FROM pg_sleep(0.7)") if simple
-                    else run("SELECT 'mine' FROM pg_sleep(0.7)") + sync())
-        wait_until(lambda: postgres.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", [pid]))
+        passing = gate()
+        text = f"SELECT 'mine' FROM {passing.passage}"
+        client.send(query(text) if simple else run(text) + sync())
+        passing.wait()
         os.kill(proxy.process.pid, signal.SIGSTOP)
         try:
+            passing.open()
             wait_until(lambda: postgres.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle'", [pid]))
             postgres.sql("SELECT pg_terminate_backend(%s)", [pid])
             wait_until(lambda: not postgres.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]))
@@ -414,7 +416,6 @@ def test_server_that_ends_behind_its_answer(make_proxy, postgres, closing):
         messages = client.until_ready() + client.query("SELECT 'next'")
         assert not errors(messages) and rows(messages) == [["mine"], ["next"]]
         assert other.value("SELECT 'fine'") == "fine"
-
 
 
 def test_server_that_stops_moving(make_proxy, closing, make_postgres, postgres):

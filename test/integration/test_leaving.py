@@ -29,12 +29,13 @@ def test_half_closed_client_gets_its_answers(target):
     assert (rows(messages), errors(messages)) == ([["one"], ["two"], ["three"]], ["22012"])
 
 
-def test_half_closed_while_its_query_runs(target, name):
-    client = target.wire()
-    client.send(query(f"SELECT pg_sleep(0.3), 'slept' /* {name} */"), query("SELECT 'next'"))
-    wait_until(lambda: is_waiting(target, name, "PgSleep"))
+def test_half_closed_while_its_query_runs(target, gate):
+    client, passing = target.wire(), gate()
+    client.send(query(f"SELECT {passing.passage}, 'ran'"), query("SELECT 'next'"))
+    passing.wait()
     client.socket.shutdown(socket.SHUT_WR)
-    assert [row[-1] for row in rows(client.until_closed())] == ["slept", "next"]
+    passing.open()
+    assert [row[-1] for row in rows(client.until_closed())] == ["ran", "next"]
 
 
 def test_all_in_one_packet_from_startup_on(target):
@@ -69,12 +70,15 @@ def test_half_closed_in_the_middle_of_a_message(target):
     assert rows(client.until_closed()) == [["whole"]]
 
 
-def test_half_closed_in_the_middle_of_a_large_message(target, name):
+def test_half_closed_in_the_middle_of_a_large_message(target, gate):
     """So large that its beginning was passed on."""
-    client = target.wire()
-    client.send(query(f"SELECT pg_sleep(0.3), 'whole' /* {name} */"))
-    wait_until(lambda: is_waiting(target, name, "PgSleep"))
-    say_all(client, query(f"SELECT 'half', '{'x' * 3_000_000}'")[:2_500_000])
+    client, passing = target.wire(), gate()
+    client.send(query(f"SELECT {passing.passage}, 'whole'"))
+    passing.wait()
+    sender = threading.Thread(target=say_all, args=(client, query(f"SELECT 'half', '{'x' * 3_000_000}'")[:2_500_000]))
+    sender.start()  # it may be read up to its end only when the query before is over
+    passing.open()
+    sender.join()
     assert [row[-1] for row in rows(client.until_closed())] == ["whole"]
     assert target.wire().value("SELECT 'fine'") == "fine"
 
@@ -199,7 +203,7 @@ def test_client_that_closes_gives_up_its_place_in_the_line(make_proxy, closing):
     assert holder.value("SELECT to_regclass('never_made') IS NULL") == "t"
 
 
-def test_half_closed_over_tls(make_proxy, certs, postgres, name):
+def test_half_closed_over_tls(make_proxy, certs, gate):
     """close_notify comes one way; the TCP connection behind it may be half closed, too, or not."""
     proxy = make_proxy({"tls": {"enabled": True, "cert_path": certs.server.cert, "key_path": certs.server.key}})
     context = ssl.create_default_context()
@@ -209,14 +213,16 @@ def test_half_closed_over_tls(make_proxy, certs, postgres, name):
         assert client.ssl_request() == b"S"
         client.start_tls(context)
         client.login(APP)
-        client.send(query(f"SELECT pg_sleep(0.3), 'slept' /* {name}{tcp_too} */"), run("SELECT 'next'"), sync())
-        wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}{tcp_too}%"]))
+        passing = gate()
+        client.send(query(f"SELECT {passing.passage}, 'ran'"), run("SELECT 'next'"), sync())
+        passing.wait()
         client.socket.settimeout(0)
         with pytest.raises(ssl.SSLWantReadError):
             client.socket.unwrap()  # sends close_notify; the other one comes at the end
         if tcp_too:
             socket.socket.shutdown(client.socket, socket.SHUT_WR)
-        assert [row[-1] for row in rows(client.until_closed())] == ["slept", "next"]
+        passing.open()
+        assert [row[-1] for row in rows(client.until_closed())] == ["ran", "next"]
         client.socket.close()
     wait_until(lambda: proxy.metric("clients") == 0)
 

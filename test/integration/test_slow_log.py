@@ -9,35 +9,6 @@ from harness.wire import bind, copy_data, copy_done, copy_fail, errors, execute,
 MODES = ["session", "transaction", "statement"]
 
 
-class Gate:
-    """A query that passes through waits here until the gate opens."""
-    number = 0
-
-    def __init__(self, postgres):
-        Gate.number += 1
-        self.postgres = postgres
-        self.key = 47110000 + Gate.number
-        self.passage = f"pg_advisory_xact_lock_shared({self.key})"
-        self.holder = postgres.admin("app")
-        self.holder.execute("SELECT pg_advisory_lock(%s)", [self.key])
-
-    def wait(self):
-        wait_until(lambda: self.postgres.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = %s "
-                                             "AND NOT granted", [self.key], database="app"))
-
-    def open(self):
-        self.holder.close()
-
-
-@pytest.fixture
-def gate(postgres, closing):
-    def make():
-        made = Gate(postgres)
-        closing(made.holder)
-        return made
-    return make
-
-
 def through(proxy, client, gate, *parts):
     """Sends it, lets 11 s go by while it waits, and returns the answer."""
     client.send(*parts)
@@ -48,7 +19,7 @@ def through(proxy, client, gate, *parts):
 
 
 def slow_lines(proxy):
-    lines = [json.loads(line) for line in proxy.log().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in proxy.log_lines() if line.startswith("{")]
     return [line for line in lines if line["msg"] == "slow query"]
 
 

@@ -2,6 +2,7 @@
 
 from .certs import Certificates
 from .fake import FakeServer, Relay
+from .gate import Gate
 from .ports import PortLease, lease_port
 from .postgres import Postgres
 from .proxy import Proxy, SanitizerReport
@@ -11,6 +12,7 @@ from .wire import Message, ServerError, Wire
 __all__ = [
     "Certificates",
     "FakeServer",
+    "Gate",
     "Message",
     "PortLease",
     "Postgres",
