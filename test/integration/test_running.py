@@ -61,9 +61,8 @@ def test_invalid_reload_is_refused(make_proxy, closing, damage):
     else:
         with open(proxy.config_path, "w", encoding="utf-8") as f:
             f.write(bad)
-    before = len(proxy.log())
     proxy.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: len(proxy.log()) > before)
+    proxy.wait_log("configuration not reloaded")
     assert client.value("SELECT 1") == "1"
     assert closing(proxy.wire()).value("SELECT 1") == "1"
     assert proxy.admin("/readyz")[0] == 200
@@ -319,8 +318,8 @@ def test_replacement_that_cannot_start_leaves_the_socket_files(make_proxy, closi
 def test_clients_of_the_old_process_have_a_deadline(make_proxy):
     proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
     client = proxy.wire()
-    old = proxy.take_over()
     assert client.value("SELECT 1") == "1"
+    old = proxy.take_over()  # that it is served until then, test_old_clients_go_on_... says, without a deadline
     assert errors(client.until_closed()) == ["57P01"]
     wait_until(lambda: old.poll() is not None)
     assert old.returncode == HURRIED
@@ -346,8 +345,8 @@ def test_json_log(make_proxy):
     with pytest.raises(ServerError):
         proxy.wire(database='no"such\\database').query("SELECT 1")
         raise ServerError({"C": "3D000"})
-    wait_until(lambda: len(proxy.log().splitlines()) > 2)
-    for line in proxy.log().splitlines():
+    wait_until(lambda: len(proxy.log_lines()) > 2)
+    for line in proxy.log_lines():
         assert isinstance(json.loads(line), dict)
 
 

@@ -450,7 +450,7 @@ def test_reload_of_a_broken_certificate_keeps_the_old(make_proxy, closing, certs
     shutil.copy(certs.server.key, key)
     proxy = make_proxy({"tls": {"enabled": True, "cert_path": str(cert), "key_path": str(key)}})
     cert.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
-    proxy.signal_reload(accepted=False)
+    proxy.signal_reload()
     assert closing(secure(proxy.address, context(certs))).value("SELECT 1") == "1"
 
 

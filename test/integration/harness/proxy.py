@@ -114,8 +114,9 @@ class Adopted:
 
 class Proxy:
     """
-    config is laid over a default that listens on a port of its own with two workers, trusts its clients, and has
-    the given server as its only node. Its clock can be moved (advance), so no test waits for a time-out.
+    config is laid over a default that listens on a port of its own with two workers, trusts its clients, lets them
+    wait for links, and has the given server as its only node. Its clock can be moved (advance), so no test waits for a
+    time-out; it does not stand still either: a slow machine needs many seconds between two steps.
     """
 
     live = []  # all that run now, for the check of logs after each test
@@ -139,7 +140,7 @@ class Proxy:
         base = {
             "proxy": {"listen_address": f"127.0.0.1:{self.port}", "admin_address": f"127.0.0.1:{self.admin_port}",
                       "workers": 2},
-            "pool": {"mode": "transaction", "max_connections": 20},
+            "pool": {"mode": "transaction", "max_connections": 20, "query_wait_timeout": "300s"},
             "auth": {"mode": "trust"},
         }
         if postgres is not None:
@@ -250,24 +251,33 @@ class Proxy:
             if not os.environ.get("HELIOS_TEST_KEEP"):
                 shutil.rmtree(self.root, ignore_errors=True)
 
-    def reload(self, changes=None, accepted=True):
+    def reload(self, changes=None):
         """Writes the changed configuration, sends SIGHUP, and waits until it is in force (or was refused)."""
         if changes:
             self.config = merge(self.config, changes)
         self.write_config()
-        self.signal_reload(accepted)
+        self.signal_reload()
 
-    def signal_reload(self, accepted=True):
+    def signal_reload(self):
         before = len(self.log())
         self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: re.search(r"reload|configuration", self.log()[before:], re.I), 20,
+        wait_until(lambda: re.search(r"configuration (not )?reloaded", self.log()[before:]), 20,
                    "no log line tells of the reload")
+        self.settle()
+
+    def settle(self):
+        """Every worker has handled what was posted to it before now, such as a reload."""
+        wait_until(lambda: self.json("/sessions?limit=0")["workers_late"] == 0)
 
     # -- looking at it
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+    def log_lines(self):
+        """Those that are whole: the last one may just be written."""
+        return self.log().rpartition("\n")[0].splitlines()
 
     def wait_log(self, pattern, timeout=20):
         return wait_until(lambda: re.search(pattern, self.log()), timeout,
@@ -335,7 +345,10 @@ class Proxy:
     def advance(self, seconds):
         """Moves the proxy's clock."""
         status, text = self.admin(f"/debug/clock?advance_ms={int(seconds * 1000)}", method="POST", body=b"")
-        assert status in (200, 204), f"the clock doesn't move: {status} {text}"
+        assert status == 200, f"the clock doesn't move: {status} {text}"
+        if not json.loads(text)["settled"]:  # a worker was late; in three turns it has seen the clock and run its timers
+            for _ in range(3):
+                self.settle()
 
     def advance_until(self, condition, step, limit=1000, timeout=20):
         """Moves the clock in steps until the condition holds (timers may be armed anew by what happens)."""
