@@ -266,20 +266,21 @@ def test_no_more_links_than_clients_at_once(make_proxy, workers):
 
 
 def test_reserve(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 1, "reserve_connections": 1, "reserve_timeout": "5s"}})
+    proxy = make_proxy({"pool": {"max_connections": 1, "reserve_connections": 1, "reserve_timeout": "100s",
+                                 "query_wait_timeout": 0}})
     first, second, third = (closing(proxy.wire()) for _ in range(3))
     first.query("BEGIN")
     second.send(query("BEGIN"))
     wait_until(lambda: proxy.metric("clients_waiting") == 1)
-    proxy.advance(2)
+    proxy.advance(40)
     assert proxy.metric("clients_waiting") == 1
-    proxy.advance_until(lambda: proxy.metric("clients_waiting") == 0, step=1, limit=10)
+    proxy.advance_until(lambda: proxy.metric("clients_waiting") == 0, step=20, limit=200)
     second.until_ready()
     assert pid(first) != pid(second)
     third.send(query("SELECT 1"))
     wait_until(lambda: proxy.metric("clients_waiting") == 1)
-    proxy.advance(6)
-    proxy.advance(2)
+    proxy.advance(120)
+    proxy.advance(40)
     assert proxy.metric("clients_waiting") == 1, "the reserve is used up"
     second.query("COMMIT")
     assert rows(third.until_ready()) == [["1"]]
@@ -509,10 +510,9 @@ def test_idle_transaction_timeout(make_proxy, closing, postgres, table):
     client, other = closing(proxy.wire()), closing(proxy.wire())
     client.query("BEGIN")
     client.query(f"INSERT INTO {table} VALUES (100, 'x')")
-    proxy.advance(59)
-    client.query("SELECT 1")
-    proxy.advance(59)
-    client.query("SELECT 1")
+    for _ in range(3):  # each statement begins the time anew
+        proxy.advance(35)
+        assert client.value("SELECT 1") == "1"
     proxy.advance(61)
     (error,) = client.until_closed()
     assert error.code == "25P03"
@@ -656,7 +656,7 @@ def test_login_failure_gives_the_servers_own_error_and_backs_off(make_proxy, clo
     """Every waiting client gets the error; meanwhile the server is asked once, not by each of them."""
     relay = Relay(postgres)
     try:
-        proxy = make_proxy(postgres=relay, config={"pool": {"login_retry": "5s"}})
+        proxy = make_proxy(postgres=relay, config={"pool": {"login_retry": "500s"}, "health": {"check_interval": "86400s"}})
         before = relay.accepted
         for _ in range(20):
             with pytest.raises(ServerError) as e:
@@ -665,7 +665,7 @@ def test_login_failure_gives_the_servers_own_error_and_backs_off(make_proxy, clo
         assert relay.accepted - before <= 4
         assert proxy.metric("link_login_failures_total") <= 4
         first = relay.accepted
-        proxy.advance(6)
+        proxy.advance(501)
         with pytest.raises(ServerError):
             proxy.wire(user="rejected").value("SELECT 1")
         assert relay.accepted > first

@@ -113,7 +113,7 @@ def test_refused_by_policy(make_proxy, closing, postgres, name, make, use, _, ex
     assert client.status == "I"
     assert client.value("SELECT 1") == "1"
     assert proxy.metric("links_pinned") == 0
-    assert postgres.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    wait_until(lambda: postgres.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0)  # of tests before
 
 
 def test_refused_inside_a_transaction(make_proxy, closing, name):
