@@ -182,7 +182,7 @@ def test_watchdog_hears_nothing_of_a_stuck_worker(make_proxy, notify):
 
     def control_turns():
         """A period of the watchdog passes, and the control thread looks for what is due."""
-        proxy.advance(600)
+        proxy.advance(600, stuck=True)
         for _ in range(2):  # the second signal is taken behind all that the first turn had to do
             count = proxy.log().count("log file opened anew")
             proxy.process.send_signal(signal.SIGUSR1)
