@@ -158,7 +158,8 @@ static bool send_difference(struct session *s)
 		params_assign(&link->settings, s->settings);
 		link->fresh = true;
 		link->has_unnamed = false; /* a simple query ends the unnamed statement */
-		s->syncing = role || !is_known(s);
+		/* a client that logs in is told what the server reports of it */
+		s->syncing = role || s->state == SESSION_WELCOMING || !is_known(s);
 		count_add(&session_counters(s)->parameter_syncs_total, 1);
 	}
 	buf_free(&sql);

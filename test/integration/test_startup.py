@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from harness import ServerError, wire
+from harness import ServerError, wait_until, wire
 from harness.wire import PROTOCOL_3_2, Wire
 
 pytestmark = pytest.mark.matrix
@@ -405,3 +405,23 @@ def test_what_only_a_beginning_connection_can_set_is_refused(target, name):
     with pytest.raises(ServerError) as e:
         target.wire(**{name: "1"}).rows("SELECT 1")
     assert e.value.code in ("55P02", "42501")
+
+
+def test_logins_that_wait_together_are_told_their_own_parameters(make_proxy, closing):
+    """The link that the later ones get has another's settings; that the server accepts theirs is known by then."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1}})
+    holder = closing(proxy.wire(TimeZone="UTC"))
+    holder.query("BEGIN")
+    clients = []
+    for zone in ("Asia/Tokyo", "Europe/Rome", "Asia/Tokyo", "Europe/Rome"):
+        client = closing(Wire(proxy.address))
+        client.startup({**APP, "TimeZone": zone})
+        clients.append((client, zone))
+        wait_until(lambda: proxy.metric("clients_waiting") == len(clients))
+    holder.query("COMMIT")
+    for client, zone in clients:
+        client.finish_login(APP)
+        assert client.parameters["TimeZone"] == zone
+        assert client.value("SHOW TimeZone") == zone
+    for _, zone in clients:
+        assert closing(proxy.wire(TimeZone=zone)).parameters["TimeZone"] == zone
