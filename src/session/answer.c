@@ -93,7 +93,7 @@ void session_release(struct session *s)
 
 	prepared_schema_changed(s);
 	s->link = NULL;
-	s->copying_in = false;
+	s->copying_in = s->synced = false;
 	if (s->state == SESSION_ACTIVE)
 		session_set_state(s, SESSION_IDLE);
 	if (s->paused_for_link) {
@@ -108,7 +108,7 @@ void session_maybe_release(struct session *s)
 	struct link *link = s->link;
 
 	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->open_batch || link->tx_status != 'I' ||
-	    s->syncing || (s->left && !s->left_dropped))
+	    s->syncing || s->synced || (s->left && !s->left_dropped))
 		return;
 	if (unlikely(s->worker->closing)) {
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);

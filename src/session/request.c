@@ -500,6 +500,7 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 	size_t at = 0, taken;
 	struct frame f;
 
+	s->synced = false;
 	while (at < len) {
 		if (s->left) {
 			at += pass_on_rest(s, bytes + at, len - at);

@@ -406,7 +406,7 @@ static void let_go_of_link(struct session *s)
 
 	prepared_schema_changed(s);
 	s->link = NULL;
-	s->copying_in = s->syncing = s->hold_ready = false;
+	s->copying_in = s->syncing = s->synced = s->hold_ready = false;
 	if (s->pins)
 		pool_count_pinned(link, -1);
 	for (uint32_t i = 0; i < link->expects.count; i++)

@@ -73,16 +73,17 @@ struct session {
 	uint16_t port;
 	uint8_t state; /* enum session_state */
 	uint8_t pins;
-	uint8_t mode;             /* enum pool_mode, as of the time the link was taken */
-	uint8_t timer_meaning;    /* enum session_timer */
-	bool left_dropped : 1;    /* left: to be dropped rather than passed on */
-	bool skip_to_sync : 1;    /* an error was sent for an extended message; no link is held */
-	bool fail_next : 1;       /* an error was sent for the message at the head of its bytes */
-	bool waits_for_name : 1;  /* its next message means a statement whose fate an earlier batch decides */
-	bool hold_ready : 1;      /* ReadyForQuery is owed once its settings are on the link again */
-	bool learned : 1;         /* pool.track_parameters were asked for since its last statement */
-	bool syncing : 1;         /* its settings are being put onto the link, and must be accepted first */
-	bool copying_in : 1;      /* the server wants copy data: Sync and Flush don't count */
+	uint8_t mode;            /* enum pool_mode, as of the time the link was taken */
+	uint8_t timer_meaning;   /* enum session_timer */
+	bool left_dropped : 1;   /* left: to be dropped rather than passed on */
+	bool skip_to_sync : 1;   /* an error was sent for an extended message; no link is held */
+	bool fail_next : 1;      /* an error was sent for the message at the head of its bytes */
+	bool waits_for_name : 1; /* its next message means a statement whose fate an earlier batch decides */
+	bool hold_ready : 1;     /* ReadyForQuery is owed once its settings are on the link again */
+	bool learned : 1;        /* pool.track_parameters were asked for since its last statement */
+	bool syncing : 1;        /* its settings are being put onto the link, and must be accepted first */
+	bool synced : 1;         /* they were: the link is for the message that waited for that, and is still to come */
+	bool copying_in : 1;     /* the server wants copy data: Sync and Flush don't count */
 	bool paused_for_link : 1; /* reading stopped: the server doesn't take more */
 	bool long_key : 1;        /* protocol 3.2 */
 	bool told_end : 1;        /* a log line said why it ends */

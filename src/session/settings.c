@@ -234,6 +234,7 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 	}
 	if (link->reported != s->reported)
 		settings_report(s);
+	s->synced = waited && !s->hold_ready;
 	if (s->hold_ready) {
 		s->hold_ready = false;
 		conn_send_ref(&s->conn, "Z\0\0\0\5I", 6);

@@ -424,6 +424,22 @@ def test_reported_parameter_changed_by_a_function(narrow, name):
         assert first.value("SHOW application_name") == "by function"
 
 
+def test_many_clients_with_settings_of_their_own_on_one_link(make_proxy, closing):
+    """More settings than a worker remembers the server has accepted: each client keeps the link that they were put on."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1}})
+    clients = [closing(proxy.wire()) for _ in range(100)]
+    for i, client in enumerate(clients):
+        client.query(f"SET my.number = '{i}'")
+    for _ in range(2):
+        clients[0].query("BEGIN")
+        for client in clients[1:]:
+            client.send(wire.query("SELECT current_setting('my.number')"))
+        wait_until(lambda: proxy.metric("clients_waiting") == len(clients) - 1)
+        clients[0].query("COMMIT")
+        for i, client in enumerate(clients[1:], 1):
+            assert wire.rows(client.until_ready()) == [[str(i)]]
+
+
 def test_parameters_cost_no_round_trip_when_equal(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1}})
     clients = [closing(proxy.wire(application_name="same", extra_float_digits="2")) for _ in range(5)]
