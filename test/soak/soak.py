@@ -25,8 +25,9 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../integration"))
 
+import after  # noqa: E402
 import psycopg  # noqa: E402
-from harness import Postgres, Proxy, SanitizerReport, ServerError, Wire, wait_until  # noqa: E402
+from harness import Postgres, Proxy, SanitizerReport, ServerError, Wire  # noqa: E402
 from harness import wire  # noqa: E402
 from harness.postgres import DEFAULT_BIN, Template  # noqa: E402
 from harness.wire import Closed, Deadline  # noqa: E402
@@ -456,61 +457,9 @@ class Soak:
 
 # ---------------------------------------------------------------- what must be true afterwards
 
-class Results:
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def check(self, name, run):
-        try:
-            run()
-        except Exception as e:  # noqa: BLE001
-            self.failed += 1
-            print(f"FAILED {name}: {str(e)[:6000]}", flush=True)
-        else:
-            self.passed += 1
-            print(f"ok     {name}", flush=True)
-
-
-def nothing_is_left(proxy):
-    def left():
-        m = {name: proxy.metric(name) for name in ("clients", "clients_waiting", "links_pinned")}
-        m["active"] = sum(p["active_connections"] for p in proxy.pools())
-        return {name: value for name, value in m.items() if value}
-
-    wait_until(lambda: not left(), 15, lambda: f"left over: {left()}")
-
-
-def no_stray_backend(proxy, postgres):
-    def view():
-        idle = sum(p["idle_connections"] for p in proxy.pools())
-        rows = postgres.sql("SELECT pid, state, query FROM pg_stat_activity WHERE usename = 'app'")
-        return idle, rows
-
-    def fine():
-        idle, rows = view()
-        return len(rows) == idle <= LINKS and all(r[1] == "idle" for r in rows)
-
-    wait_until(fine, 15, lambda: f"idle links, server connections: {view()}")
-
-
-def descriptors_are_back(proxy, before):
-    wait_until(lambda: proxy.descriptors() <= before + LINKS + 4, 15,
-               lambda: f"{proxy.descriptors()} descriptors now, {before} at the start")
-
-
-def memory_is_back(proxy, before):
-    limit = before + ((64 << 20) if proxy.measures_memory else (900 << 20))  # ASan keeps what was freed for a while
-    check(proxy.rss() <= limit, f"VmRSS {proxy.rss() >> 20} MB, {before >> 20} MB at the start")
-
-
-def still_serves(proxy):
-    with proxy.wire() as client:
-        check(client.value("SELECT 'still here'") == "still here", "it doesn't answer")
-
-
 def warm_up(proxy):
     for _ in range(20):
-        still_serves(proxy)
+        after.still_serves(proxy)
 
 
 def soak(args, results):
@@ -522,7 +471,7 @@ def soak(args, results):
         proxy = Proxy(args.binary, postgres, {**CONFIG, "proxy": {**CONFIG["proxy"], "workers": args.workers}},
                       clock=False).start()
         warm_up(proxy)
-        descriptors, rss = proxy.descriptors(), proxy.rss()
+        before = proxy.descriptors(), proxy.rss()
         run = Soak(args, proxy, postgres)
         results.check("all clients end", run.run)
         print("; ".join(f"{n} {what}" for what, n in sorted(run.done.items())))
@@ -531,17 +480,9 @@ def soak(args, results):
         results.check("every answer was the client's own, or a clean error", lambda: check(not run.wrong,
                                                                                            f"{len(run.wrong)} were not"))
         results.check("every kind of action was done", lambda: every_action(run))
-        results.check("the proxy lives", proxy.check_alive)
-        results.check("it still serves", lambda: still_serves(proxy))
-        results.check("no client, link or waiting one is left", lambda: nothing_is_left(proxy))
-        results.check("no stray server connection", lambda: no_stray_backend(proxy, postgres))
-        results.check("descriptors", lambda: descriptors_are_back(proxy, descriptors))
-        results.check("memory", lambda: memory_is_back(proxy, rss))
-        results.check("it ends with 0, without a sanitizer's report", proxy.stop)
-        results.check("the server has nobody left", lambda: wait_until(
-            lambda: not postgres.backends("usename = 'app'"), 10))
+        after.all_is_well(results, proxy, postgres, LINKS, before)
         if results.failed or args.keep:
-            keep_log(proxy, args)
+            after.keep_log(proxy, args.seed)
     finally:
         if proxy:
             try:
@@ -559,13 +500,6 @@ def every_action(run):
     check(run.args.seconds < 20 or not missing, f"never done: {missing}")
 
 
-def keep_log(proxy, args):
-    path = f"/tmp/soak-{args.seed}-{os.getpid()}.log"
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(proxy.log())
-    print(f"the proxy's log: {path}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
@@ -581,11 +515,10 @@ def main():
     args.binary = os.path.abspath(args.binary)
     print(f"seed {args.seed}, {args.seconds:g} s, {args.clients} clients, {args.workers} workers", flush=True)
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # what it could not roll back after a fault
-    results = Results()
+    results = after.Results()
     results.check("the run", lambda: soak(args, results))
     print(f"seed {args.seed}")
-    print(f"{results.passed} passed, {results.failed} failed")
-    return 1 if results.failed else 0
+    return results.last_line()
 
 
 if __name__ == "__main__":
