@@ -17,6 +17,7 @@
 enum config_io { IO_AUTO, IO_EPOLL, IO_URING };
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum pool_reset { RESET_NEVER, RESET_WHEN_CHANGED, RESET_ALWAYS };
+enum pool_share { SHARE_OFF, SHARE_AUTOCOMMIT };
 enum pool_session_state { SESSION_STATE_PIN, SESSION_STATE_REFUSE, SESSION_STATE_LOG };
 enum auth_mode {
 	AUTH_MODE_PASSTHROUGH,
@@ -47,6 +48,7 @@ typedef struct config_strings config_type_addresses;
 typedef enum config_io config_type_enum_io;
 typedef enum pool_mode config_type_enum_pool_mode;
 typedef enum pool_reset config_type_enum_reset;
+typedef enum pool_share config_type_enum_share;
 typedef enum pool_session_state config_type_enum_session_state;
 typedef enum tls_mode config_type_enum_tls_mode;
 typedef enum auth_mode config_type_enum_auth_mode;

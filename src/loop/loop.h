@@ -174,6 +174,11 @@ static inline size_t conn_queued(const struct conn *conn)
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 bool conn_is_paused(const struct conn *conn);
+/* What is kept: it was shown, and its owner left it. Valid until the end of this turn. */
+struct slice conn_kept(const struct conn *conn);
+/* The owner is done with so many bytes at the head of what is kept; not inside of received(). Resume it if there may be
+ * more. */
+void conn_consume(struct conn *conn, size_t len);
 /* As if the peer had sent no more than what was shown: ended() follows in this turn, not inside this call. */
 void conn_end_input(struct conn *conn);
 

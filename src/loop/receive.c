@@ -20,6 +20,22 @@ void conn_forget_kept(struct conn *conn)
 	conn->kept_at = conn->kept_len = 0;
 }
 
+struct slice conn_kept(const struct conn *conn)
+{
+	return conn->kept_len > 0 ? slice_make(conn->kept->bytes + conn->kept_at, conn->kept_len) : slice_make(NULL, 0);
+}
+
+void conn_consume(struct conn *conn, size_t len)
+{
+	if (conn->state != CONN_OPEN)
+		return;
+	assert(len <= conn->kept_len && conn->loop->showing != conn);
+	conn->kept_at += (uint32_t)len;
+	conn->kept_len -= (uint32_t)len;
+	if (conn->kept_len == 0)
+		conn_forget_kept(conn);
+}
+
 static bool is_small(const struct conn *conn)
 {
 	return conn->kept_len <= SMALL_KEPT;

@@ -112,6 +112,13 @@ void pool_settings_accepted(struct shard *shard, const struct params *settings);
 
 /* ---- taking and giving back (the thread of the shard) ---- */
 struct link *pool_take(struct shard *shard); /* an IDLE link, or NULL: then pool_wait() */
+/* One of this thread's own that has these settings, reports this, and whose statements are as good as any; or NULL, and
+ * nobody waits for it. */
+struct link *pool_take_like(struct shard *shard, const struct params *settings, const struct params *reported);
+/* Is whoever uses the link for many to give it back as soon as he can: somebody waits, or it is to be closed? */
+bool pool_wants_back(const struct link *link);
+/* A place for one pointer of the session layer's own, NULL at first. */
+void **shard_slot(struct shard *shard);
 /* false: too many wait already (max_waiting_clients). */
 bool pool_wait(struct shard *shard, struct waiter *waiter) MUST_USE;
 void pool_wait_end(struct waiter *waiter); /* not waiting: nothing happens */

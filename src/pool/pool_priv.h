@@ -97,6 +97,7 @@ struct shard {
 	struct list busy; /* ACTIVE, or held until a cancel is over */
 	struct list opening;
 	struct list waiters; /* longest waiting first */
+	void *slot;          /* see shard_slot() */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t oldest_wait; /* `since` of the first waiter; USEC_NEVER: none */

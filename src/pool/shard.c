@@ -153,6 +153,45 @@ struct link *pool_take(struct shard *shard)
 	return link;
 }
 
+/* Those at the front are used most; more of them are not worth the search. */
+#define LIKE_LOOK 8
+
+struct link *pool_take_like(struct shard *shard, const struct params *settings, const struct params *reported)
+{
+	uint32_t epoch = pool_statements_epoch(shard->pool);
+	int looked = 0;
+
+	if (!list_is_empty(&shard->waiters))
+		return NULL;
+	list_for_each (node, &shard->idle) {
+		struct link *link = list_entry(node, struct link, node);
+
+		if (looked++ == LIKE_LOOK)
+			break;
+		if (link->settings != settings || link->reported != reported || link->statements_epoch != epoch ||
+		    shard_link_is_misplaced(shard, link) || link->close_when_free)
+			continue;
+		shard_idle_remove(shard, link);
+		make_busy(shard, link);
+		return link;
+	}
+	return NULL;
+}
+
+bool pool_wants_back(const struct link *link)
+{
+	const struct shard *shard = link->owner;
+
+	return atomic_load(&shard->pool->waiting) > 0 || link->close_when_free || clock_now() >= link->expires ||
+	       shard->thread->ending || shard_link_is_misplaced(shard, link) ||
+	       budget_wanted_since(shard->pool, link->server) != USEC_NEVER;
+}
+
+void **shard_slot(struct shard *shard)
+{
+	return &shard->slot;
+}
+
 bool pool_wait(struct shard *shard, struct waiter *waiter)
 {
 	uint32_t limit = pool_settings(shard->pool)->max_waiting_clients;

@@ -50,15 +50,18 @@ static struct session *find(struct worker *w, const struct cancel_message *m)
 static bool cancel_session(struct session *s, struct cancel_message *m)
 {
 	struct buf out = BUF_INIT(1024);
+	struct link *link = s->state == SESSION_SHARED ? share_cancellable(s) : s->link;
 
-	if (s->state == SESSION_WAITING) {
+	if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
 		pool_wait_end(&s->waiter);
+		if (s->turn)
+			share_leave(s);
 		error_message(&out, ERROR_CANCELED_WAITING, NULL);
 		session_fail_request(s, out.bytes, out.len);
 		buf_free(&out);
-	} else if (s->link &&
-		   (s->link->expects.count || s->link->tx_status != 'I' || s->state == SESSION_REPLICATION)) {
-		if (pool_cancel(s->link, cancel_is_over, m) == 0)
+	} else if (link && (link->expects.count || link->tx_status != 'I' || s->state == SESSION_REPLICATION ||
+			    s->state == SESSION_SHARED)) {
+		if (pool_cancel(link, cancel_is_over, m) == 0)
 			return true;
 		session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
 	}

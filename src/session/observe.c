@@ -12,23 +12,44 @@ void observe_waits(struct session *s)
 		s->asked = clock_now();
 }
 
-void observe_sent(struct session *s, struct slice text, bool extended)
+/* NULL: no memory; nobody hears of this one, it runs all the same. */
+static struct request *make(struct session *s, struct slice text, bool extended, usec_t sent)
 {
 	struct request *r = request_new(s->worker->pipeline, text);
 
 	if (!r)
-		return; /* nobody hears of this one; it runs all the same */
+		return NULL;
 	r->counters = session_counters(s);
 	r->database = pool_database(session_pool(s));
 	r->user = pool_user(session_pool(s));
 	r->application = s->application ? s->application : "";
 	r->pid = session_pid(s);
 	r->extended = extended;
-	r->sent = clock_now();
-	r->began = s->asked ? s->asked : r->sent;
+	r->sent = sent;
+	r->began = s->asked ? s->asked : sent;
 	s->asked = 0;
+	return r;
+}
+
+void observe_sent(struct session *s, struct slice text, bool extended)
+{
+	struct request *r = make(s, text, extended, clock_now());
+
+	if (!r)
+		return;
 	list_push_back(&s->requests, &r->node);
 	expects_last(&s->link->expects)->flags |= EXPECT_REQUEST;
+}
+
+void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate)
+{
+	struct request *r = make(s, text, extended, sent);
+
+	if (!r)
+		return;
+	list_init(&r->node);
+	snprintf(r->sqlstate, sizeof(r->sqlstate), "%s", sqlstate);
+	request_answered(r, clock_now());
 }
 
 static struct request *oldest(const struct session *s)

@@ -585,7 +585,12 @@ void prepared_schema_changed(struct session *s)
 	atomic_fetch_sub(&schema_changes, 1);
 }
 
+bool prepared_schema_is_changing(void)
+{
+	return atomic_load(&schema_changes) > 0;
+}
+
 bool prepared_is_stale(const struct session *s)
 {
-	return atomic_load(&schema_changes) > 0 || s->link->statements_epoch != pool_statements_epoch(session_pool(s));
+	return prepared_schema_is_changing() || s->link->statements_epoch != pool_statements_epoch(session_pool(s));
 }

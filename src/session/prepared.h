@@ -85,6 +85,8 @@ void prepared_schema_changes(struct session *s);
 void prepared_look_at_tag(struct session *s, struct slice tag);
 /* Its transaction is over, or its link is left: all that links have prepared is prepared anew. */
 void prepared_schema_changed(struct session *s);
+/* Somewhere a change of the schema is under way. */
+bool prepared_schema_is_changing(void);
 /* What the link has prepared may be older than the schema. */
 bool prepared_is_stale(const struct session *s);
 

@@ -501,6 +501,8 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 	struct frame f;
 
 	s->synced = false;
+	if (!s->link && share_request(s, bytes, len))
+		return 0;
 	while (at < len) {
 		if (s->left) {
 			at += pass_on_rest(s, bytes + at, len - at);

@@ -18,13 +18,14 @@ static const char *const state_names[] = {
 #undef X
 };
 
-static const uint8_t may_become[] = {
+static const uint16_t may_become[] = {
 	[SESSION_STARTUP] = BIT(SESSION_AUTH) | BIT(SESSION_WELCOMING) | BIT(SESSION_CLOSED),
 	[SESSION_AUTH] = BIT(SESSION_WELCOMING) | BIT(SESSION_CLOSED),
 	[SESSION_WELCOMING] = BIT(SESSION_IDLE) | BIT(SESSION_REPLICATION) | BIT(SESSION_CLOSED),
-	[SESSION_IDLE] = BIT(SESSION_WAITING) | BIT(SESSION_ACTIVE) | BIT(SESSION_CLOSED),
+	[SESSION_IDLE] = BIT(SESSION_WAITING) | BIT(SESSION_ACTIVE) | BIT(SESSION_SHARED) | BIT(SESSION_CLOSED),
 	[SESSION_WAITING] = BIT(SESSION_ACTIVE) | BIT(SESSION_IDLE) | BIT(SESSION_CLOSED),
 	[SESSION_ACTIVE] = BIT(SESSION_IDLE) | BIT(SESSION_CLOSED),
+	[SESSION_SHARED] = BIT(SESSION_IDLE),
 	[SESSION_REPLICATION] = BIT(SESSION_CLOSED),
 	[SESSION_CLOSED] = 0,
 };
@@ -150,6 +151,7 @@ static size_t session_received(struct conn *conn, uint8_t *bytes, size_t len)
 		return replication_request(s, bytes, len);
 	case SESSION_WELCOMING:
 	case SESSION_WAITING:
+	case SESSION_SHARED:
 		return 0;
 	case SESSION_CLOSED:
 		break;
@@ -179,7 +181,7 @@ static void knock(struct session *s)
 	struct buf out = BUF_INIT(4096);
 	const char *name, *value;
 
-	if (s->conn.tls || params_count(s->reported) == 0 || (s->link && s->link->left && !s->link->left_swallow))
+	if (s->conn.tls || params_count(s->reported) == 0 || (s->link && s->link->left && !s->link->left_swallow) || share_in_message(s))
 		return;
 	params_at(s->reported, 0, &name, &value);
 	message_parameter_status(&out, name, value);
@@ -200,6 +202,7 @@ static bool session_conn_ended(struct conn *conn, const uint8_t *bytes, size_t l
 		return frame_read(bytes, len, &f) == FRAME_WHOLE; /* sent ahead of the welcome */
 	case SESSION_IDLE:
 	case SESSION_WAITING:
+	case SESSION_SHARED:
 	case SESSION_ACTIVE:
 		if (request_is_owed(s, bytes, len)) {
 			if (first)
@@ -225,6 +228,8 @@ static void session_drained(struct conn *conn)
 
 	if (s->link)
 		conn_resume(&s->link->conn);
+	else if (s->turn)
+		share_drained(s);
 }
 
 static void session_conn_ready(struct conn *conn)
@@ -256,6 +261,8 @@ static void wait_timeout(struct session *s)
 	struct buf out = BUF_INIT(1024);
 
 	pool_wait_end(&s->waiter);
+	if (s->turn)
+		share_leave(s);
 	count_add(&session_counters(s)->link_wait_timeouts_total, 1);
 	error_message(&out, ERROR_QUERY_WAIT_TIMEOUT, NULL,
 		      (unsigned)(session_settings(s)->query_wait_timeout / USEC_PER_MSEC));
@@ -451,6 +458,8 @@ static void session_end(struct session *s, const char *why)
 		pool_forget_dedicated(s->shard, &s->waiter);
 	if (s->link)
 		let_go_of_link(s);
+	if (s->turn)
+		share_leave(s);
 	session_set_state(s, SESSION_CLOSED);
 	timer_cancel(&s->timer);
 	free_login_and_statements(s);
@@ -515,7 +524,7 @@ void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, co
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	if (!s->link || !s->link->left || s->link->left_swallow) { /* inside of another message there is no place */
+	if ((!s->link || !s->link->left || s->link->left_swallow) && !share_in_message(s)) { /* inside of another message there is no place */
 		conn_send(&s->conn, error, len);
 		count_add(&session_counters(s)->bytes_sent_total, len);
 	}

@@ -4,6 +4,8 @@
  *   STARTUP -> (TLS ->) STARTUP -> AUTH -> WELCOMING -> IDLE <-> WAITING -> ACTIVE -> IDLE
  *      \__________\_________\________\_________\__________\________\_________\____> CLOSED
  *
+ * With [pool] share also IDLE <-> SHARED, see share.h.
+ *
  * received() of each state either takes bytes or leaves them with the loop: a session that waits keeps no buffer of
  * its own.
  */
@@ -11,6 +13,7 @@
 #define SESSION_SESSION_PRIV_H
 
 #include "session/prepared.h"
+#include "session/share.h"
 #include "session/worker.h"
 #include "wire/errors.h"
 #include "wire/frame.h"
@@ -25,6 +28,7 @@
 	X(IDLE, "idle", "logged in, without a link") \
 	X(WAITING, "waiting", "needs a link; what it sent is kept by the loop") \
 	X(ACTIVE, "active", "has a link") \
+	X(SHARED, "shared", "its request is on a shared link, or waits for one; the loop keeps its bytes") \
 	X(REPLICATION, "replication", "has a link of its own; bytes pass unread") \
 	X(CLOSED, "closed", "to be freed at the end of this turn")
 
@@ -55,6 +59,7 @@ struct session {
 	struct statement_text *unnamed;
 	struct statement_text *bound; /* the unnamed portal's statement; NULL: nothing of it must be known */
 	struct map *portals;          /* named portals of which something must be known -> statement_text */
+	struct turn *turn; /* while it is SHARED */
 	struct waiter waiter;
 	struct timer timer;
 	struct list node;              /* in worker->sessions */
@@ -94,6 +99,7 @@ struct session {
 	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
+	bool share_refused : 1;   /* its next request has a link of its own */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
@@ -184,6 +190,8 @@ void observe_failed(struct session *s, const struct expect *x, struct slice sqls
 /* The oldest entry, which is a request, goes. */
 void observe_settled(struct session *s, bool skipped);
 void observe_dropped(struct session *s);
+/* A request on a shared link is over. sqlstate: "" or of its error. */
+void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate);
 void observe_end(struct session *s);
 
 /* ---- replication.c: as conn_ops.received, of the client and of the server ---- */

@@ -27,7 +27,7 @@ static bool has_work(const struct session *s)
 {
 	if (s->state == SESSION_REPLICATION)
 		return !replication_may_end(s);
-	return s->state == SESSION_WAITING ||
+	return s->state == SESSION_WAITING || s->state == SESSION_SHARED ||
 	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left));
 }
 
@@ -66,6 +66,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	list_init(&w->sessions);
 	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
+	share_init(&w->share);
 	w->statements = statement_table_new();
 	if (!w->statements || query_infos_init(&w->queries) < 0 ||
 	    pipeline_new(shared->stages, w->settings.config, &w->pipeline) < 0) {
@@ -87,6 +88,7 @@ void worker_destroy(struct worker *w)
 	query_infos_free(&w->queries);
 	auth_queries_free(&w->auth);
 	scram_cache_free(w->scram_cache);
+	share_destroy(&w->share);
 	slab_destroy(&w->session_slab);
 	free(w->slots);
 }
@@ -156,6 +158,7 @@ void worker_end(struct worker *w)
 	worker_stop_listening(w);
 	worker_take_no_visitors(w);
 	each_session(w, close_session);
+	share_end(&w->share);
 	pool_thread_end(&w->pool_thread);
 }
 
@@ -187,7 +190,7 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.tls = conn_tls_version(&s->conn),
 		.connected_us = now - s->connected,
 		.state_us = now - s->since,
-		.link = s->link ? s->link->id : 0,
+		.link = s->link ? s->link->id : share_link_id(s),
 		.pinned = s->pins != 0,
 	};
 	if (s->state == SESSION_ACTIVE && s->link->expects.answers == 0)

@@ -10,6 +10,7 @@
 #include "base/slab.h"
 #include "pool/pool.h"
 #include "session/query_info.h"
+#include "session/share.h"
 
 #define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
 
@@ -67,6 +68,7 @@ struct worker {
 	struct slab session_slab;
 	struct query_infos queries;
 	struct statement_table *statements;
+	struct share share;
 	struct loop_listener listeners[LISTENERS_MAX];
 	uint8_t random[1024]; /* for cancel keys; the first random_left bytes are unused yet */
 	uint32_t random_left;

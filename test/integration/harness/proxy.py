@@ -79,6 +79,18 @@ def merge(base, changes):
     return result
 
 
+def settings_for_all():
+    """HELIOS_TEST_SET, "pool.share=autocommit pool.share_depth=4": a suite with other defaults. Values are TOML, or
+    strings without their quotes."""
+    settings = {}
+    for each in os.environ.get("HELIOS_TEST_SET", "").split():
+        path, _, value = each.partition("=")
+        table, key = path.rsplit(".", 1)
+        typed = value == "true" if value in ("true", "false") else int(value) if value.isdigit() else value
+        settings = merge(settings, {table: {key: typed}})
+    return settings
+
+
 class Adopted:
     """A process that we didn't start ourselves: as subprocess.Popen, as far as it is used here."""
 
@@ -145,7 +157,7 @@ class Proxy:
         }
         if postgres is not None:
             base["nodes"] = [self.node(postgres)]
-        self.config = merge(base, config or {})
+        self.config = merge(merge(base, settings_for_all()), config or {})
 
     @staticmethod
     def node(address, role="primary", **more):

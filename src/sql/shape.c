@@ -1,0 +1,194 @@
+/* See shape.h. */
+#include "sql/shape.h"
+
+#include "sql/lexer.h"
+#include "sql/scan.h"
+
+/* ---- the shape ---- */
+
+static bool is_word_byte(uint8_t c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c >= 0x80;
+}
+
+static bool is_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* Could it be one of the words that mean a moment? What might be is left as it is. */
+static bool may_be_clock(const uint8_t *bytes, size_t len)
+{
+	while (len > 0 && memchr("'$ \t\n\r\v\f", *bytes, 8)) {
+		bytes++;
+		len--;
+	}
+	return len > 0 && memchr("nNtTyY", *bytes, 6);
+}
+
+/* at: behind the quote that opens. Behind the one that closes, or NULL: there is none, or a backslash. */
+static const uint8_t *quote_end(const uint8_t *at, const uint8_t *end, uint8_t quote)
+{
+	for (; at < end; at++) {
+		if (*at == '\\' && quote == '\'')
+			return NULL;
+		if (*at != quote)
+			continue;
+		if (at + 1 == end || at[1] != quote)
+			return at + 1;
+		at++;
+	}
+	return NULL;
+}
+
+/* A quote of either kind at `at`: copied, or left out. NULL: not to be folded. */
+static const uint8_t *fold_quoted(const uint8_t *at, const uint8_t *end, uint8_t **out)
+{
+	const uint8_t *behind = quote_end(at + 1, end, *at);
+
+	if (!behind)
+		return NULL;
+	if (*at == '\'' && !may_be_clock(at + 1, (size_t)(behind - at - 2))) {
+		*(*out)++ = '\'';
+		*(*out)++ = '\'';
+	} else {
+		memcpy(*out, at, (size_t)(behind - at));
+		*out += behind - at;
+	}
+	return behind;
+}
+
+size_t shape_fold(struct slice text, uint8_t *out)
+{
+	const uint8_t *at = text.bytes, *end = at + text.len;
+	uint8_t *start = out, before = ' ';
+
+	while (at < end) {
+		uint8_t c = *at;
+
+		if (is_word_byte(c)) {
+			if (is_digit(c) && !is_word_byte(before) && before != '$') {
+				*out++ = '0';
+				while (at < end && is_digit(*at))
+					at++;
+				before = ' '; /* "1e5" is a number, and what is behind the digits is copied */
+				continue;
+			}
+			*out++ = before = c;
+			at++;
+			continue;
+		}
+		if (c == '\'' || c == '"') {
+			/* E'' U&'' B'' X'' U&"", and what a dollar may begin, are read in other ways */
+			if (is_word_byte(before) || before == '&' || before == '$')
+				return 0;
+			at = fold_quoted(at, end, &out);
+			if (!at)
+				return 0;
+			before = c;
+			continue;
+		}
+		if ((c == '-' && before == '-') || (c == '*' && before == '/') ||
+		    (c == '$' && (at + 1 == end || !is_digit(at[1]))))
+			return 0;
+		*out++ = before = c;
+		at++;
+	}
+	return (size_t)(out - start);
+}
+
+/* ---- pure reads ---- */
+
+static const char *const pure_functions[] = {
+#define FUNCTION(name) name,
+#include "sql/pure_functions.def"
+#undef FUNCTION
+};
+
+static bool is_pure_function(const uint8_t *bytes, size_t len)
+{
+	size_t low = 0, high = ARRAY_SIZE(pure_functions);
+	char name[32];
+
+	if (len >= sizeof(name))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		name[i] = (char)(bytes[i] >= 'A' && bytes[i] <= 'Z' ? bytes[i] + 32 : bytes[i]);
+	name[len] = 0;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		int order = strcmp(name, pure_functions[middle]);
+
+		if (order == 0)
+			return true;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return false;
+}
+
+static bool word_is(const uint8_t *text, const struct token *t, const char *word)
+{
+	return t->end - t->begin == strlen(word) && strncasecmp((const char *)text + t->begin, word, strlen(word)) == 0;
+}
+
+/* One of the words that are functions elsewhere, in the one place where they are not. */
+static bool is_clause(const uint8_t *text, const struct token *word, const struct token *before)
+{
+	if (word_is(text, word, "by"))
+		return word_is(text, before, "group") || word_is(text, before, "order") ||
+		       word_is(text, before, "partition");
+	return before->code == ')' && (word_is(text, word, "over") || word_is(text, word, "filter"));
+}
+
+/* The word in front of a parenthesis, and the token in front of that. */
+static bool may_precede_parenthesis(const uint8_t *text, const struct token *word, const struct token *before)
+{
+	if (!token_is_identifier(word))
+		return true; /* an operator, a comma, another parenthesis */
+	if (word->code == TOKEN_QUOTED || before->code == '.')
+		return false;
+	return is_pure_function(text + word->begin, word->end - word->begin) || is_clause(text, word, before);
+}
+
+static bool calls_only_pure_functions(struct slice text)
+{
+	struct lexer l = {.text = text.bytes, .limit = (uint32_t)text.len};
+	struct token t, word = {0}, before = {0};
+
+	for (lexer_next(&l, &t); t.code != TOKEN_END; lexer_next(&l, &t)) {
+		if (t.code == '(' && !may_precede_parenthesis(text.bytes, &word, &before))
+			return false;
+		before = word;
+		word = t;
+	}
+	return true;
+}
+
+static bool begins_as_query(const uint8_t *text, const struct statement *st)
+{
+	static const char *const words[] = {"select", "with", "values", "table", "("};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (st->end - st->begin > strlen(words[i]) &&
+		    strncasecmp((const char *)text + st->begin, words[i], strlen(words[i])) == 0)
+			return true;
+	return false;
+}
+
+bool shape_is_pure_read(struct slice text)
+{
+	struct scan scan;
+	bool pure;
+
+	if (text.len > UINT32_MAX / 2 ||
+	    scan_text((const char *)text.bytes, text.len, 0, /* standard_conforming_strings= */ true, &scan) < 0)
+		return false;
+	pure = scan.count == 1 && !scan.truncated && scan.marks == 0 && scan.first.class == STATEMENT_READ &&
+	       scan.first.verb == VERB_OTHER && begins_as_query(text.bytes, &scan.first) &&
+	       calls_only_pure_functions(text);
+	scan_free(&scan);
+	return pure;
+}
