@@ -181,7 +181,8 @@ static void knock(struct session *s)
 	struct buf out = BUF_INIT(4096);
 	const char *name, *value;
 
-	if (s->conn.tls || params_count(s->reported) == 0 || (s->link && s->link->left && !s->link->left_swallow) || share_in_message(s))
+	if (s->conn.tls || params_count(s->reported) == 0 || (s->link && s->link->left && !s->link->left_swallow) ||
+	    share_in_message(s))
 		return;
 	params_at(s->reported, 0, &name, &value);
 	message_parameter_status(&out, name, value);
@@ -524,7 +525,8 @@ void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, co
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	if ((!s->link || !s->link->left || s->link->left_swallow) && !share_in_message(s)) { /* inside of another message there is no place */
+	if ((!s->link || !s->link->left || s->link->left_swallow) &&
+	    !share_in_message(s)) { /* inside of another message there is no place */
 		conn_send(&s->conn, error, len);
 		count_add(&session_counters(s)->bytes_sent_total, len);
 	}

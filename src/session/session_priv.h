@@ -59,7 +59,7 @@ struct session {
 	struct statement_text *unnamed;
 	struct statement_text *bound; /* the unnamed portal's statement; NULL: nothing of it must be known */
 	struct map *portals;          /* named portals of which something must be known -> statement_text */
-	struct turn *turn; /* while it is SHARED */
+	struct turn *turn;            /* while it is SHARED */
 	struct waiter waiter;
 	struct timer timer;
 	struct list node;              /* in worker->sessions */

@@ -212,8 +212,7 @@ static struct lane *find_lane(const struct share_group *group, const struct sess
 		if (!lane_fits(lane, s, text))
 			continue;
 		*ret_any = true;
-		if (queue_has_room(&lane->queue, p->share_depth, clock_now(), p->share_stall) &&
-		    (!best || lane->queue.count < best->queue.count))
+		if (queue_has_room(&lane->queue, p->share_depth) && (!best || lane->queue.count < best->queue.count))
 			best = lane;
 	}
 	return best;
@@ -244,6 +243,8 @@ static void wait_in_backlog(struct share_group *group, struct session *s, struct
 {
 	turn->sent = clock_now();
 	list_push_back(&group->backlog, &turn->node);
+	list_for_each (node, &group->lanes)
+		lane_watch(list_entry(node, struct lane, node));
 	session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
 	count_add(&session_counters(s)->shared_waits_total, 1);
 }
@@ -387,8 +388,7 @@ void share_serve(struct lane *lane)
 	int looked = 0;
 
 	list_for_each (node, &group->backlog) {
-		if (looked++ == BACKLOG_LOOK ||
-		    !queue_has_room(&lane->queue, p->share_depth, clock_now(), p->share_stall))
+		if (looked++ == BACKLOG_LOOK || !queue_has_room(&lane->queue, p->share_depth))
 			break;
 		if (serve(lane, list_entry(node, struct turn, node)))
 			looked = 0;

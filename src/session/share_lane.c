@@ -77,7 +77,8 @@ bool lane_fits(const struct lane *lane, const struct session *s, const struct st
 {
 	const struct link *link = lane->link;
 
-	return !lane->queue.closed && link->settings == s->settings && link->reported == s->reported &&
+	return !lane->queue.closed && !queue_is_stalled(&lane->queue, clock_now(), lane_settings(lane)->share_stall) &&
+	       link->settings == s->settings && link->reported == s->reported &&
 	       link->statements_epoch == pool_statements_epoch(session_pool(s)) &&
 	       !(text && lane->preparing && is_being_prepared(lane, text->id));
 }
@@ -147,8 +148,8 @@ bool lane_send(struct lane *lane, struct turn *turn, const struct share_request 
 	turn->lane = lane;
 	turn->sent = now;
 	queue_add(&lane->queue, turn, now);
-	if (lane->queue.count > 1 && !timer_is_set(&lane->stall))
-		timer_set(loop_timers(link->conn.loop), &lane->stall, now + lane_settings(lane)->share_stall);
+	if (lane->queue.count > 1)
+		lane_watch(lane);
 	return true;
 }
 
@@ -158,6 +159,13 @@ void lane_move_others(struct lane *lane)
 {
 	queue_move_others(&lane->queue, share_return);
 	share_prune(lane->group);
+}
+
+void lane_watch(struct lane *lane)
+{
+	if (!timer_is_set(&lane->stall))
+		timer_set(loop_timers(lane->link->conn.loop), &lane->stall,
+			  lane->queue.since + lane_settings(lane)->share_stall);
 }
 
 /* Nobody wants it, and nobody could be hit instead. */
@@ -172,12 +180,11 @@ static void cancel_orphan(struct lane *lane)
 static void stalled(struct timer *timer)
 {
 	struct lane *lane = container_of(timer, struct lane, stall);
-	usec_t limit = lane_settings(lane)->share_stall, due = lane->queue.since + limit;
 
-	if (lane->queue.count < 2)
+	if (lane->queue.count < 2 && list_is_empty(&lane->group->backlog))
 		return;
-	if (clock_now() < due) {
-		timer_set(loop_timers(lane->link->conn.loop), timer, due);
+	if (!queue_is_stalled(&lane->queue, clock_now(), lane_settings(lane)->share_stall)) {
+		lane_watch(lane);
 		return;
 	}
 	count_add(&lane_counters(lane)->shared_stalls_total, 1);
@@ -420,8 +427,9 @@ static size_t lane_received(struct link *link, uint8_t *bytes, size_t len)
 			pass(lane, turn, bytes + from, bytes + at);
 			from = at;
 		}
-		answer = r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(f.type)) ? BROKEN
-										    : message(lane, turn, &f, bytes + at);
+		answer = r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(f.type))
+				 ? BROKEN
+				 : message(lane, turn, &f, bytes + at);
 		if (unlikely(answer == GONE))
 			return len;
 		if (unlikely(answer == BROKEN)) {

@@ -43,8 +43,10 @@ void turn_free(struct worker *w, struct turn *turn);
 /* ---- share_lane.c ---- */
 /* The link, taken from the pool, becomes a lane. NULL: no memory; it was given back. */
 struct lane *lane_new(struct share_group *group, struct link *link);
-/* May this session's request with this statement (NULL: a simple query) be on it, if there is room? */
+/* May this session's request with this statement (NULL: a simple query) be on it, now or when there is room? */
 bool lane_fits(const struct lane *lane, const struct session *s, const struct statement_text *text);
+/* Somebody hangs on its first one's end: when that takes long, he is told. */
+void lane_watch(struct lane *lane);
 /* Sends the request. false: no memory; nothing was sent. */
 bool lane_send(struct lane *lane, struct turn *turn, const struct share_request *r);
 /* Nothing is added any more, and who stands behind the first takes a way of his own. */

@@ -7,11 +7,6 @@ void queue_init(struct queue *q)
 	list_init(&q->turns);
 }
 
-bool queue_has_room(const struct queue *q, uint32_t depth, usec_t now, usec_t stall)
-{
-	return !q->closed && q->count < depth && (q->count == 0 || now - q->since < stall);
-}
-
 void queue_add(struct queue *q, struct turn *turn, usec_t now)
 {
 	assert(!q->closed && (!turn->alone || q->count == 0));

@@ -45,8 +45,17 @@ static inline struct turn *queue_first(const struct queue *q)
 	return first ? list_entry(first, struct turn, node) : NULL;
 }
 
-/* One that takes long has nobody put behind it, nor has one that is to be alone. */
-bool queue_has_room(const struct queue *q, uint32_t depth, usec_t now, usec_t stall);
+/* The first takes long: nobody is put behind it. */
+static inline bool queue_is_stalled(const struct queue *q, usec_t now, usec_t stall)
+{
+	return q->count > 0 && now - q->since >= stall;
+}
+
+static inline bool queue_has_room(const struct queue *q, uint32_t depth)
+{
+	return !q->closed && q->count < depth;
+}
+
 void queue_add(struct queue *q, struct turn *turn, usec_t now);
 /* The first is answered. */
 struct turn *queue_take(struct queue *q, usec_t now);
@@ -54,7 +63,8 @@ struct turn *queue_take(struct queue *q, usec_t now);
 void queue_leave(struct turn *turn);
 /* Does anybody but the first wait for an answer here? */
 bool queue_has_others(const struct queue *q);
-/* Closed; everybody but the first leaves his place. each() is told who had it, and may do to other queues what it likes.
+/* Closed; everybody but the first leaves his place. each() is told who had it, and may do to other queues what it
+ * likes.
  */
 void queue_move_others(struct queue *q, void (*each)(struct session *session));
 /* May the server be told to cancel what this turn asked? Only what is first can be hit, and so can, by the time the

@@ -11,9 +11,9 @@ struct share_request {
 	const uint8_t *bytes;
 	uint32_t len;
 	bool is_batch;
-	struct slice sql;    /* of a simple query */
-	struct slice parse;  /* of a batch with a Parse of the unnamed statement: the body behind the name; else empty */
-	struct slice name;   /* of a batch: the statement that is bound; "" is the unnamed one */
+	struct slice sql;   /* of a simple query */
+	struct slice parse; /* of a batch with a Parse of the unnamed statement: the body behind the name; else empty */
+	struct slice name;  /* of a batch: the statement that is bound; "" is the unnamed one */
 	struct slice values; /* of a batch: the Bind's body behind the names */
 	struct slice rest;   /* of a batch: what follows the Bind, up to and with Sync */
 };
