@@ -2,6 +2,7 @@
 #include "session/query_info.h"
 
 #include "base/map.h"
+#include "sql/shape.h"
 
 static struct query_info out_of_memory = {
 	.references = UINT32_MAX / 2, .opaque = true, .deallocates = true, .changes_schema = true};
@@ -9,7 +10,11 @@ static struct query_info out_of_memory = {
 int query_infos_init(struct query_infos *q)
 {
 	q->slots = calloc(QUERY_INFO_SLOTS, sizeof(*q->slots));
-	return q->slots ? 0 : -ENOMEM;
+	q->plain_shapes = calloc(QUERY_INFO_SLOTS, sizeof(*q->plain_shapes));
+	if (q->slots && q->plain_shapes)
+		return 0;
+	query_infos_free(q);
+	return -ENOMEM;
 }
 
 void query_infos_free(struct query_infos *q)
@@ -17,7 +22,8 @@ void query_infos_free(struct query_infos *q)
 	for (uint32_t i = 0; q->slots && i < QUERY_INFO_SLOTS; i++)
 		query_info_unref(q->slots[i].info);
 	free(q->slots);
-	q->slots = NULL;
+	free(q->plain_shapes);
+	*q = (struct query_infos){0};
 }
 
 struct query_info *query_info_ref(struct query_info *info)
@@ -123,10 +129,34 @@ static struct query_info *make(struct slice text, bool complete)
 	return info;
 }
 
+/* ---- texts that differ in their literals only ---- */
+
+#define SHAPED_MAX 2048u
+
+/* One statement of a kind that no literal can make anything but plain (EXPLAIN has options that are numbers). */
+static bool is_plain_by_shape(const uint8_t *shape, size_t len)
+{
+	static const char *const words[] = {"SELECT", "INSERT", "UPDATE", "DELETE"};
+	const char *at = (const char *)shape, *end = at + len;
+	const uint8_t *semicolon = memchr(shape, ';', len);
+
+	return (!semicolon || semicolon == shape + len - 1) && is_any_word(at, end, words, ARRAY_SIZE(words));
+}
+
+/* The hash of the text's shape; 0: it has none of use. */
+static uint64_t shape_hash(struct slice text)
+{
+	uint8_t shape[SHAPED_MAX];
+	size_t len = text.len <= sizeof(shape) ? shape_fold(text, shape) : 0;
+
+	return len && is_plain_by_shape(shape, len) ? hash_bytes(shape, len) : 0;
+}
+
 struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
 {
-	uint64_t hash;
+	uint64_t hash, shape, *place;
 	struct query_info_slot *slot;
+	struct query_info *info;
 
 	if (unlikely(!complete || text.len > SCAN_BYTES_MAX))
 		return make(text, complete);
@@ -134,9 +164,13 @@ struct query_info *query_info_get(struct query_infos *q, struct slice text, bool
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
+	shape = shape_hash(text);
+	place = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
+	info = shape && *place == shape ? NULL : make(text, complete);
+	if (!info && shape)
+		*place = shape;
 	query_info_unref(slot->info);
-	*slot = (struct query_info_slot){
-		.hash = hash, .len = (uint32_t)text.len, .known = true, .info = make(text, complete)};
+	*slot = (struct query_info_slot){.hash = hash, .len = (uint32_t)text.len, .known = true, .info = info};
 	return query_info_ref(slot->info);
 }
 

@@ -31,6 +31,7 @@ struct query_info_slot {
 
 struct query_infos {
 	struct query_info_slot *slots;
+	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;

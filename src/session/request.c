@@ -501,7 +501,7 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 	struct frame f;
 
 	s->synced = false;
-	if (!s->link && share_request(s, bytes, len))
+	if (!s->link && unlikely(session_settings(s)->share != SHARE_OFF) && share_request(s, bytes, len))
 		return 0;
 	while (at < len) {
 		if (s->left) {
