@@ -494,10 +494,10 @@ def soak(args, results):
 
 
 def every_action(run):
-    """In a short run chance may leave some out."""
+    """In a run of few actions, short or on a slow machine, chance may leave some out."""
     names = [f"wire.{a.__name__}" for a in WireClient.ACTIONS if a is not WireClient.die]
     missing = [n for n in names if not run.done[n]]
-    check(run.args.seconds < 20 or not missing, f"never done: {missing}")
+    check(sum(run.done.values()) < 2000 or not missing, f"never done: {missing}")
 
 
 def main():
