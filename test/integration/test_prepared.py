@@ -118,7 +118,7 @@ def test_shared_text_is_prepared_once_a_link(make_proxy, closing):
 
 
 def test_unnamed_statement_is_not_parsed_again(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 1}})
+    proxy = make_proxy({"pool": {"max_connections": 1, "share": "off"}})
     client = closing(proxy.wire())
     for i in range(10):
         assert rows(client.batch(run("SELECT $1::int + 2000", [i]))) == [[str(2000 + i)]]
