@@ -67,26 +67,30 @@ void conn_init(struct conn *conn, const struct conn_ops *ops)
 	list_init(&conn->all);
 }
 
-static int start(struct conn *conn, struct loop *loop, int fd, enum conn_state state)
+static void start(struct conn *conn, struct loop *loop, int fd, enum conn_state state, uint16_t flags)
 {
-	bool connecting = state == CONN_CONNECTING;
-	int r;
-
 	assert(conn->fd < 0);
-	r = poll_add(loop, fd, conn, POLL_CONN, connecting ? EPOLLOUT : EPOLLIN);
-	if (r < 0)
-		return r;
 	join_loop(conn, loop);
 	conn->fd = fd;
 	conn->state = (uint8_t)state;
-	conn->flags = connecting ? CONN_OUT : CONN_IN;
+	conn->flags = flags;
 	conn->tls = NULL;
-	return 0;
 }
 
 int conn_open(struct conn *conn, struct loop *loop, int fd)
 {
-	return start(conn, loop, fd, CONN_OPEN);
+	int r = poll_add(loop, fd, conn, POLL_CONN, EPOLLIN);
+
+	if (r == 0)
+		start(conn, loop, fd, CONN_OPEN, CONN_IN);
+	return r;
+}
+
+/* It joins the epoll set behind that: without those bytes, which would only have to be found gone again. */
+void conn_open_with_bytes(struct conn *conn, struct loop *loop, int fd)
+{
+	start(conn, loop, fd, CONN_OPEN, CONN_NEW | CONN_HOLD);
+	set_resumed(conn);
 }
 
 int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *address, socklen_t len)
@@ -100,9 +104,11 @@ int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *ad
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	r = connect(fd, address, len) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
 	if (r == 0)
-		r = start(conn, loop, fd, CONN_CONNECTING);
+		r = poll_add(loop, fd, conn, POLL_CONN, EPOLLOUT);
 	if (r < 0)
 		close(fd);
+	else
+		start(conn, loop, fd, CONN_CONNECTING, CONN_OUT);
 	return r;
 }
 
@@ -139,7 +145,8 @@ static void close_socket(struct conn *conn)
 			conn_forget_kept(conn);
 		}
 		/* Closing alone would leave it in the set while a forked child, about to exec, has the socket, too. */
-		poll_remove(loop, conn->fd, conn);
+		if (!(conn->flags & CONN_NEW))
+			poll_remove(loop, conn->fd, conn);
 		leave_loop(conn);
 	}
 	list_remove(&conn->dirty);
@@ -277,7 +284,7 @@ static void event_while_finishing(struct conn *conn, uint32_t events)
 		conn_fail(conn, 0);
 }
 
-static void ready_first(struct conn *conn)
+void conn_ready_first(struct conn *conn)
 {
 	conn->flags &= (uint16_t)~CONN_READY_FIRST;
 	conn->ops->ready(conn); /* epoll will tell again that there are bytes */
@@ -314,7 +321,7 @@ void conn_event(struct conn *conn, uint32_t events)
 	else if (conn->flags & CONN_PAUSED)
 		hold(conn, events);
 	else if (unlikely(conn->flags & CONN_READY_FIRST))
-		ready_first(conn);
+		conn_ready_first(conn);
 	else
 		conn_receive(conn, events);
 }
@@ -381,7 +388,7 @@ int conn_detach(struct conn *conn)
 	conn_drop_output(conn);
 	list_remove(&conn->dirty);
 	list_remove(&conn->resumed);
-	if (!(conn->flags & CONN_OFF))
+	if (!(conn->flags & (CONN_OFF | CONN_NEW)))
 		poll_remove(loop, conn->fd, conn);
 	leave_loop(conn);
 	conn->loop = NULL;

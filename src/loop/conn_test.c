@@ -535,6 +535,206 @@ static void a_closed_socket_that_lives_elsewhere_is_forgotten(void **state UNUSE
 	close(fd);
 }
 
+/* ---- those that come with bytes ---- */
+
+/* As open_probe(); it has sent this already. */
+static int open_with_bytes(struct probe *p, const char *text)
+{
+	int fds[2];
+
+	socket_pair(fds);
+	put(fds[1], text);
+	probe_init(p);
+	conn_open_with_bytes(&p->conn, loop, fds[0]);
+	assert_int_equal(p->calls, 0);
+	return fds[1];
+}
+
+static void bytes_that_came_with_it_are_received_in_the_same_turn(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "first");
+
+	loop_run_turn(loop, 0);
+	assert_true(probe_got(&p, "first"));
+	loop_run_turn(loop, 0);
+	assert_int_equal(loop_counters(loop)->receives, 1); /* it joined the set without them */
+	put(fd, "next");
+	loop_run_turn(loop, 0);
+	assert_true(probe_got(&p, "firstnext"));
+	close(fd);
+	run_until(loop, p.closed);
+	assert_int_equal(p.error, 0);
+	probe_end(&p);
+}
+
+static void one_that_was_thought_to_come_with_bytes(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "");
+
+	settle(loop);
+	assert_int_equal(p.calls, 0);
+	put(fd, "late");
+	run_until(loop, probe_got(&p, "late"));
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
+static void answer(struct probe *p)
+{
+	conn_send_ref(&p->conn, "answer", 6);
+}
+
+static void it_is_answered_in_the_same_turn(void **state UNUSED)
+{
+	struct buf got = BUF_INIT(1u << 20);
+	struct probe p;
+	int fd = open_with_bytes(&p, "question");
+
+	p.on_received = answer;
+	loop_run_turn(loop, 0);
+	read_all(fd, &got);
+	assert_string_equal(buf_cstr(&got), "answer");
+	close(fd);
+	run_until(loop, p.closed);
+	buf_free(&got);
+	probe_end(&p);
+}
+
+static void pause_it(struct probe *p)
+{
+	conn_pause(&p->conn);
+}
+
+static void its_owner_may_pause_it(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "abcde");
+
+	p.unit = 4;
+	p.on_received = pause_it;
+	loop_run_turn(loop, 0);
+	assert_true(probe_got(&p, "abcd"));
+	put(fd, "fgh");
+	settle(loop);
+	assert_int_equal(p.calls, 1);
+	p.on_received = NULL;
+	conn_resume(&p.conn);
+	run_until(loop, probe_got(&p, "abcdefgh"));
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
+static void it_is_noticed_that_a_paused_one_leaves(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "a");
+
+	p.on_received = pause_it;
+	loop_run_turn(loop, 0);
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
+static void finish(struct probe *p)
+{
+	conn_send_ref(&p->conn, "bye", 3);
+	conn_finish(&p->conn, USEC_PER_SEC);
+}
+
+static void shut(struct probe *p)
+{
+	conn_close(&p->conn);
+}
+
+static void detach(struct probe *p)
+{
+	assert_int_equal(conn_detach(&p->conn), 0);
+}
+
+static void it_may_end_with_its_first_bytes(void **state UNUSED)
+{
+	struct buf got = BUF_INIT(1u << 20);
+	struct probe p;
+	int fd = open_with_bytes(&p, "a");
+
+	p.on_received = finish;
+	loop_run_turn(loop, 0);
+	assert_int_equal(p.closed, 1);
+	read_all(fd, &got);
+	assert_string_equal(buf_cstr(&got), "bye");
+	buf_free(&got);
+	close(fd);
+	fd = open_with_bytes(&p, "b");
+	p.on_received = shut;
+	settle(loop);
+	assert_false(conn_is_open(&p.conn));
+	close(fd);
+	fd = open_with_bytes(&p, "c");
+	conn_close(&p.conn); /* before they were received */
+	settle(loop);
+	assert_int_equal(p.calls, 0);
+	close(fd);
+}
+
+static void it_may_move_with_its_first_bytes(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "a");
+
+	p.on_received = detach;
+	settle(loop);
+	p.on_received = NULL;
+	assert_int_equal(conn_attach(&p.conn, loop), 0);
+	put(fd, "b");
+	run_until(loop, probe_got(&p, "ab"));
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
+static void it_may_have_left_already(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "words");
+
+	close(fd);
+	run_until(loop, p.closed);
+	assert_true(probe_got(&p, "words"));
+	fd = open_with_bytes(&p, "");
+	close(fd);
+	run_until(loop, p.closed);
+	assert_int_equal(p.calls, 0);
+	probe_end(&p);
+}
+
+static void peek_first(struct probe *p)
+{
+	char byte;
+
+	assert_int_equal(conn_peek(&p->conn, &byte, 1), 1);
+	assert_int_equal(p->calls, 0);
+}
+
+static void it_may_be_peeked_at(void **state UNUSED)
+{
+	struct probe p;
+	int fd = open_with_bytes(&p, "peek");
+
+	conn_ready_before_first_receive(&p.conn);
+	p.on_ready = peek_first;
+	loop_run_turn(loop, 0);
+	assert_int_equal(p.ready, 1);
+	assert_true(probe_got(&p, "peek"));
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
 static void closing_all_tells_every_owner(void **state UNUSED)
 {
 	struct probe probes[3];
@@ -583,6 +783,15 @@ int main(void)
 		TEST(an_owner_may_end_the_input),
 		TEST(a_failed_write_still_reads),
 		TEST(a_closed_socket_that_lives_elsewhere_is_forgotten),
+		TEST(bytes_that_came_with_it_are_received_in_the_same_turn),
+		TEST(one_that_was_thought_to_come_with_bytes),
+		TEST(it_is_answered_in_the_same_turn),
+		TEST(its_owner_may_pause_it),
+		TEST(it_is_noticed_that_a_paused_one_leaves),
+		TEST(it_may_end_with_its_first_bytes),
+		TEST(it_may_move_with_its_first_bytes),
+		TEST(it_may_have_left_already),
+		TEST(it_may_be_peeked_at),
 		TEST(closing_all_tells_every_owner),
 	};
 

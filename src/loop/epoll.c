@@ -102,7 +102,9 @@ int poll_update(struct conn *conn)
 		want |= CONN_IN;
 	if (wants_write(conn))
 		want |= CONN_OUT;
-	if (conn->flags & CONN_OFF) {
+	if (conn->flags & CONN_NEW) {
+		/* wherever it stands after its first bytes, from now on it is listened to */
+	} else if (conn->flags & CONN_OFF) {
 		/* Hung up: only a reader can do something about it; writing would fail at once. */
 		if (!(want & CONN_IN))
 			return 0;
@@ -110,11 +112,11 @@ int poll_update(struct conn *conn)
 		return 0;
 	}
 	events = (want & CONN_IN ? EPOLLIN : 0u) | (want & CONN_OUT ? EPOLLOUT : 0u);
-	if (conn->flags & CONN_OFF)
+	if (conn->flags & (CONN_OFF | CONN_NEW))
 		r = poll_add(conn->loop, conn->fd, conn, POLL_CONN, events);
 	else
 		r = poll_change(conn->loop, conn->fd, conn, events);
 	if (r == 0)
-		conn->flags = (uint16_t)((conn->flags & ~(CONN_IN | CONN_OUT | CONN_OFF)) | want);
+		conn->flags = (uint16_t)((conn->flags & ~(CONN_IN | CONN_OUT | CONN_OFF | CONN_NEW)) | want);
 	return r;
 }

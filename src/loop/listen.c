@@ -5,6 +5,9 @@
  */
 #include "loop/loop_priv.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
 #define ACCEPTS_AT_ONCE 64
 #define RETRY_AFTER     (100 * USEC_PER_MSEC)
 
@@ -35,9 +38,19 @@ static void retry(struct timer *timer)
 		wait_to_retry(listener);
 }
 
+/* Of a unix socket, and where the kernel can't tell, that is not so. */
+static bool speaks_first(int fd)
+{
+	int seconds = 0;
+	socklen_t len = sizeof(seconds);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) == 0 && seconds > 0;
+}
+
 int loop_listen(struct loop *loop, struct loop_listener *listener)
 {
 	listener->loop = loop;
+	listener->speaks_first = speaks_first(listener->fd);
 	listener->state = NOT_LISTENING;
 	timer_init(&listener->retry, retry);
 	return begin(listener);

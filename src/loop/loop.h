@@ -102,6 +102,7 @@ struct loop_listener {
 	/* A new connection: fd is non-blocking and close-on-exec, and is the callee's now. */
 	void (*accepted)(struct loop_listener *listener, int fd, const struct sockaddr *address, socklen_t len);
 	void *owner;        /* the owner's own */
+	bool speaks_first;  /* set by loop_listen(): who is accepted has sent something already (TCP_DEFER_ACCEPT) */
 	uint8_t state;      /* loop's own */
 	uint64_t turn;      /* loop's own: the last one in which it was called */
 	struct timer retry; /* loop's own: after EMFILE and the like accepting pauses for 100 ms */
@@ -142,11 +143,16 @@ void loop_unlisten(struct loop_listener *listener);
  * for user_timeout ends it (0: the system's time). A listening socket hands its options on to those it accepts. Other
  * kinds of sockets are left as they are. */
 void socket_set_options(int fd, usec_t keepalive, usec_t user_timeout);
+/* Of a listening one: who connects is accepted with its first bytes, or when it has been silent for so long (0: at
+ * once). Other kinds of sockets are left as they are. */
+void socket_defer_accept(int fd, usec_t silence);
 /* Makes *conn closed and empty; ops must be set before anything else. */
 void conn_init(struct conn *conn, const struct conn_ops *ops);
 /* Takes over a connected, non-blocking socket with the options it shall have; reading begins. 0 or -errno (then the fd
  * is still the caller's). */
 int conn_open(struct conn *conn, struct loop *loop, int fd) MUST_USE;
+/* The same for one that has most likely sent something already: that is received in this turn, not inside this call. */
+void conn_open_with_bytes(struct conn *conn, struct loop *loop, int fd);
 /* Begins to connect: ready() or closed() follows, never from inside this call. 0 or -errno. */
 int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *address, socklen_t len) MUST_USE;
 /* Closes at once; what is queued is lost; no callback. Closed already: nothing happens.

@@ -45,6 +45,7 @@ enum conn_flag {
 	CONN_NO_MEMORY = BIT(8),   /* something could not be queued */
 	CONN_TLS_BEGUN = BIT(9),   /* inside this received(): it must leave no byte over */
 	CONN_ENDED = BIT(10),      /* nothing more is received: the peer has ended */
+	CONN_NEW = BIT(11),        /* not yet in the epoll set: what it sent ahead is shown first */
 };
 
 /* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
@@ -143,6 +144,7 @@ void listener_event(struct loop_listener *listener);
 
 /* ---- conn.c ---- */
 void conn_event(struct conn *conn, uint32_t events);
+void conn_ready_first(struct conn *conn); /* see conn_ready_before_first_receive() */
 /* Closes and tells the owner. */
 void conn_fail(struct conn *conn, int error);
 void conn_set_dirty(struct conn *conn);

@@ -218,12 +218,15 @@ bool conn_receive(struct conn *conn, uint32_t events)
 
 /*
  * When it was held, there are bytes in the socket too. EPOLLIN is asked for again only
- * if the owner isn't full after those: a slow reader behind it costs no epoll_ctl().
+ * if the owner isn't full after those: a slow reader behind it costs no epoll_ctl(). A new
+ * one joins the epoll set here in any case, so that its leaving is heard of.
  */
 void conn_show_again(struct conn *conn)
 {
 	int r;
 
+	if (unlikely(conn->flags & CONN_READY_FIRST) && conn_may_read(conn))
+		conn_ready_first(conn);
 	if (conn_may_read(conn) && conn->kept_len > 0 && !show_kept(conn))
 		return;
 	if (unlikely(conn->flags & CONN_ENDED)) {
@@ -233,9 +236,11 @@ void conn_show_again(struct conn *conn)
 	}
 	if (conn_may_read(conn) && ((conn->flags & CONN_HOLD) || conn_tls_has_bytes(conn)) && !conn_receive(conn, 0))
 		return;
-	if (!conn_may_read(conn) || conn->flags & CONN_ENDED)
+	if (conn->flags & CONN_ENDED || !(conn_may_read(conn) || conn->flags & CONN_NEW))
 		return;
 	conn->flags &= (uint16_t)~CONN_HOLD;
+	if (conn->flags & CONN_NEW && !list_is_empty(&conn->dirty))
+		return; /* first the answer, then the epoll set: the flush sees to both */
 	r = poll_update(conn);
 	if (r < 0)
 		conn_fail(conn, r);

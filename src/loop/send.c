@@ -249,14 +249,14 @@ void conn_flush(struct conn *conn)
 		conn_receive_last(conn, r);
 		return;
 	}
+	if (r == 0 && conn->state == CONN_FINISHING && conn->queued == 0) {
+		conn_finish_written(conn);
+		return;
+	}
 	if (r == 0)
 		r = poll_update(conn);
 	if (r < 0) {
 		conn_fail(conn, r);
-		return;
-	}
-	if (conn->state == CONN_FINISHING && conn->queued == 0) {
-		conn_finish_written(conn);
 		return;
 	}
 	if (unlikely(conn->flags & CONN_ENDED) && conn->queued == 0 && list_is_empty(&conn->resumed))

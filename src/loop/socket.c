@@ -9,6 +9,11 @@ static void set(int fd, int level, int option, int value)
 	(void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+void socket_defer_accept(int fd, usec_t silence)
+{
+	set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, (int)((silence + USEC_PER_SEC - 1) / USEC_PER_SEC));
+}
+
 void socket_set_options(int fd, usec_t keepalive, usec_t user_timeout)
 {
 	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);

@@ -330,8 +330,10 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 
 void listen_set_options(const struct listen_set *set, const struct config_proxy *p)
 {
-	for (uint32_t i = 0; i < set->count; i++)
+	for (uint32_t i = 0; i < set->count; i++) {
 		socket_set_options(set->sockets[i].fd, p->tcp_keepalive, p->tcp_user_timeout);
+		socket_defer_accept(set->sockets[i].fd, p->tcp_defer_accept);
+	}
 }
 
 void listen_set_close(struct listen_set *set, bool unlink_unix)

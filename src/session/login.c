@@ -14,180 +14,12 @@
 
 #define PASSWORD_MESSAGE_MAX (65536u + 64u)
 
-/* ---- the startup packet's parameters ---- */
-
-static bool is_listed(const struct config_strings *list, const char *name)
-{
-	for (uint32_t i = 0; i < list->count; i++)
-		if (strcasecmp(list->items[i], name) == 0)
-			return true;
-	return false;
-}
-
-/* Names of parameters are case-insensitive; ours are in lower case. NULL: out of memory. */
-static char *lower(const char *from)
-{
-	char *name = strdup(from);
-
-	for (char *c = name; c && *c; c++)
-		*c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
-	return name;
-}
-
-/* What PostgreSQL leaves of a long name: 63 bytes, without a character of UTF-8 that would be cut in two. */
-static size_t name_len(const char *name)
-{
-	size_t len = strnlen(name, 64), step;
-
-	if (len < 64)
-		return len;
-	for (len = 0; len < 63; len += step) {
-		uint8_t lead = (uint8_t)name[len];
-
-		step = lead < 0xc0 || lead >= 0xf8 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-		if (len + step > 63)
-			break;
-	}
-	return len;
-}
-
-/* Nobody knows the encoding of these bytes. */
-static void clean_ascii(char *text)
-{
-	for (; *text; text++)
-		if (*text < 32 || *text > 126)
-			*text = '?';
-}
-
-/* Takes sql, which may be NULL. */
-static int set_parameter(struct session *s, const char *key, char *sql)
-{
-	if (!sql)
-		return -ENOMEM;
-	params_set(&s->settings, key, sql);
-	free(sql);
-	return 0;
-}
-
-static int set_application(struct session *s, const char *name, const char *value)
-{
-	char *cut = strndup(value, name_len(value)), *clean = cut ? strdup(cut) : NULL, *sql;
-
-	if (!clean) {
-		free(cut);
-		return -ENOMEM;
-	}
-	clean_ascii(clean);
-	free(s->application);
-	s->application = clean;
-	s->login->application_is_plain = strcmp(clean, cut) == 0;
-	sql = settings_application_sql(name, cut, clean);
-	free(cut);
-	return set_parameter(s, "application_name", sql);
-}
-
-/* The server is told the name as the client wrote it: should there be no such parameter, its error says so. */
-static int add_setting(void *to, const char *name, const char *value)
-{
-	struct session *s = to;
-	char *key = lower(name);
-	int r = 0;
-
-	if (!key)
-		return -ENOMEM;
-	if (is_listed(&s->worker->settings.config->pool.ignore_startup_parameters, key))
-		r = 0;
-	else if (strcmp(key, "application_name") == 0)
-		r = set_application(s, name, value);
-	else
-		r = set_parameter(s, key, settings_sql(name, value));
-	free(key);
-	return r;
-}
-
-static bool begins(const char *word, const char *given)
-{
-	return strncasecmp(word, given, strlen(given)) == 0;
-}
-
-/* A boolean as PostgreSQL reads them: on, off, or what begins true, false, yes or no. False: none of these. */
-static bool read_bool(const char *text, bool *ret)
-{
-	size_t len = strlen(text);
-
-	if (len && (begins("true", text) || begins("yes", text)))
-		*ret = true;
-	else if (len && (begins("false", text) || begins("no", text)))
-		*ret = false;
-	else if (strcasecmp(text, "on") == 0 || strcmp(text, "1") == 0)
-		*ret = true;
-	else if ((len > 1 && begins("off", text)) || strcmp(text, "0") == 0)
-		*ret = false;
-	else
-		return false;
-	return true;
-}
-
-static bool take_replication(struct session *s, const char *value)
-{
-	struct session_login *l = s->login;
-	bool wanted = strcmp(value, "database") == 0;
-
-	if (!wanted && !read_bool(value, &wanted)) {
-		session_fatal(s, ERROR_INVALID_PARAMETER, "Valid values are: \"false\", 0, \"true\", 1, \"database\".",
-			      "replication", value);
-		return false;
-	}
-	free(l->replication);
-	l->replication = wanted ? strdup(value) : NULL;
-	return !wanted || l->replication;
-}
-
-static bool take_options(struct session *s, const char *value)
-{
-	char bad[100] = "";
-	int r = startup_split_options(value, add_setting, s, bad, sizeof(bad));
-	bool is_long;
-
-	if (r == 0 || r == -ENOMEM)
-		return r == 0;
-	is_long = strncmp(bad, "--", 2) == 0;
-	session_fatal(s, ERROR_INVALID_OPTION, NULL,
-		      is_long ? "" : "invalid command-line argument for server process: ", bad,
-		      is_long ? " requires a value" : "");
-	return false;
-}
-
-/* Parameters that have a name of their own count more than those in "options", wherever they stand. */
-static bool take_parameters(struct session *s, const struct startup *p)
-{
-	static const char *const ours[] = {"user", "database", "options", "replication"};
-	const char *options = startup_get(p, "options"), *replication = startup_get(p, "replication");
-
-	if ((options && !take_options(s, options)) || (replication && !take_replication(s, replication)))
-		return false;
-	for (uint32_t i = 0; i < p->parameter_count; i++) {
-		const char *name = (const char *)p->parameters[i].name.bytes;
-		bool is_ours = false;
-
-		for (size_t j = 0; j < ARRAY_SIZE(ours); j++)
-			is_ours = is_ours || strcmp(name, ours[j]) == 0;
-		if (!is_ours && add_setting(s, name, (const char *)p->parameters[i].value.bytes) < 0)
-			return false;
-	}
-	params_assign(&s->startup_settings, s->settings);
-	s->login->welcome_key = s->login->application_is_plain ? params_with(s->settings, "application_name", NULL)
-							       : params_ref(s->settings);
-	return true;
-}
-
 /* ---- rules ---- */
 
 static bool admitted(struct session *s, const struct hba *rules, const struct hba_rule **ret_rule)
 {
 	struct session_login *l = s->login;
-	struct sockaddr_storage address = {.ss_family = AF_UNIX};
-	socklen_t len = sizeof(address);
+	struct sockaddr_storage address;
 	struct hba_query q = {
 		.address = (struct sockaddr *)&address,
 		.tls = conn_is_tls(&s->conn),
@@ -196,7 +28,7 @@ static bool admitted(struct session *s, const struct hba *rules, const struct hb
 		.replication = l->replication && strcasecmp(l->replication, "database") != 0,
 	};
 
-	if (getpeername(s->conn.fd, (struct sockaddr *)&address, &len) < 0)
+	if (!session_address(s, &address))
 		return false;
 	*ret_rule = hba_match(rules, &q);
 	return (*ret_rule)->method != AUTH_REJECT;
@@ -243,9 +75,8 @@ static void choose_method(struct session_login *l)
 
 /* ---- the beginning and the end ---- */
 
-int login_begin(struct session *s, const struct startup *p)
+int login_begin(struct session *s, struct introduction *introduction)
 {
-	const char *user = startup_get(p, "user"), *database = startup_get(p, "database");
 	struct session_login *l = calloc(1, sizeof(*l));
 
 	if (!l)
@@ -254,18 +85,15 @@ int login_begin(struct session *s, const struct startup *p)
 	l->session = s;
 	list_init(&l->asker.node);
 	l->config = s->worker->settings.config;
-	if (!user || !*user) {
-		session_fatal(s, ERROR_NO_USER, NULL);
-		return 0;
-	}
-	l->user = strdup(user);
-	l->database = strdup(database && *database ? database : user);
-	if (!l->user || !l->database)
+	l->introduction = introduction_ref(introduction);
+	l->user = introduction->user;
+	l->database = introduction->database;
+	l->replication = introduction->replication;
+	params_assign(&s->settings, introduction->settings);
+	params_assign(&s->startup_settings, introduction->settings);
+	s->application = introduction->application ? strdup(introduction->application) : NULL;
+	if (introduction->application && !s->application)
 		return -ENOMEM;
-	if (!take_parameters(s, p)) {
-		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL); /* does nothing when the reason was told already */
-		return 0;
-	}
 	if (!check_rules(s))
 		return 0;
 	choose_method(l);
@@ -288,6 +116,7 @@ void login_reloaded(struct session *s)
 	bool passthrough = l->passthrough;
 
 	l->config = s->worker->settings.config;
+	l->introduction->stays_out = true; /* what was left out of it may count now */
 	l->rule = NULL;
 	l->asked_in = NULL; /* nothing is kept of it any more */
 	if (!check_rules(s))
@@ -307,10 +136,7 @@ void login_end(struct session *s)
 	auth_query_leave(&l->asker);
 	client_auth_free(l->auth);
 	secret_wipe(&l->secret);
-	params_unref(l->welcome_key);
-	free(l->user);
-	free(l->database);
-	free(l->replication);
+	introduction_unref(l->introduction);
 	free(l);
 	s->login = NULL;
 }
@@ -602,28 +428,19 @@ static void make_secret(struct session *s)
 	explicit_bzero(w->random + w->random_left, size);
 }
 
-static void send_parameters(struct buf *out, const struct params *reported)
-{
-	for (uint32_t i = 0; i < params_count(reported); i++) {
-		const char *name, *value;
-
-		params_at(reported, i, &name, &value);
-		message_parameter_status(out, name, value);
-	}
-}
-
 static void welcome(struct session *s, const struct params *reported)
 {
-	struct buf out = BUF_INIT(1u << 20);
+	struct introduction *introduction = s->login->introduction;
+	struct buf out = BUF_INIT(4096);
 
-	params_assign(&s->reported, reported);
-	if (s->login->application_is_plain)
-		params_set(&s->reported, "application_name", s->application);
+	if (!introduction_greet(introduction, reported)) {
+		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+		return;
+	}
 	make_secret(s);
 	if (s->state == SESSION_CLOSED)
 		return;
-	message_auth_ok(&out);
-	send_parameters(&out, s->reported);
+	params_assign(&s->reported, introduction->reported);
 	message_backend_key(&out, session_pid(s), slice_make(s->secret, s->long_key ? 32 : 4));
 	if (!s->login->replication)
 		message_ready(&out, 'I');
@@ -634,7 +451,10 @@ static void welcome(struct session *s, const struct params *reported)
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return;
 	}
+	conn_send(&s->conn, introduction->greeting, introduction->greeting_len);
+	count_add(&session_counters(s)->bytes_sent_total, introduction->greeting_len);
 	session_send_buf(s, &out);
+	introduction_remember(s->worker, introduction);
 	s->logged = true;
 	count_add(&session_counters(s)->logins_total, 1);
 	session_set_state(s, s->login->replication ? SESSION_REPLICATION : SESSION_IDLE);
@@ -677,7 +497,7 @@ void login_welcome(struct session *s)
 		begin_replication(s);
 		return;
 	}
-	if (pool_welcome_get(session_pool(s), l->welcome_key, &reported)) {
+	if (pool_welcome_get(session_pool(s), l->introduction->welcome_key, &reported)) {
 		welcome(s, reported);
 		params_unref(reported);
 		return;
@@ -709,7 +529,7 @@ void login_settings_done(struct session *s, const uint8_t *error, size_t len)
 	if (!error) {
 		const struct params *reported = params_ref(s->link->reported);
 
-		pool_welcome_put(session_pool(s), s->login->welcome_key, reported);
+		pool_welcome_put(session_pool(s), s->login->introduction->welcome_key, reported);
 		session_release(s);
 		welcome(s, reported);
 		params_unref(reported);

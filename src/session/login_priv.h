@@ -14,21 +14,42 @@ enum login_phase {
 	LOGIN_WELCOME,    /* a link is awaited, or the client's settings are being put onto it */
 };
 
+/* See introduction.c. Counted; of one worker. */
+struct introduction {
+	uint32_t references;
+	uint32_t packet_len, greeting_len;
+	bool long_key;             /* it asks for protocol 3.2 */
+	bool application_is_plain; /* the server leaves application_name as it is, and won't refuse it */
+	bool stays_out;            /* of those that are kept: it is one of them, or must not be */
+	uint8_t *packet;           /* NULL: not to be kept */
+	char *user, *database;
+	char *replication, *application; /* NULL, or the parameter's value */
+	const struct params *settings;
+	const struct params *welcome_key; /* settings, without an application_name that is plain */
+	const struct params *learned;     /* what the greeting was made of ... */
+	const struct params *reported;    /* ... and what it tells */
+	uint8_t *greeting;                /* AuthenticationOk and ParameterStatus; NULL: none yet */
+};
+
 struct session_login {
 	enum login_phase phase;
-	char *user, *database, *replication; /* replication: NULL, or the parameter's value */
+	struct introduction *introduction;
+	const char *user, *database, *replication; /* its own */
 	enum auth_method method;
 	const struct hba_rule *rule; /* NULL: no HBA file. Lives with the configuration ... */
 	const struct config *config; /* ... of this login */
 	struct client_auth *auth;
 	bool passthrough; /* the server decides */
 	struct session *session;
-	struct auth_asker asker;          /* while in LOGIN_AUTH_QUERY */
-	const char *asked_in;             /* database where auth_query ran; NULL: it was not needed */
-	struct secret secret;             /* what the proxy knows of the user */
-	bool application_is_plain;        /* the server leaves application_name as it is, and won't refuse it */
-	const struct params *welcome_key; /* settings, without an application_name that is plain */
+	struct auth_asker asker; /* while in LOGIN_AUTH_QUERY */
+	const char *asked_in;    /* database where auth_query ran; NULL: it was not needed */
+	struct secret secret;    /* what the proxy knows of the user */
 };
+
+/* The greeting is what answers it where the server reports this. false: out of memory. */
+bool introduction_greet(struct introduction *i, const struct params *learned);
+/* It led to a login: the next one with the same packet will find it. */
+void introduction_remember(struct worker *w, struct introduction *i);
 
 /* The client didn't prove who it is. */
 void login_failed(struct session *s);

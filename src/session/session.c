@@ -44,6 +44,18 @@ void session_set_state(struct session *s, enum session_state to)
 
 /* ---- for logs and people ---- */
 
+bool session_address(const struct session *s, struct sockaddr_storage *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	ret->ss_family = AF_UNIX;
+	if (s->address)
+		*(struct sockaddr_in *)(void *)ret = (struct sockaddr_in){
+			.sin_family = AF_INET, .sin_port = htons(s->port), .sin_addr.s_addr = s->address};
+	return s->address || getpeername(s->conn.fd, (struct sockaddr *)ret, &len) == 0;
+}
+
 size_t session_address_text(const struct session *s, char *text, size_t size)
 {
 	struct sockaddr_storage a;
@@ -345,12 +357,11 @@ void session_set_limits(struct session *s)
 	s->conn.keep_max = (uint32_t)MAX(longest, UINT64_C(1) << 20) + 1; /* else it would never be whole */
 }
 
-void session_new(struct worker *w, int fd, const struct sockaddr *address, socklen_t len)
+void session_new(struct worker *w, int fd, const struct sockaddr *address, bool speaks_first)
 {
 	const struct config *c = w->settings.config;
 	struct session *s;
 
-	(void)len;
 	count_add(&w->pool_thread.counters.connections_total, 1);
 	if (atomic_fetch_add(&w->shared->clients, 1) >= c->proxy.max_clients + 16u) {
 		/* a few more than max_clients may knock, for cancels must get through: see login.c for the real limit
@@ -377,7 +388,9 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, sockl
 	remember_address(s, address);
 	if (!take_slot(s))
 		goto no_slot;
-	if (conn_open(&s->conn, w->pool_thread.loop, fd) < 0)
+	if (speaks_first)
+		conn_open_with_bytes(&s->conn, w->pool_thread.loop, fd);
+	else if (conn_open(&s->conn, w->pool_thread.loop, fd) < 0)
 		goto no_conn;
 	if (w->settings.client_tls)
 		conn_ready_before_first_receive(&s->conn); /* it may begin with TLS at once */

@@ -123,7 +123,8 @@ static inline const struct config_pool *session_settings(const struct session *s
 }
 
 /* ---- session.c ---- */
-void session_new(struct worker *w, int fd, const struct sockaddr *address, socklen_t len);
+/* speaks_first: it has sent something already, as far as one knows. */
+void session_new(struct worker *w, int fd, const struct sockaddr *address, bool speaks_first);
 void session_set_limits(struct session *s); /* anew, when the worker has another configuration */
 void session_set_state(struct session *s, enum session_state to);
 const char *session_state_name(enum session_state state);
@@ -142,12 +143,24 @@ void session_send_buf(struct session *s, struct buf *out);
 void session_set_timer(struct session *s, enum session_timer meaning, usec_t timeout);
 void session_log(enum log_level level, const struct session *s, const char *message, const char *detail);
 bool session_is_loopback6(const struct session *s);
+/* Where it comes from; false: that can't be told any more. */
+bool session_address(const struct session *s, struct sockaddr_storage *ret);
 size_t session_address_text(const struct session *s, char *text, size_t size);
+
+/* ---- introduction.c: what a startup packet says ---- */
+struct introduction;
+/* What was kept of the packet that these bytes begin with, or NULL; not referenced. */
+struct introduction *introduction_find(const struct worker *w, const uint8_t *bytes, size_t len);
+/* packet: what to keep it by; empty: not at all. NULL: the session is closed. */
+struct introduction *introduction_new(struct session *s, const struct startup *p, struct slice packet) MUST_USE;
+struct introduction *introduction_ref(struct introduction *i);
+void introduction_unref(struct introduction *i); /* NULL is fine */
+void introductions_forget(struct worker *w);     /* the configuration has changed, or the worker ends */
 
 /* ---- startup.c, login.c ---- */
 size_t startup_received(struct session *s, uint8_t *bytes, size_t len);
 void startup_ready(struct session *s); /* TLS is up, or the first bytes can be peeked at */
-int login_begin(struct session *s, const struct startup *startup) MUST_USE;
+int login_begin(struct session *s, struct introduction *introduction) MUST_USE;
 size_t login_received(struct session *s, uint8_t *bytes, size_t len);
 void login_reloaded(struct session *s); /* the worker has a new configuration */
 void login_end(struct session *s);      /* frees what only the login needs */

@@ -2,7 +2,7 @@
  * The beginning of a connection: requests for encryption, cancels, the startup packet; TLS at once (PostgreSQL 17's
  * sslnegotiation=direct). https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
  */
-#include "session/session_priv.h"
+#include "session/login_priv.h"
 
 #include "base/log.h"
 
@@ -60,44 +60,75 @@ static bool version_is_fine(struct session *s, const struct startup *p)
 	return false;
 }
 
-/* Unknown minor versions and protocol options are negotiated down, not refused. */
-static void negotiate(struct session *s, const struct startup *p)
+/* Unknown minor versions and protocol options are negotiated down, not refused. True: there were none. */
+static bool negotiate(struct session *s, const struct startup *p)
 {
 	struct buf out = BUF_INIT(65536);
-
 	uint32_t spoken = p->minor >= 2 ? 2 : 0; /* there is no 3.1 */
 
 	s->long_key = spoken == 2;
 	if (p->minor == spoken && p->protocol_option_count == 0)
-		return;
+		return true;
 	message_negotiate_version(&out, (3u << 16) | spoken, p->protocol_options, p->protocol_option_count);
 	session_send_buf(s, &out);
+	return false;
 }
 
-static void session_packet(struct session *s, const struct startup *p)
+static bool has_room(struct session *s)
 {
 	const struct config *c = s->worker->settings.config;
 
-	if (!version_is_fine(s, p))
-		return;
 	if (atomic_load(&s->worker->shared->draining)) {
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
-		return;
+		return false;
 	}
 	if (atomic_load(&s->worker->shared->clients) > c->proxy.max_clients) {
 		session_fatal(s, ERROR_TOO_MANY_CLIENTS, NULL);
-		return;
+		return false;
 	}
-	negotiate(s, p);
-	if (login_begin(s, p) < 0)
+	return true;
+}
+
+static void begin_login(struct session *s, struct introduction *introduction)
+{
+	if (login_begin(s, introduction) < 0)
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+}
+
+static void session_packet(struct session *s, const struct startup *p, struct slice packet)
+{
+	struct introduction *introduction;
+
+	if (!version_is_fine(s, p) || !has_room(s))
+		return;
+	if (!negotiate(s, p))
+		packet.len = 0;
+	introduction = introduction_new(s, p, packet);
+	if (introduction)
+		begin_login(s, introduction);
+	introduction_unref(introduction);
+}
+
+/* One that has let somebody in before. */
+static void known_packet(struct session *s, struct introduction *introduction)
+{
+	s->long_key = introduction->long_key;
+	if (has_room(s))
+		begin_login(s, introduction);
 }
 
 size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 {
+	struct introduction *known = introduction_find(s->worker, bytes, len);
 	struct startup p;
-	int size = startup_read(bytes, len, &p);
+	int size;
 
+	if (known) {
+		size = (int)known->packet_len;
+		known_packet(s, known);
+		return s->state == SESSION_CLOSED ? len : (size_t)size;
+	}
+	size = startup_read(bytes, len, &p);
 	if (size == 0)
 		return 0;
 	if (size < 0) {
@@ -123,7 +154,7 @@ size_t startup_received(struct session *s, uint8_t *bytes, size_t len)
 			session_close(s, "cancel request"); /* without a word, as PostgreSQL does */
 		return len;
 	case STARTUP_SESSION:
-		session_packet(s, &p);
+		session_packet(s, &p, slice_make(bytes, (size_t)size));
 		return s->state == SESSION_CLOSED ? len : (size_t)size;
 	}
 	return len;

@@ -87,6 +87,7 @@ void worker_destroy(struct worker *w)
 	statement_table_free(w->statements);
 	query_infos_free(&w->queries);
 	auth_queries_free(&w->auth);
+	introductions_forget(w);
 	scram_cache_free(w->scram_cache);
 	share_destroy(&w->share);
 	slab_destroy(&w->session_slab);
@@ -99,7 +100,8 @@ static void accepted(struct loop_listener *listener, int fd, const struct sockad
 {
 	struct worker *w = listener->owner;
 
-	session_new(w, fd, address, len);
+	(void)len;
+	session_new(w, fd, address, listener->speaks_first);
 }
 
 int worker_listen(struct worker *w, int fd)
@@ -139,6 +141,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 		w->pipeline = pipeline;
 	}
 	auth_queries_forget_all(&w->auth);
+	introductions_forget(w);
 	each_session(w, take_reload);
 }
 

@@ -78,6 +78,7 @@ struct worker {
 	struct log_limit refusals; /* lines of refused logins */
 	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
+	struct map introductions;        /* by startup packet, see introduction.c */
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
 };
 
