@@ -301,7 +301,7 @@ void conn_event(struct conn *conn, uint32_t events)
 		connected(conn);
 		return;
 	case CONN_HANDSHAKING:
-		conn_set_dirty(conn); /* flushing it takes the next step */
+		conn_tls_handshake_due(conn);
 		return;
 	case CONN_OPEN:
 	case CONN_FINISHING:

@@ -11,7 +11,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#define FLUSH_PASSES 16
+#define FLUSH_PASSES       16
+#define HANDSHAKES_AT_ONCE 4
 
 static void ignore_sigpipe(void)
 {
@@ -38,6 +39,8 @@ int loop_new(const char *backend, void *thread, struct loop **ret_loop)
 	list_init(&loop->resumed);
 	list_init(&loop->again);
 	list_init(&loop->deferred);
+	list_init(&loop->handshakes[0]);
+	list_init(&loop->handshakes[1]);
 	list_init(&loop->conns);
 	turn_init(loop);
 	loop->timers = timer_wheel_new(clock_update());
@@ -156,6 +159,32 @@ static void end_turn(struct loop *loop)
 	}
 }
 
+/* ---- handshakes ---- */
+
+static struct list *next_handshake(struct loop *loop)
+{
+	struct list *node = list_first(&loop->handshakes[0]);
+
+	return node ? node : list_first(&loop->handshakes[1]);
+}
+
+/*
+ * Each costs a hundred microseconds and more. When many clients come at once they wait in line, and those that are
+ * served already never wait for more than a few of them: all that came for those is written by now.
+ */
+static void run_handshakes(struct loop *loop)
+{
+	struct list *node = next_handshake(loop);
+
+	if (!node)
+		return;
+	for (int i = 0; i < HANDSHAKES_AT_ONCE && node; i++, node = next_handshake(loop)) {
+		list_remove(node);
+		conn_tls_handshake(list_entry(node, struct conn, resumed));
+	}
+	end_turn(loop);
+}
+
 /* ---- the turn ---- */
 
 static void handle_events(struct loop *loop)
@@ -202,7 +231,7 @@ static void run_messages(struct loop *loop)
 
 static usec_t time_to_wait(struct loop *loop, usec_t at_most)
 {
-	if (at_most == 0 || !is_settled(loop) || !list_is_empty(&loop->again))
+	if (at_most == 0 || !is_settled(loop) || !list_is_empty(&loop->again) || next_handshake(loop))
 		return 0;
 	return MIN(at_most, timer_wheel_next(loop->timers, clock_now()));
 }
@@ -229,6 +258,7 @@ void loop_run_turn(struct loop *loop, usec_t wait_at_most)
 	run_messages(loop);
 	timer_wheel_run(loop->timers, clock_now());
 	end_turn(loop);
+	run_handshakes(loop);
 }
 
 void loop_run(struct loop *loop)

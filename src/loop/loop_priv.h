@@ -93,8 +93,9 @@ struct loop {
 	struct list resumed; /* to be shown what they have before the flush */
 	struct list again;   /* the same, in the next turn: they had their share of this one */
 	struct list deferred;
-	struct list conns;    /* all that are open */
-	struct conn *showing; /* whose received() runs; NULL once it was closed or detached in there */
+	struct list handshakes[2]; /* TLS handshakes whose next step is due; all of the first list come first */
+	struct list conns;         /* all that are open */
+	struct conn *showing;      /* whose received() runs; NULL once it was closed or detached in there */
 	struct loop_counters counters;
 	int event_at, event_count;
 	struct epoll_event events[EVENTS_AT_ONCE];
@@ -189,7 +190,9 @@ void conn_output_advance(struct conn *conn, size_t len);
 /* ---- tls_conn.c ---- */
 void conn_tls_free(struct conn_tls *tls); /* NULL is fine */
 void conn_tls_shutdown(struct conn *conn);
-void conn_tls_handshake(struct conn *conn);
+/* The next step of the handshake is due: it is taken at the end of this turn, or of one of the next. */
+void conn_tls_handshake_due(struct conn *conn);
+void conn_tls_handshake(struct conn *conn);     /* takes it */
 bool conn_tls_receive(struct conn *conn);       /* as conn_receive */
 int conn_tls_write(struct conn *conn) MUST_USE; /* as conn_write_plain */
 bool conn_tls_has_bytes(const struct conn *conn);

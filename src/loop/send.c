@@ -227,7 +227,7 @@ int conn_write_plain(struct conn *conn)
 
 static int write_queued(struct conn *conn)
 {
-	if (conn->state == CONN_CONNECTING)
+	if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKING)
 		return conn_keep_output(conn);
 	return conn->tls ? conn_tls_write(conn) : conn_write_plain(conn);
 }
@@ -238,10 +238,6 @@ void conn_flush(struct conn *conn)
 
 	if (conn->flags & CONN_NO_MEMORY) {
 		conn_fail(conn, -ENOMEM);
-		return;
-	}
-	if (conn->state == CONN_HANDSHAKING) {
-		conn_tls_handshake(conn);
 		return;
 	}
 	r = write_queued(conn);

@@ -218,6 +218,7 @@ static int set_server(SSL_CTX *ssl, const struct tls_settings *s, char *why, siz
 	SSL_CTX_set_session_id_context(ssl, session_context, sizeof(session_context) - 1);
 	/* Clients resume by ticket; a cache here would be a lock that all threads share. */
 	SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_num_tickets(ssl, 1); /* two by default; it may be used more than once */
 	SSL_CTX_set_dh_auto(ssl, 1);
 	SSL_CTX_set_alpn_select_cb(ssl, select_alpn, NULL);
 	return set_client_verification(ssl, s, why, why_size);

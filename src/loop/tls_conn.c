@@ -133,7 +133,8 @@ int conn_start_tls(struct conn *conn, struct tls_context *context, bool acceptin
 	conn->state = CONN_HANDSHAKING;
 	if (showing)
 		conn->flags |= CONN_TLS_BEGUN;
-	conn_set_dirty(conn);
+	if (!accepting || !showing) /* who asked for TLS has yet to say the first word of it */
+		conn_tls_handshake_due(conn);
 	return 0;
 }
 
@@ -172,6 +173,23 @@ static int failure(struct conn *conn, int ssl_error, int saved_errno)
 
 /* ---- handshake ---- */
 
+/*
+ * Who has begun comes first: so that of many at once the first are through soon, not all of them late, and few have a
+ * handshake's buffers. So do we towards a server, for whom many may be waiting.
+ */
+void conn_tls_handshake_due(struct conn *conn)
+{
+	bool first = conn->tls->begun || !conn->tls->accepting;
+
+	if (list_is_empty(&conn->resumed)) {
+		list_push_back(&conn->loop->handshakes[!first], &conn->resumed);
+	} else if (!(conn->flags & CONN_HOLD)) { /* it has to wait: epoll need not tell so each turn */
+		conn->flags |= CONN_HOLD;
+		if (poll_update(conn) < 0)
+			conn_fail(conn, -ENOMEM);
+	}
+}
+
 static void established(struct conn *conn)
 {
 	struct loop *loop = conn->loop;
@@ -209,6 +227,8 @@ void conn_tls_handshake(struct conn *conn)
 	}
 	ERR_clear_error();
 	errno = 0;
+	tls->begun = true;
+	conn->flags &= (uint16_t)~CONN_HOLD;
 	n = SSL_do_handshake(tls->ssl);
 	saved_errno = errno;
 	if (n == 1) {

@@ -11,6 +11,7 @@ struct conn_tls {
 	struct tls_context *context;
 	char *host; /* connecting: whose session is kept; NULL: none */
 	bool accepting;
+	bool begun;       /* the first step of the handshake was taken */
 	bool wants_write; /* handshake or key update: goes on when the socket is writable */
 	bool ended;       /* the peer said that it closes */
 	bool broken;      /* nothing may be written any more, not even a good-bye */

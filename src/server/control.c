@@ -11,9 +11,11 @@
 #include "base/log.h"
 #include "server/notify.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
-#define SWEEP_PERIOD (10 * USEC_PER_SEC)
+#define SWEEP_PERIOD       (10 * USEC_PER_SEC)
+#define HANDSHAKES_TO_TRIM 500u
 
 #define GRACE_MS         3000u /* last words are written for at most 2 s */
 #define GRACE_FORCED_MS  1000u
@@ -178,6 +180,24 @@ static struct timespec tick_period(const struct proxy *p)
 				 .tv_nsec = (long)(period % USEC_PER_SEC * 1000)};
 }
 
+/*
+ * A handshake needs some 25 kB, most of which it gives back, as holes between what lives on: a storm of clients would
+ * have taken more than twice what it needs for good. Not after a few: the workers wait meanwhile, some milliseconds
+ * after thousands.
+ */
+static void trim_memory(struct proxy *p)
+{
+	uint64_t handshakes = 0;
+
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		handshakes += __atomic_load_n(&p->threads[i].worker.pool_thread.counters.tls_handshakes_total,
+					      __ATOMIC_RELAXED);
+	if (handshakes - p->trimmed_at < HANDSHAKES_TO_TRIM)
+		return;
+	p->trimmed_at = handshakes;
+	(void)malloc_trim(0);
+}
+
 static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
@@ -190,6 +210,7 @@ static void tick(struct proxy *p)
 	}
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
+		trim_memory(p);
 		p->sweep_at = now + SWEEP_PERIOD;
 	}
 	if (p->watchdog_period)

@@ -46,7 +46,8 @@ struct proxy {
 	bool wrote_pid_file;
 	bool handed_over; /* socket files and the pid file are the next process's */
 	usec_t drain_until, resolve_at, sweep_at, watchdog_at, watchdog_period;
-	unsigned grace_ms; /* for last words, at the end */
+	uint64_t trimmed_at; /* tls_handshakes_total, when memory was last given back */
+	unsigned grace_ms;   /* for last words, at the end */
 	_Atomic bool reload_asked;
 	_Atomic bool nobody_accepts;   /* every worker has stopped listening */
 	_Atomic bool workers_answered; /* since the watchdog was last told */

@@ -251,6 +251,60 @@ def test_large_traffic_both_ways(make_proxy, tls):
         assert all(c.fetchone() == (text,) for c in cursors)
 
 
+def hello():
+    """The first words of a handshake, which goes no further."""
+    out = ssl.MemoryBIO()
+    handshake = ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), out)
+    with pytest.raises(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    return out.read()
+
+
+def a_crowd(proxy, closing, words):
+    """So many that their handshakes have to wait in line."""
+    crowd = [closing(Wire(proxy.address)) for _ in range(40)]
+    for client in crowd:
+        assert client.ssl_request() == b"S"
+    for client in crowd:
+        client.send(words)
+    return crowd
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crowd_whose_half_vanishes(make_proxy, closing, certs, tls, workers):
+    proxy = make_proxy({"tls": tls, "proxy": {"workers": workers}})
+    plain = closing(proxy.wire())
+    for words in (hello(), hello()[:20], b"no handshake at all", b""):
+        crowd = a_crowd(proxy, closing, words)
+        assert plain.value("SELECT 1") == "1"
+        for client in crowd[::2]:
+            client.abort()
+        assert closing(secure(proxy.address, context(certs))).value("SELECT 1") == "1"
+        for client in crowd[1::2]:
+            client.close()
+        assert plain.value("SELECT 1") == "1"
+    wait_until(lambda: proxy.metric("clients") == 5)
+
+
+def test_a_crowd_at_the_end_of_the_process(make_proxy, closing, tls):
+    proxy = make_proxy({"tls": tls, "proxy": {"workers": 1}})
+    a_crowd(proxy, closing, hello())
+    proxy.stop()
+
+
+def test_a_crowd_has_its_deadline(make_proxy, closing, certs, tls):
+    """Handshakes that nobody goes on with hold up nobody, and end with client_login_timeout."""
+    proxy = make_proxy({"tls": tls, "proxy": {"workers": 1}})
+    crowd = a_crowd(proxy, closing, hello())
+    client = closing(secure(proxy.address, context(certs)))
+    assert client.value("SELECT 1") == "1"
+    proxy.advance(61)
+    for late in crowd:
+        late.bytes_until_closed()
+    wait_until(lambda: proxy.metric("clients") == 1)
+    assert client.value("SELECT 1") == "1"
+
+
 def test_client_that_vanishes(make_proxy, closing, certs, tls):
     proxy = make_proxy({"tls": tls})
     for _ in range(5):
