@@ -17,7 +17,7 @@ def file_of(name):
 @pytest.mark.parametrize("path", sorted({path for path, _ in NAMED}))
 def test_what_the_map_names_is_there(path):
     text = file_of(path).read_text(encoding="utf-8")
-    pattern = r"cmocka_unit_test\w*\({}\b" if path.endswith(".c") else r"^def {}\("
+    pattern = r"(?:cmocka_unit_test\w*|\bTEST)\({}\b" if path.endswith(".c") else r"^def {}\("
     missing = [name for other, name in NAMED if other == path and name and
                not re.search(pattern.format(name), text, re.M)]
     assert not missing, f"docs/test-map.md names tests that {path} has not: {missing}"
