@@ -62,6 +62,8 @@ static json_t *pool_json(const struct pool_view *v)
 	json_put(json, "idle", json_integer(v->idle));
 	json_put(json, "pending", json_integer(v->waiting));
 	json_put(json, "max_connections", json_integer(v->max));
+	json_put(json, "active_limit", json_integer(v->active_limit));
+	json_put(json, "held_long", json_integer(v->held_long));
 	json_put(json, "connecting", json_integer(v->connecting));
 	json_put(json, "pinned", json_integer(v->pinned));
 	json_put(json, "oldest_wait_ms", json_integer((json_int_t)(v->oldest_wait_us / 1000)));

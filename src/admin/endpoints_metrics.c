@@ -42,6 +42,9 @@ static void add_single(struct buf *b, const char *name, const char *kind, const 
 	X("links_pinned", "gauge", "Server connections that are pinned to a client.", v->pinned) \
 	X("links_waiting", "gauge", "Clients that wait for a server connection.", v->waiting) \
 	X("links_max", "gauge", "Server connections that the pool may have.", v->max) \
+	X("links_active_limit", "gauge", "Of those, how many may be in use at the same time now (adaptive).", \
+	  v->active_limit) \
+	X("links_held_long", "gauge", "In use for so long that they do not count for that limit.", v->held_long) \
 	X("links_opened_total", "counter", "Server connections begun.", v->opened) \
 	X("links_closed_total", "counter", "Server connections ended.", v->closed) \
 	X("oldest_wait_seconds", "gauge", "How long the first in line has waited.", (double)v->oldest_wait_us / 1e6)

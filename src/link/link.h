@@ -104,6 +104,7 @@ struct link {
 	bool held_for_cancel; /* free, but a cancel is under way */
 	bool apart;           /* opened for one waiter alone, see pool_open_replication() */
 	bool in_hand;         /* its pool's own: see shard_take_in_hand() */
+	uint8_t standing;     /* its pool's own: enum link_standing */
 	bool begin_sent;      /* something under way may begin a transaction */
 	bool open_batch;      /* extended messages were sent, and the ReadyForQuery of their Sync has not come */
 	bool fresh;           /* nothing of its user's was sent since it was lent, or since settings were */
@@ -115,6 +116,7 @@ struct link {
 	uint8_t key[32];
 	uint64_t id; /* unique in the process */
 	usec_t born, used, expires;
+	usec_t lent; /* its pool's own: since when its user has it */
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;
 	void *user;                           /* the user's own */

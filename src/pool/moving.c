@@ -37,6 +37,8 @@ static void link_arrives(struct loop_message *message, void *thread)
 		shard_end_link(shard, m->link);
 	} else {
 		shard_offer(shard, m->link);
+		if (unlikely(!list_is_empty(&shard->waiters) && atomic_load(&m->pool->active.parked) > 0))
+			shard_serve(shard); /* the limit may have risen by more than one */
 	}
 	pool_unref(m->pool);
 	free(m);
@@ -65,6 +67,26 @@ static void kicked(struct loop_message *message, void *thread)
 	free(m);
 }
 
+/* A link that nobody here has a use for; it is in no list, and in hand. NULL: none. */
+static struct link *free_link(struct shard *shard)
+{
+	struct list *first = list_first(&shard->idle);
+	struct link *link;
+
+	if (!list_is_empty(&shard->waiters))
+		return NULL;
+	if (!first) {
+		link = active_unpark(shard);
+		if (link)
+			shard_take_in_hand(shard, link);
+		return link;
+	}
+	link = list_entry(first, struct link, node);
+	shard_take_in_hand(shard, link);
+	shard_idle_remove(shard, link);
+	return link;
+}
+
 static void asked_for_idle(struct loop_message *message, void *thread)
 {
 	struct pool_message *m = container_of(message, struct pool_message, message);
@@ -72,13 +94,9 @@ static void asked_for_idle(struct loop_message *message, void *thread)
 	struct shard *asker = atomic_load(&m->pool->shards[m->from]);
 
 	if (shard && asker && atomic_load(&asker->waiting_count) > 0) {
-		struct list *first = list_is_empty(&shard->waiters) ? list_first(&shard->idle) : NULL;
+		struct link *link = free_link(shard);
 
-		if (first) {
-			struct link *link = list_entry(first, struct link, node);
-
-			shard_take_in_hand(shard, link);
-			shard_idle_remove(shard, link);
+		if (link) {
 			if (!shard_move_link(shard, link, m->from)) /* not now; the tick of who waits asks again */
 				shard_idle_add(shard, link);
 		} else {
@@ -93,11 +111,13 @@ static void asked_for_idle(struct loop_message *message, void *thread)
 void pool_ask_for_idle(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
+	bool room = active_has_room(pool);
 
 	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
 		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
 
-		if (s && s != shard && atomic_load(&s->idle_count) > 0) {
+		if (s && s != shard &&
+		    (atomic_load(&s->idle_count) > 0 || (room && atomic_load(&s->parked_count) > 0))) {
 			(void)!post(pool, i, asked_for_idle, NULL,
 				    shard->thread->index); /* without memory: the tick serves */
 			return;
@@ -131,4 +151,29 @@ static void evict(struct loop_message *message, void *thread)
 void pool_ask_to_evict(struct pool *pool, uint32_t thread)
 {
 	(void)!post(pool, thread, evict, NULL, thread); /* without memory: the tick asks again */
+}
+
+/* ---- the adaptive limit ---- */
+
+static void asked_to_set_apart(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+
+	if (shard)
+		active_look(shard);
+	pool_unref(m->pool);
+	free(m);
+}
+
+void pool_ask_to_set_apart(struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+
+		if (s && s != shard && atomic_load(&s->active_count) > 0 && atomic_load(&s->waiting_count) == 0)
+			(void)!post(pool, i, asked_to_set_apart, NULL, i); /* without memory: it is asked again */
+	}
 }

@@ -84,6 +84,8 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	link->user = dedicated;
 	link->apart = dedicated != NULL;
 	link->server = to;
+	if (dedicated)
+		active_set_apart(shard, link);
 	if (list_is_empty(&shard->node))
 		list_push_back(&shard->thread->shards, &shard->node);
 	list_push_back(&shard->opening, &link->node);
@@ -232,14 +234,21 @@ static void opening_end(struct shard *shard, struct link *link)
 static int open_within_limits(struct shard *shard, struct destination *to, usec_t waits_since, bool reserve)
 {
 	struct pool *pool = shard->pool;
-	int r;
+	int r = -EAGAIN;
 
-	if (!budget_take(pool, to, reserve) &&
-	    !(waits_since && budget_want(pool, to, waits_since) && budget_take(pool, to, reserve)))
-		return -EAGAIN;
-	r = open_one(shard, to, NULL, NULL, NULL);
+	/* what keeps min_connections, or is of the reserve, does not ask for the adaptive limit: it is parked */
+	if (reserve || atomic_load(&pool->links) < pool_settings(pool)->min_connections)
+		active_join_anyway(pool);
+	else if (!active_join(pool))
+		return r;
+	if (budget_take(pool, to, reserve) ||
+	    (waits_since && budget_want(pool, to, waits_since) && budget_take(pool, to, reserve))) {
+		r = open_one(shard, to, NULL, NULL, NULL);
+		if (r < 0)
+			budget_give(pool, to, USEC_NEVER);
+	}
 	if (r < 0)
-		budget_give(pool, to, USEC_NEVER);
+		active_leave(pool, NULL);
 	return r;
 }
 
@@ -258,6 +267,8 @@ void shard_open_links(struct shard *shard)
 		fail_for_the_end(shard);
 		return;
 	}
+	if (atomic_load(&pool->active.parked) > 0 && !reserve && atomic_load(&pool->links) >= s->min_connections)
+		return; /* there are links enough, in this thread or in another one that was asked for them */
 	if (must_hold_back(pool)) {
 		if (first && !pool_has_links(pool))
 			fail_with_last(shard);
@@ -378,7 +389,7 @@ static void link_logged_in(struct link *link)
 	log_debug("server connection opened", kv_uint("link", link->id), kv_str("database", pool->database),
 		  kv_str("user", pool->user), kv_str("node", node->name), kv_int("server_pid", link->backend_pid));
 	if (dedicated) {
-		list_push_front(&shard->busy, &link->node);
+		list_push_front(&shard->apart, &link->node);
 		atomic_fetch_add(&shard->active_count, 1);
 		dedicated->ops->granted(dedicated, link);
 	} else if (link->close_when_free) {
@@ -450,6 +461,8 @@ static void link_lost(struct link *link, int error)
 	/* idle, or held until a cancel is over */
 	if (link->held_for_cancel)
 		atomic_fetch_sub(&shard->active_count, 1);
+	else if (link->standing == STANDING_PARKED)
+		active_unlist(shard, link);
 	else
 		shard_idle_remove(shard, link);
 	link_close(link);

@@ -29,6 +29,7 @@ void pools_join(struct pools *pools, struct pool_thread *thread)
 	pthread_mutex_lock(&pools->lock);
 	thread->pools = pools;
 	list_init(&thread->shards);
+	active_thread_init(thread);
 	pools->threads[thread->index] = thread;
 	atomic_store(&pools->thread_count, MAX(atomic_load(&pools->thread_count), thread->index + 1));
 	pthread_mutex_unlock(&pools->lock);
@@ -143,6 +144,7 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	if (r < 0)
 		goto out;
 	atomic_init(&p->destination, to);
+	active_follow(p);
 	p->next = pools->first;
 	pools->first = p;
 	p->next_in_bucket = *bucket_of(pools, database, user);
@@ -238,6 +240,7 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 
 		if (fresh)
 			old[count++] = atomic_exchange(&p->settings, fresh);
+		active_follow(p);
 		moved += destination_follow(p);
 	}
 	pthread_mutex_unlock(&pools->lock);
@@ -270,6 +273,8 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 			.node = pool_destination(p)->node->name,
 			.mode = pool_mode_name(s->mode),
 			.max = s->max_connections,
+			.active_limit = MIN(atomic_load(&p->active.limit), s->max_connections),
+			.held_long = atomic_load(&p->active.apart),
 			.opened = atomic_load(&p->opened),
 			.closed = atomic_load(&p->closed),
 		};
@@ -282,7 +287,7 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 			if (!shard)
 				continue;
 			v.active += atomic_load(&shard->active_count);
-			v.idle += atomic_load(&shard->idle_count);
+			v.idle += atomic_load(&shard->idle_count) + atomic_load(&shard->parked_count);
 			v.waiting += atomic_load(&shard->waiting_count);
 			v.connecting += atomic_load(&shard->opening_count);
 			v.pinned += atomic_load(&shard->pinned_count);
@@ -334,7 +339,9 @@ struct shard *pool_shard(struct pool *pool, struct pool_thread *thread)
 	shard->thread = thread;
 	list_init(&shard->node);
 	list_init(&shard->idle);
+	list_init(&shard->parked);
 	list_init(&shard->busy);
+	list_init(&shard->apart);
 	list_init(&shard->opening);
 	list_init(&shard->waiters);
 	atomic_init(&shard->oldest_wait, USEC_NEVER);

@@ -24,8 +24,9 @@ struct pool_thread {
 	uint32_t index;
 	struct loop *loop;
 	struct counters counters;
-	struct list shards; /* all shards of this thread */
-	struct timer tick;  /* once a second: idle time-outs, lifetimes, warm links */
+	struct list shards;    /* all shards of this thread */
+	struct timer tick;     /* once a second: idle time-outs, lifetimes, warm links */
+	struct timer pressure; /* while somebody waits, see active.c */
 	struct pools *pools;
 	bool ending; /* no link is opened, none is kept */
 };
@@ -66,6 +67,7 @@ void pools_sweep(struct pools *pools);
 struct pool_view { /* a snapshot for people */
 	const char *database, *user, *node, *mode;
 	uint32_t active, idle, waiting, connecting, max, pinned;
+	uint32_t active_limit, held_long;
 	uint64_t opened, closed, oldest_wait_us;
 	const char *last_error; /* text of the last failed login; "" */
 };

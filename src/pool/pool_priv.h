@@ -3,6 +3,7 @@
 #define POOL_POOL_PRIV_H
 
 #include "cluster/probe.h"
+#include "pool/limiter.h"
 #include "pool/pool.h"
 
 /*
@@ -45,6 +46,29 @@ struct destination {
 	struct budget *database_budget, *user_budget;
 };
 
+/* Which of a pool's links count for the adaptive limit. */
+enum link_standing {
+	STANDING_COUNTED, /* idle, in use, being opened, on the way to another thread */
+	STANDING_PARKED,  /* free, but above the limit: nobody gets it until there is room below */
+	STANDING_APART,   /* held by its user for so long that it waits for something else; or a replication client's */
+};
+
+#define ACTIVE_UNLIMITED UINT32_MAX
+
+/* The adaptive limit of a pool: active.c. Atomics are written only when a limit or the standing of a link changes. */
+struct active {
+	_Atomic uint32_t limit;   /* ACTIVE_UNLIMITED: it is not on */
+	_Atomic uint32_t counted; /* links that are STANDING_COUNTED */
+	_Atomic uint32_t parked, apart;
+	_Atomic uint64_t long_use; /* see limiter_long_use() */
+	_Atomic bool trying;       /* a trial is under way */
+	_Atomic bool judging;      /* some thread does, what follows is its */
+	struct limiter limiter;
+	uint32_t in_force;         /* what it said last */
+	usec_t since;              /* of this window */
+	struct limiter_sample sum; /* over the shards when it began */
+};
+
 struct pool {
 	struct pools *pools;
 	char *database, *user;                     /* as clients name them */
@@ -61,6 +85,7 @@ struct pool {
 	_Atomic uint32_t statements_epoch;
 	_Atomic bool was_used; /* a client took a link: keep min_connections warm */
 	_Atomic bool proven;   /* a login to the server worked */
+	struct active active;
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
 	pthread_mutex_t lock; /* of what follows */
@@ -92,15 +117,18 @@ struct pools {
 struct shard {
 	struct pool *pool;
 	struct pool_thread *thread;
-	struct list node; /* in thread->shards */
-	struct list idle; /* most recently used first */
-	struct list busy; /* ACTIVE, or held until a cancel is over */
+	struct list node;   /* in thread->shards */
+	struct list idle;   /* most recently used first */
+	struct list parked; /* likewise */
+	struct list busy;   /* ACTIVE, or held until a cancel is over; last lent first */
+	struct list apart;  /* the same, but they do not count for the adaptive limit */
 	struct list opening;
 	struct list waiters; /* longest waiting first */
 	void *slot;          /* see shard_slot() */
 	/* for other threads to look at */
-	_Atomic uint32_t idle_count, active_count, waiting_count, opening_count, pinned_count;
-	_Atomic uint64_t oldest_wait; /* `since` of the first waiter; USEC_NEVER: none */
+	_Atomic uint32_t idle_count, parked_count, active_count, waiting_count, opening_count, pinned_count;
+	_Atomic uint64_t done, held, waited, used; /* see struct limiter_sample; since the start */
+	_Atomic uint64_t oldest_wait;              /* `since` of the first waiter; USEC_NEVER: none */
 	_Atomic uint64_t oldest_idle; /* last use of the idle link that has been so for longest; USEC_NEVER: none */
 	const struct params *accepted[64]; /* settings that a server has accepted */
 	uint32_t accepted_next;
@@ -131,9 +159,11 @@ void shard_close_oldest_idle(struct shard *shard);           /* there may be non
 /* Counts the link among those that are about to serve somebody, so that nobody opens one in vain meanwhile. */
 void shard_take_in_hand(struct shard *shard, struct link *link);
 void shard_out_of_hand(struct shard *shard, struct link *link);
+void shard_publish_oldest_idle(struct shard *shard);
 void shard_idle_add(struct shard *shard, struct link *link);
 void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);
+void thread_each_shard(struct pool_thread *thread, void (*run)(struct shard *shard));
 
 /* Its pool's links lead elsewhere now. */
 bool shard_link_is_misplaced(const struct shard *shard, const struct link *link);
@@ -158,11 +188,50 @@ int pool_target(struct pool *pool, const struct destination *to, struct link_tar
 		struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;
 
+/* ---- the adaptive limit: active.c ---- */
+/* The limit is as the pool's settings say (new, or after a reload). */
+void active_follow(struct pool *pool);
+/* One more link counts, unless that would be above the limit. */
+bool active_join(struct pool *pool);
+void active_join_anyway(struct pool *pool);
+/* The link is at its end: it counts no more, whatever its standing was. */
+void active_leave(struct pool *pool, const struct link *link);
+/* A link (in no list) that is free: true: it was one too many and is parked. */
+bool active_park(struct shard *shard, struct link *link);
+/* A parked link of the shard that may be used now; it is in no list. NULL: none, or no room below the limit. */
+struct link *active_unpark(struct shard *shard);
+/* An idle link that lies among the parked ones leaves them. */
+void active_unlist(struct shard *shard, struct link *link);
+/* Lent for one purpose and for long. It is in no list. */
+void active_set_apart(struct shard *shard, struct link *link);
+/* Somebody has begun to wait, or still does. */
+void active_watch(struct shard *shard);
+/* It is the limit, and nothing else, that somebody waits for. */
+bool active_binds(const struct pool *pool);
+/* Links that are held for long count no more, and others get their places. */
+void active_look(struct shard *shard);
+/* Once a second: is a window over? While something is tried it is looked after sooner. */
+void active_watch_trial(struct shard *shard);
+void active_thread_init(struct pool_thread *thread);
+static inline bool active_is_off(const struct pool *pool)
+{
+	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->active.limit, memory_order_relaxed) ==
+	       ACTIVE_UNLIMITED;
+}
+static inline bool active_has_room(const struct pool *pool)
+{
+	const struct active *a = &((struct pool *)(uintptr_t)pool)->active;
+
+	return atomic_load(&a->counted) < atomic_load(&a->limit);
+}
+
 /* ---- between threads: moving.c ---- */
 /* Some other thread has idle links, or waiters: tell it. */
 void pool_ask_for_idle(struct shard *shard);
 void pool_kick_waiting(struct pool *pool, const struct shard *but);
 void pool_ask_to_evict(struct pool *pool, uint32_t thread);
+/* Threads where nobody waits are to look which of their links are held for long. */
+void pool_ask_to_set_apart(struct shard *shard);
 /* The link is in no list. */
 bool shard_move_link(struct shard *from, struct link *link, uint32_t to_thread);
 

@@ -21,7 +21,7 @@ static void shard_in_use(struct shard *shard)
 static void shard_maybe_unused(struct shard *shard)
 {
 	if (list_is_empty(&shard->idle) && list_is_empty(&shard->busy) && list_is_empty(&shard->opening) &&
-	    list_is_empty(&shard->waiters))
+	    list_is_empty(&shard->waiters) && list_is_empty(&shard->parked) && list_is_empty(&shard->apart))
 		list_remove(&shard->node);
 }
 
@@ -48,11 +48,14 @@ void pool_count_pinned(struct link *link, int by)
 
 /* ---- taking ---- */
 
-static void publish_oldest_idle(struct shard *shard)
+static usec_t last_use(const struct list *last)
 {
-	struct list *last = list_last(&shard->idle);
+	return last ? list_entry(last, const struct link, node)->used : USEC_NEVER;
+}
 
-	atomic_store(&shard->oldest_idle, last ? list_entry(last, struct link, node)->used : USEC_NEVER);
+void shard_publish_oldest_idle(struct shard *shard)
+{
+	atomic_store(&shard->oldest_idle, MIN(last_use(list_last(&shard->idle)), last_use(list_last(&shard->parked))));
 }
 
 void shard_take_in_hand(struct shard *shard, struct link *link)
@@ -77,7 +80,7 @@ void shard_idle_add(struct shard *shard, struct link *link)
 
 	list_push_front(&shard->idle, &link->node);
 	if (was_empty)
-		publish_oldest_idle(shard);
+		shard_publish_oldest_idle(shard);
 	atomic_fetch_add(&shard->idle_count, 1);
 	shard_out_of_hand(shard, link);
 }
@@ -88,7 +91,7 @@ void shard_idle_remove(struct shard *shard, struct link *link)
 
 	list_remove(&link->node);
 	if (was_last)
-		publish_oldest_idle(shard);
+		shard_publish_oldest_idle(shard);
 	atomic_fetch_sub(&shard->idle_count, 1);
 }
 
@@ -97,16 +100,21 @@ bool shard_link_is_misplaced(const struct shard *shard, const struct link *link)
 	return link->server != pool_destination(shard->pool);
 }
 
+/* An idle link, or a parked one. */
 static void end_idle(struct shard *shard, struct link *link)
 {
-	shard_idle_remove(shard, link);
+	if (link->standing == STANDING_PARKED)
+		active_unlist(shard, link);
+	else
+		shard_idle_remove(shard, link);
 	link_close(link);
 	shard_end_link(shard, link);
 }
 
 void shard_close_oldest_idle(struct shard *shard)
 {
-	struct list *last = list_last(&shard->idle);
+	struct list *idle = list_last(&shard->idle), *parked = list_last(&shard->parked);
+	struct list *last = last_use(parked) <= last_use(idle) ? parked : idle;
 
 	if (last)
 		end_idle(shard, list_entry(last, struct link, node));
@@ -125,11 +133,12 @@ static struct link *pop_idle(struct shard *shard)
 		}
 		end_idle(shard, link);
 	}
-	return NULL;
+	return unlikely(!list_is_empty(&shard->parked)) ? active_unpark(shard) : NULL;
 }
 
 static void make_busy(struct shard *shard, struct link *link)
 {
+	link->lent = clock_now();
 	list_push_front(&shard->busy, &link->node);
 	atomic_store_explicit(&shard->active_count,
 			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) + 1,
@@ -142,6 +151,11 @@ static void leave_busy(struct shard *shard, struct link *link)
 	atomic_store_explicit(&shard->active_count,
 			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
 			      memory_order_relaxed);
+	count_add(&shard->done, 1);
+	if (likely(link->standing == STANDING_COUNTED))
+		count_add(&shard->used, clock_now() - link->lent);
+	else
+		count_add(&shard->held, 1);
 }
 
 struct link *pool_take(struct shard *shard)
@@ -209,6 +223,11 @@ bool pool_wait(struct shard *shard, struct waiter *waiter)
 	count_add(&shard->thread->counters.link_waits_total, 1);
 	count_add(&shard->thread->counters.clients_waiting, 1);
 	shard_serve(shard);
+	if (!list_is_empty(&shard->waiters) && !active_is_off(shard->pool)) {
+		if (active_binds(shard->pool))
+			count_add(&shard->thread->counters.active_limit_waits_total, 1);
+		active_watch(shard);
+	}
 	return true;
 }
 
@@ -257,6 +276,7 @@ static void grant(struct shard *shard, struct link *link)
 	struct waiter *w = list_entry(list_first(&shard->waiters), struct waiter, node);
 
 	pool_wait_end(w);
+	count_add(&shard->waited, 1);
 	shard_in_use(shard);
 	make_busy(shard, link);
 	shard_out_of_hand(shard, link);
@@ -325,9 +345,19 @@ void shard_offer(struct shard *shard, struct link *link)
 {
 	assert(link->state == LINK_IDLE);
 	shard_in_use(shard);
+	if (unlikely(link->standing == STANDING_APART)) {
+		active_leave(shard->pool, link);
+		active_join_anyway(shard->pool);
+		link->standing = STANDING_COUNTED;
+	}
 	if (unlikely(shard->thread->ending || shard_link_is_misplaced(shard, link) || must_make_room(shard, link))) {
 		link_close(link);
 		shard_end_link(shard, link);
+		return;
+	}
+	if (unlikely(active_park(shard, link))) {
+		if (budget_wanted_since(shard->pool, link->server) != USEC_NEVER)
+			shard_close_oldest_idle(shard);
 		return;
 	}
 	if (unlikely(hand_elsewhere(shard, link)))
@@ -369,6 +399,7 @@ void shard_end_link(struct shard *shard, struct link *link)
 	struct pool *pool = shard->pool;
 
 	list_remove(&link->node);
+	active_leave(pool, link);
 	shard_out_of_hand(shard, link);
 	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
 	count_add(&shard->thread->counters.links_closed_total, 1);
@@ -538,11 +569,11 @@ static bool is_too_old(const struct link *link, usec_t now, const struct config_
 	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
 }
 
-static void close_old(struct shard *shard, usec_t now)
+static void close_old(struct shard *shard, struct list *idle, usec_t now)
 {
 	const struct config_pool *s = pool_settings(shard->pool);
 
-	for (struct list *node = shard->idle.prev, *before; node != &shard->idle; node = before) {
+	for (struct list *node = idle->prev, *before; node != idle; node = before) {
 		struct link *link = list_entry(node, struct link, node);
 		bool above = atomic_load(&shard->pool->links) > s->min_connections;
 
@@ -559,7 +590,9 @@ static void shard_tick(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
 
-	close_old(shard, clock_now());
+	active_watch_trial(shard);
+	close_old(shard, &shard->parked, clock_now());
+	close_old(shard, &shard->idle, clock_now());
 	if (!list_is_empty(&shard->waiters))
 		shard_serve(shard); /* the reserve may be open now, or a retry due */
 	if (!list_is_empty(&shard->node) && atomic_load_explicit(&pool->was_used, memory_order_relaxed) &&
@@ -569,16 +602,12 @@ static void shard_tick(struct shard *shard)
 
 static void close_idle(struct shard *shard)
 {
-	struct link *link;
-
-	while ((link = pop_idle(shard))) {
-		link_close(link);
-		shard_end_link(shard, link);
-	}
+	while (!list_is_empty(&shard->idle) || !list_is_empty(&shard->parked))
+		shard_close_oldest_idle(shard);
 }
 
 /* What one shard does may empty any other, which leaves the list then: so each is taken out before its turn. */
-static void each_shard(struct pool_thread *thread, void (*run)(struct shard *shard))
+void thread_each_shard(struct pool_thread *thread, void (*run)(struct shard *shard))
 {
 	struct list todo, *node;
 
@@ -611,14 +640,14 @@ static void probe_nodes(struct pool_thread *thread)
 
 void pool_thread_tick(struct pool_thread *thread)
 {
-	each_shard(thread, shard_tick);
+	thread_each_shard(thread, shard_tick);
 	if (thread->index == 0)
 		probe_nodes(thread);
 }
 
 void pool_thread_close_idle(struct pool_thread *thread)
 {
-	each_shard(thread, close_idle);
+	thread_each_shard(thread, close_idle);
 }
 
 static void end_shard(struct shard *shard)
@@ -631,9 +660,10 @@ static void end_shard(struct shard *shard)
 void pool_thread_end(struct pool_thread *thread)
 {
 	thread->ending = true;
+	timer_cancel(&thread->pressure);
 	if (thread->index == 0)
 		probes_stop(thread->pools->probes);
-	each_shard(thread, end_shard);
+	thread_each_shard(thread, end_shard);
 }
 
 uint32_t pool_thread_links(const struct pool_thread *thread)
@@ -642,13 +672,11 @@ uint32_t pool_thread_links(const struct pool_thread *thread)
 
 	for (const struct list *node = thread->shards.next; node != &thread->shards; node = node->next) {
 		const struct shard *s = list_entry(node, const struct shard, node);
+		const struct list *const lists[] = {&s->idle, &s->parked, &s->busy, &s->apart, &s->opening};
 
-		for (const struct list *n = s->idle.next; n != &s->idle; n = n->next)
-			count++;
-		for (const struct list *n = s->busy.next; n != &s->busy; n = n->next)
-			count++;
-		for (const struct list *n = s->opening.next; n != &s->opening; n = n->next)
-			count++;
+		for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+			for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
+				count++;
 	}
 	return count;
 }
