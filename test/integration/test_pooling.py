@@ -1,6 +1,7 @@
 """N clients on M links: limits that are never passed, waiting that is fair, time-outs by a clock that tests move."""
 
 import concurrent.futures
+import selectors
 import socket
 import threading
 import time
@@ -359,6 +360,34 @@ def test_first_come_first_served(make_proxy, closing, table):
     for client in clients:
         assert not errors(client.until_ready())
     assert holder.rows(f"SELECT id FROM {table} ORDER BY at") == [[str(i)] for i in range(30)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("links", [4, 20])
+def test_grants_are_even(make_proxy, closing, workers, links):
+    """Two hundred clients, each of which asks again as soon as it has its answer: nobody gets far ahead of anybody."""
+    count, each = 200, 12
+    text = query(f"SELECT pg_sleep({links / 4000})")  # so the links are what is short, not this loop
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_connections": links}})
+    holders = [closing(proxy.wire()) for _ in range(links)]
+    clients = [closing(proxy.wire()) for _ in range(count)]
+    for holder in holders:
+        holder.query("BEGIN")
+    for client in clients:
+        client.send(text)
+    wait_until(lambda: proxy.metric("clients_waiting") == count)
+    for holder in holders:
+        holder.query("COMMIT")
+    answers = [0] * count
+    with selectors.DefaultSelector() as selector:
+        for i, client in enumerate(clients):
+            selector.register(client.socket, selectors.EVENT_READ, i)
+        while max(answers) < each:
+            for key, _ in selector.select(20):
+                assert not errors(clients[key.data].until_ready())
+                answers[key.data] += 1
+                clients[key.data].send(text)
+    assert min(answers) >= each - 3, f"answers by then: {sorted(answers)}"
 
 
 def test_busy_clients_do_not_starve_a_waiter(make_proxy, closing):
