@@ -4,9 +4,12 @@
  * as nobody is short. Limits are counted in shared atomics, touched only when a link is opened or closed.
  *
  * Who must wait: a worker that frees a link gives it to the one who has waited longest. One of its own is preferred
- * as long as a waiter of another worker is not older by POOL_FAIRNESS_SLACK. A link changes workers by message.
+ * as long as a waiter of another worker is not older by POOL_FAIRNESS_SLACK and an eighth of the wait. A link changes
+ * workers by message.
  *
  *   take: idle link of the shard (last in, first out) -> open one if every limit allows -> wait
+ *
+ * No more links are in use at the same time than the adaptive limit says (active.c): links above it are parked.
  */
 #ifndef POOL_POOL_H
 #define POOL_POOL_H

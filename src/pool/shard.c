@@ -303,6 +303,14 @@ static struct shard *oldest_elsewhere(const struct shard *shard, usec_t *ret_sin
 	return oldest;
 }
 
+/* A link that moves costs some system calls and a wake-up, so the longer all wait the more is overlooked. */
+static bool is_much_older(usec_t since, usec_t own_since)
+{
+	usec_t now = clock_now(), own_wait = now > own_since ? now - own_since : 0;
+
+	return own_since > since + POOL_FAIRNESS_SLACK + own_wait / 8;
+}
+
 /* Moves the link to a waiter of another thread if that one is to be preferred. */
 static bool hand_elsewhere(struct shard *shard, struct link *link)
 {
@@ -314,7 +322,7 @@ static bool hand_elsewhere(struct shard *shard, struct link *link)
 	if (atomic_load(&shard->pool->waiting) <= here)
 		return false;
 	to = oldest_elsewhere(shard, &since);
-	if (!to || (first && list_entry(first, struct waiter, node)->since <= since + POOL_FAIRNESS_SLACK))
+	if (!to || (first && !is_much_older(since, list_entry(first, struct waiter, node)->since)))
 		return false;
 	return shard_move_link(shard, link, to->thread->index);
 }
@@ -386,6 +394,10 @@ void shard_serve(struct shard *shard)
 
 		if (!link)
 			break;
+		if (unlikely(list_is_empty(&shard->waiters))) { /* closing misplaced ones served the last of them */
+			shard_idle_add(shard, link);
+			return;
+		}
 		grant(shard, link);
 	}
 	if (list_is_empty(&shard->waiters))
