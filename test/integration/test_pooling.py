@@ -3,6 +3,7 @@
 import concurrent.futures
 import selectors
 import socket
+import statistics
 import threading
 import time
 
@@ -365,8 +366,8 @@ def test_first_come_first_served(make_proxy, closing, table):
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("links", [4, 20])
 def test_grants_are_even(make_proxy, closing, workers, links):
-    """Two hundred clients, each of which asks again as soon as it has its answer: nobody gets far ahead of anybody."""
-    count, each = 200, 12
+    """Two hundred clients, each of which asks again as soon as it has its answer: nobody waits 1.5 times as long as others."""
+    count, each = 200, 30
     text = query(f"SELECT pg_sleep({links / 4000})")  # so the links are what is short, not this loop
     proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_connections": links}})
     holders = [closing(proxy.wire()) for _ in range(links)]
@@ -387,7 +388,7 @@ def test_grants_are_even(make_proxy, closing, workers, links):
                 assert not errors(clients[key.data].until_ready())
                 answers[key.data] += 1
                 clients[key.data].send(text)
-    assert min(answers) >= each - 3, f"answers by then: {sorted(answers)}"
+    assert min(answers) * 1.5 >= statistics.median(answers), f"answers by then: {sorted(answers)}"
 
 
 def test_busy_clients_do_not_starve_a_waiter(make_proxy, closing):
