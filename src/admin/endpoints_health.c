@@ -125,6 +125,7 @@ void endpoint_version(struct request *request, struct answer *answer)
 	json_put(json, "build_time", json_text(built));
 	json_put(json, "started_at", json_text(started));
 	json_put(json, "features", list);
+	json_put(json, "io", json_text(loop_backend(request->admin->context.sessions->workers[0]->pool_thread.loop)));
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 

@@ -23,11 +23,26 @@ void conn_set_dirty(struct conn *conn)
 		list_push_back(&conn->loop->dirty, &conn->dirty);
 }
 
-static void join_loop(struct conn *conn, struct loop *loop)
+/* flags: CONN_IN or CONN_OUT; or CONN_NEW, then it cannot fail. */
+static int join_loop(struct conn *conn, struct loop *loop, enum conn_state state, uint16_t flags)
 {
+	struct loop *before = conn->loop;
+	int r;
+
 	conn->loop = loop;
+	conn->state = (uint8_t)state;
+	conn->flags = flags;
+	conn->error = 0;
+	r = flags & CONN_NEW ? 0 : loop->poll->add(conn);
+	if (r < 0) {
+		conn->loop = before;
+		conn->state = CONN_CLOSED;
+		conn->flags = 0;
+		return r;
+	}
 	list_push_back(&loop->conns, &conn->all);
 	count(&loop->counters.open, 1);
+	return 0;
 }
 
 static void leave_loop(struct conn *conn)
@@ -57,6 +72,50 @@ static bool has_unread_bytes(const struct conn *conn)
 	return ioctl(conn->fd, FIONREAD, &waiting) == 0 && waiting > 0;
 }
 
+/* ---- what is asked of the kernel ---- */
+
+static bool wants_write(const struct conn *conn)
+{
+	if (conn->state == CONN_CONNECTING || conn_tls_wants_write(conn))
+		return true;
+	return conn->out && conn->state != CONN_HANDSHAKING;
+}
+
+int poll_update(struct conn *conn)
+{
+	uint16_t want = 0;
+	int r;
+
+	if (conn->state != CONN_CONNECTING && !(conn->flags & CONN_HOLD))
+		want |= CONN_IN;
+	if (wants_write(conn))
+		want |= CONN_OUT;
+	if (conn->flags & CONN_NEW) {
+		/* Wherever it stands after its first bytes, from now on it is listened to. */
+		conn->flags = (uint16_t)((conn->flags & ~(CONN_IN | CONN_OUT | CONN_NEW)) | want);
+		r = conn->loop->poll->add(conn);
+		if (r < 0)
+			conn->flags |= CONN_NEW;
+		return r;
+	}
+	if (conn->flags & CONN_OFF) {
+		/* Hung up: only a reader can do something about it; writing would fail at once. */
+		if (!(want & CONN_IN))
+			return 0;
+	} else if (want == (conn->flags & (CONN_IN | CONN_OUT))) {
+		return 0;
+	}
+	r = conn->loop->poll->change(conn, want);
+	if (r == 0)
+		conn->flags = (uint16_t)((conn->flags & ~(CONN_IN | CONN_OUT | CONN_OFF)) | want);
+	return r;
+}
+
+int poll_stop(struct conn *conn)
+{
+	return conn->flags & CONN_RECEIVING ? conn->loop->poll->stop(conn) : 0;
+}
+
 /* ---- opening ---- */
 
 void conn_init(struct conn *conn, const struct conn_ops *ops)
@@ -67,29 +126,28 @@ void conn_init(struct conn *conn, const struct conn_ops *ops)
 	list_init(&conn->all);
 }
 
-static void start(struct conn *conn, struct loop *loop, int fd, enum conn_state state, uint16_t flags)
+static int start(struct conn *conn, struct loop *loop, int fd, enum conn_state state, uint16_t flags)
 {
+	int r;
+
 	assert(conn->fd < 0);
-	join_loop(conn, loop);
-	conn->fd = fd;
-	conn->state = (uint8_t)state;
-	conn->flags = flags;
 	conn->tls = NULL;
+	conn->fd = fd;
+	r = join_loop(conn, loop, state, flags);
+	if (r < 0)
+		conn->fd = -1;
+	return r;
 }
 
 int conn_open(struct conn *conn, struct loop *loop, int fd)
 {
-	int r = poll_add(loop, fd, conn, POLL_CONN, EPOLLIN);
-
-	if (r == 0)
-		start(conn, loop, fd, CONN_OPEN, CONN_IN);
-	return r;
+	return start(conn, loop, fd, CONN_OPEN, CONN_IN);
 }
 
-/* It joins the epoll set behind that: without those bytes, which would only have to be found gone again. */
+/* The kernel is asked behind that: without those bytes, which would only have to be found gone again. */
 void conn_open_with_bytes(struct conn *conn, struct loop *loop, int fd)
 {
-	start(conn, loop, fd, CONN_OPEN, CONN_NEW | CONN_HOLD);
+	(void)!start(conn, loop, fd, CONN_OPEN, CONN_NEW | CONN_HOLD);
 	set_resumed(conn);
 }
 
@@ -104,11 +162,9 @@ int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *ad
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	r = connect(fd, address, len) < 0 && errno != EINPROGRESS && errno != EINTR ? -errno : 0;
 	if (r == 0)
-		r = poll_add(loop, fd, conn, POLL_CONN, EPOLLOUT);
+		r = start(conn, loop, fd, CONN_CONNECTING, CONN_OUT);
 	if (r < 0)
 		close(fd);
-	else
-		start(conn, loop, fd, CONN_CONNECTING, CONN_OUT);
 	return r;
 }
 
@@ -144,9 +200,8 @@ static void close_socket(struct conn *conn)
 		} else {
 			conn_forget_kept(conn);
 		}
-		/* Closing alone would leave it in the set while a forked child, about to exec, has the socket, too. */
 		if (!(conn->flags & CONN_NEW))
-			poll_remove(loop, conn->fd, conn);
+			loop->poll->remove(conn);
 		leave_loop(conn);
 	}
 	list_remove(&conn->dirty);
@@ -246,7 +301,7 @@ void conn_finish_written(struct conn *conn)
 
 /*
  * Something came for a paused conn. A hang-up is reported whether one asks for it or not,
- * so when there still are bytes to be read it leaves the epoll set until it is resumed.
+ * so when there still are bytes to be read nothing is asked for until it is resumed.
  */
 static void hold(struct conn *conn, uint32_t events)
 {
@@ -256,7 +311,7 @@ static void hold(struct conn *conn, uint32_t events)
 		conn->flags |= CONN_HOLD;
 		r = poll_update(conn);
 	} else if (conn->kept_len > 0 || has_unread_bytes(conn) || conn_tls_has_bytes(conn)) {
-		poll_remove(conn->loop, conn->fd, conn);
+		conn->loop->poll->leave(conn);
 		conn->flags |= CONN_HOLD | CONN_OFF;
 	} else {
 		conn_fail(conn, conn_socket_error(conn));
@@ -287,7 +342,7 @@ static void event_while_finishing(struct conn *conn, uint32_t events)
 void conn_ready_first(struct conn *conn)
 {
 	conn->flags &= (uint16_t)~CONN_READY_FIRST;
-	conn->ops->ready(conn); /* epoll will tell again that there are bytes */
+	conn->ops->ready(conn); /* there will be another event for the bytes */
 }
 
 void conn_event(struct conn *conn, uint32_t events)
@@ -380,7 +435,7 @@ int conn_detach(struct conn *conn)
 	bool showing = loop && loop->showing == conn;
 
 	if (conn->state != CONN_OPEN || conn->queued > 0 || (conn->kept_len > 0 && !showing) ||
-	    conn_tls_has_bytes(conn) || (conn->flags & CONN_TLS_BEGUN))
+	    conn_tls_has_bytes(conn) || (conn->flags & CONN_TLS_BEGUN) || poll_stop(conn) < 0)
 		return -EBUSY;
 	if (showing)
 		loop->showing = NULL;
@@ -388,8 +443,8 @@ int conn_detach(struct conn *conn)
 	conn_drop_output(conn);
 	list_remove(&conn->dirty);
 	list_remove(&conn->resumed);
-	if (!(conn->flags & (CONN_OFF | CONN_NEW)))
-		poll_remove(loop, conn->fd, conn);
+	if (!(conn->flags & CONN_NEW))
+		loop->poll->remove(conn);
 	leave_loop(conn);
 	conn->loop = NULL;
 	conn->state = CONN_CLOSED;
@@ -399,14 +454,6 @@ int conn_detach(struct conn *conn)
 
 int conn_attach(struct conn *conn, struct loop *loop)
 {
-	int r;
-
 	assert(conn->fd >= 0 && !conn->loop);
-	r = poll_add(loop, conn->fd, conn, POLL_CONN, EPOLLIN);
-	if (r < 0)
-		return r;
-	join_loop(conn, loop);
-	conn->state = CONN_OPEN;
-	conn->flags = CONN_IN;
-	return 0;
+	return join_loop(conn, loop, CONN_OPEN, CONN_IN);
 }

@@ -100,6 +100,12 @@ static void bytes_come_before_the_end(void **state UNUSED)
 	probe_end(&p);
 }
 
+/* How much one wait may bring for a conn. */
+static size_t burst(void)
+{
+	return strcmp(backend, "epoll") == 0 ? LOOP_RECEIVE_BYTES : 4 << 20;
+}
+
 static void too_much_kept_stops_reading(void **state UNUSED)
 {
 	struct probe p;
@@ -113,7 +119,7 @@ static void too_much_kept_stops_reading(void **state UNUSED)
 	run_until(loop, conn_is_paused(&p.conn));
 	settle(loop);
 	receives = loop_counters(loop)->receives;
-	assert_true(p.conn.kept_len >= 8192 && p.conn.kept_len < 8192 + LOOP_RECEIVE_BYTES);
+	assert_true(p.conn.kept_len >= 8192 && p.conn.kept_len < 8192 + burst());
 	settle(loop);
 	assert_int_equal(loop_counters(loop)->receives, receives);
 	p.unit = 0;
@@ -225,7 +231,7 @@ static void a_hang_up_while_paused_loses_no_bytes(void **state UNUSED)
 {
 	struct probe p;
 	int fd = open_probe(loop, &p);
-	uint64_t waits;
+	uint64_t waits, events;
 
 	conn_pause(&p.conn);
 	put(fd, "bye");
@@ -233,9 +239,10 @@ static void a_hang_up_while_paused_loses_no_bytes(void **state UNUSED)
 	settle(loop);
 	assert_int_equal(p.closed, 0);
 	waits = loop_counters(loop)->waits;
+	events = loop_counters(loop)->events;
 	loop_run_turn(loop, 20000);
 	assert_int_equal(loop_counters(loop)->waits, waits + 1);
-	assert_int_equal(loop->event_count, 0); /* it slept: the hang-up doesn't spin */
+	assert_int_equal(loop_counters(loop)->events, events); /* it slept: the hang-up doesn't spin */
 	conn_resume(&p.conn);
 	run_until(loop, p.closed);
 	assert_true(probe_got(&p, "bye"));
@@ -280,7 +287,7 @@ static void a_turn_is_one_write(void **state UNUSED)
 	conn_send_ref(&p.conn, text, 10);
 	assert_int_equal(p.conn.iov_count, 3); /* contiguous ones are joined */
 	assert_int_equal(conn_queued(&p.conn), 1020);
-	loop_run_turn(loop, 0);
+	settle(loop); /* io_uring writes it when it waits for the next turn */
 	assert_int_equal(loop_counters(loop)->sends - sends, 1);
 	assert_int_equal(conn_queued(&p.conn), 0);
 	assert_null(p.conn.iov);
@@ -425,6 +432,7 @@ static void a_peer_that_ended_may_still_read(void **state UNUSED)
 	run_until(loop, p.closed);
 	assert_int_equal(p.error, 0);
 	assert_int_equal(p.ended, 3);
+	settle(loop); /* io_uring lets go of the socket when it waits again */
 	assert_int_equal(read(fd, bytes, sizeof(bytes)), 0);
 	close(fd);
 	probe_end(&p);
@@ -524,13 +532,16 @@ static void a_closed_socket_that_lives_elsewhere_is_forgotten(void **state UNUSE
 {
 	struct probe p;
 	int fd = open_probe(loop, &p), elsewhere = dup(p.conn.fd);
+	uint64_t events;
 
 	settle(loop);
 	probe_end(&p);
 	memset(&p, 0xff, sizeof(p));
+	settle(loop);
+	events = loop_counters(loop)->events;
 	put(fd, "late");
 	loop_run_turn(loop, 0);
-	assert_int_equal(loop->event_count, 0);
+	assert_int_equal(loop_counters(loop)->events, events);
 	close(elsewhere);
 	close(fd);
 }
@@ -759,7 +770,7 @@ static void closing_all_tells_every_owner(void **state UNUSED)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(partial_frames_are_kept_and_shown_again),
@@ -795,5 +806,6 @@ int main(void)
 		TEST(closing_all_tells_every_owner),
 	};
 
+	choose_backend(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,38 +1,53 @@
 /*
- * What the loop asks of the kernel. Level-triggered; a connection is registered for
+ * The back end that runs everywhere. Level-triggered; a connection is registered for
  * reading once, and changes only when there is a reason: output the socket didn't take,
  * or bytes that came while their reader was paused.
  */
 #include "loop/loop_priv.h"
 
 #include <limits.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
-#define TARGET_MASK 3u
+#define EVENTS_AT_ONCE 256
 
-int poll_open(struct loop *loop)
+enum target { TARGET_CONN, TARGET_LISTENER, TARGET_WAKE, TARGET_MASK }; /* in the low bits of an event's pointer */
+
+struct epoll {
+	int fd, at, count;
+	struct epoll_event events[EVENTS_AT_ONCE];
+};
+
+static int control(struct loop *loop, int op, int fd, void *object, enum target target, uint32_t events)
 {
-	int r;
+	struct epoll *epoll = loop->polling;
+	struct epoll_event event = {.events = events, .data.u64 = (uint64_t)(uintptr_t)object | target};
 
-	loop->wake_fd = -1;
-	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (loop->epoll_fd < 0)
-		return -errno;
-	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	r = loop->wake_fd < 0 ? -errno : poll_add(loop, loop->wake_fd, NULL, POLL_WAKE, EPOLLIN);
-	if (r < 0)
-		poll_close(loop);
-	return r;
+	return epoll_ctl(epoll->fd, op, fd, &event) < 0 ? -errno : 0;
 }
 
-void poll_close(struct loop *loop)
+static void close_all(struct loop *loop)
 {
-	if (loop->wake_fd >= 0)
-		close(loop->wake_fd);
-	if (loop->epoll_fd >= 0)
-		close(loop->epoll_fd);
-	loop->wake_fd = loop->epoll_fd = -1;
+	struct epoll *epoll = loop->polling;
+
+	if (epoll->fd >= 0)
+		close(epoll->fd);
+	free(epoll);
+}
+
+static int open_all(struct loop *loop)
+{
+	struct epoll *epoll = malloc(sizeof(*epoll));
+	int r;
+
+	if (!epoll)
+		return -ENOMEM;
+	epoll->at = epoll->count = 0;
+	epoll->fd = epoll_create1(EPOLL_CLOEXEC);
+	loop->polling = epoll;
+	r = epoll->fd < 0 ? -errno : control(loop, EPOLL_CTL_ADD, loop->wake_fd, NULL, TARGET_WAKE, EPOLLIN);
+	if (r < 0)
+		close_all(loop);
+	return r;
 }
 
 /* Rounded up: waking early for a timer would only mean waiting again. */
@@ -43,80 +58,103 @@ static int to_ms(usec_t wait)
 	return (int)((wait + 999) / 1000);
 }
 
-void poll_wait(struct loop *loop, usec_t wait)
+static void wait_for_events(struct loop *loop, usec_t wait)
 {
-	int n = epoll_wait(loop->epoll_fd, loop->events, EVENTS_AT_ONCE, to_ms(wait));
+	struct epoll *epoll = loop->polling;
+	int n = epoll_wait(epoll->fd, epoll->events, EVENTS_AT_ONCE, to_ms(wait));
 
-	loop->event_at = 0;
-	loop->event_count = MAX(n, 0);
+	epoll->at = 0;
+	epoll->count = MAX(n, 0);
 	count(&loop->counters.waits, 1);
 }
 
-static struct epoll_event make_event(void *object, enum poll_target target, uint32_t events)
+static bool dispatch(struct loop *loop)
 {
-	return (struct epoll_event){.events = events, .data.u64 = (uint64_t)(uintptr_t)object | target};
+	struct epoll *epoll = loop->polling;
+	struct epoll_event event;
+	uint64_t drained;
+	void *object;
+
+	if (epoll->at >= epoll->count)
+		return false;
+	event = epoll->events[epoll->at++];
+	object = (void *)(uintptr_t)(event.data.u64 & ~(uint64_t)TARGET_MASK);
+	count(&loop->counters.events, 1);
+	switch (event.data.u64 & TARGET_MASK) {
+	case TARGET_CONN:
+		if (object) /* else it was closed meanwhile */
+			conn_event(object, event.events);
+		break;
+	case TARGET_LISTENER:
+		listener_event(object);
+		break;
+	case TARGET_WAKE:
+		(void)!read(loop->wake_fd, &drained, sizeof(drained));
+		break;
+	}
+	return true;
 }
 
-int poll_add(struct loop *loop, int fd, void *object, enum poll_target target, uint32_t events)
+static uint32_t events_of(uint16_t want)
 {
-	struct epoll_event event = make_event(object, target, events);
-
-	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+	return (want & CONN_IN ? EPOLLIN : 0u) | (want & CONN_OUT ? EPOLLOUT : 0u);
 }
 
-int poll_change(struct loop *loop, int fd, void *object, uint32_t events)
+static int add(struct conn *conn)
 {
-	struct epoll_event event = make_event(object, POLL_CONN, events);
-
-	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
+	return control(conn->loop, EPOLL_CTL_ADD, conn->fd, conn, TARGET_CONN, events_of(conn->flags));
 }
 
-static void forget_events(struct loop *loop, void *object)
+static int change(struct conn *conn, uint16_t want)
 {
-	for (int i = loop->event_at; i < loop->event_count; i++) {
-		if ((loop->events[i].data.u64 & ~(uint64_t)TARGET_MASK) == (uint64_t)(uintptr_t)object)
-			loop->events[i].data.u64 = 0;
+	int op = conn->flags & CONN_OFF ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+
+	return control(conn->loop, op, conn->fd, conn, TARGET_CONN, events_of(want));
+}
+
+static void forget_events(struct epoll *epoll, void *object)
+{
+	for (int i = epoll->at; i < epoll->count; i++) {
+		if ((epoll->events[i].data.u64 & ~(uint64_t)TARGET_MASK) == (uint64_t)(uintptr_t)object)
+			epoll->events[i].data.u64 = TARGET_CONN;
 	}
 }
 
-void poll_remove(struct loop *loop, int fd, void *object)
+static void leave(struct conn *conn)
 {
-	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	forget_events(loop, object);
+	control(conn->loop, EPOLL_CTL_DEL, conn->fd, NULL, TARGET_CONN, 0);
+	forget_events(conn->loop->polling, conn);
 }
 
-static bool wants_write(const struct conn *conn)
+/* Closing alone would leave it in the set while a forked child, about to exec, has the socket, too. */
+static void remove_conn(struct conn *conn)
 {
-	if (conn->state == CONN_CONNECTING || conn_tls_wants_write(conn))
-		return true;
-	return conn->out && conn->state != CONN_HANDSHAKING;
+	if (!(conn->flags & CONN_OFF))
+		leave(conn);
 }
 
-int poll_update(struct conn *conn)
+static int listen_on(struct loop_listener *listener)
 {
-	uint16_t want = 0;
-	uint32_t events;
-	int r;
-
-	if (conn->state != CONN_CONNECTING && !(conn->flags & CONN_HOLD))
-		want |= CONN_IN;
-	if (wants_write(conn))
-		want |= CONN_OUT;
-	if (conn->flags & CONN_NEW) {
-		/* wherever it stands after its first bytes, from now on it is listened to */
-	} else if (conn->flags & CONN_OFF) {
-		/* Hung up: only a reader can do something about it; writing would fail at once. */
-		if (!(want & CONN_IN))
-			return 0;
-	} else if (want == (conn->flags & (CONN_IN | CONN_OUT))) {
-		return 0;
-	}
-	events = (want & CONN_IN ? EPOLLIN : 0u) | (want & CONN_OUT ? EPOLLOUT : 0u);
-	if (conn->flags & (CONN_OFF | CONN_NEW))
-		r = poll_add(conn->loop, conn->fd, conn, POLL_CONN, events);
-	else
-		r = poll_change(conn->loop, conn->fd, conn, events);
-	if (r == 0)
-		conn->flags = (uint16_t)((conn->flags & ~(CONN_IN | CONN_OUT | CONN_OFF | CONN_NEW)) | want);
-	return r;
+	return control(listener->loop, EPOLL_CTL_ADD, listener->fd, listener, TARGET_LISTENER,
+		       EPOLLIN | EPOLLEXCLUSIVE);
 }
+
+static void unlisten(struct loop_listener *listener)
+{
+	control(listener->loop, EPOLL_CTL_DEL, listener->fd, NULL, TARGET_LISTENER, 0);
+	forget_events(listener->loop->polling, listener);
+}
+
+const struct poll_ops epoll_ops = {
+	.name = "epoll",
+	.open = open_all,
+	.close = close_all,
+	.wait = wait_for_events,
+	.dispatch = dispatch,
+	.add = add,
+	.change = change,
+	.leave = leave,
+	.remove = remove_conn,
+	.listen = listen_on,
+	.unlisten = unlisten,
+};

@@ -15,7 +15,7 @@ enum { NOT_LISTENING, LISTENING, WAITING_TO_RETRY };
 
 static int begin(struct loop_listener *listener)
 {
-	int r = poll_add(listener->loop, listener->fd, listener, POLL_LISTENER, EPOLLIN | EPOLLEXCLUSIVE);
+	int r = listener->loop->poll->listen(listener);
 
 	if (r == 0)
 		listener->state = LISTENING;
@@ -25,7 +25,7 @@ static int begin(struct loop_listener *listener)
 static void wait_to_retry(struct loop_listener *listener)
 {
 	if (listener->state == LISTENING)
-		poll_remove(listener->loop, listener->fd, listener);
+		listener->loop->poll->unlisten(listener);
 	listener->state = WAITING_TO_RETRY;
 	timer_set(listener->loop->timers, &listener->retry, clock_now() + RETRY_AFTER);
 }
@@ -59,7 +59,7 @@ int loop_listen(struct loop *loop, struct loop_listener *listener)
 void loop_unlisten(struct loop_listener *listener)
 {
 	if (listener->state == LISTENING)
-		poll_remove(listener->loop, listener->fd, listener);
+		listener->loop->poll->unlisten(listener);
 	if (listener->state == WAITING_TO_RETRY)
 		timer_cancel(&listener->retry);
 	listener->state = NOT_LISTENING;

@@ -9,6 +9,7 @@
 #include "loop/loop_priv.h"
 
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define FLUSH_PASSES       16
@@ -23,19 +24,48 @@ static void ignore_sigpipe(void)
 		signal(SIGPIPE, SIG_IGN);
 }
 
+static int open_backend(struct loop *loop, const char *backend)
+{
+	loop->poll = strcmp(backend, uring_ops.name) == 0 ? &uring_ops : &epoll_ops;
+	return loop->poll->open(loop);
+}
+
+const char *loop_refusal(int error)
+{
+	switch (-error) {
+	case ENOTSUP:
+		return "it isn't in this build";
+	case ENOSYS:
+		return "this kernel has none";
+	case EPERM:
+	case EACCES:
+		return "it is forbidden here (the container's seccomp profile, or sysctl kernel.io_uring_disabled)";
+	case EPROTONOSUPPORT:
+		return "this kernel's sends don't tell what is needed";
+	case EINVAL:
+		return "this kernel is older than 6.1";
+	default:
+		return strerror(-error);
+	}
+}
+
+const char *loop_backend(const struct loop *loop)
+{
+	return loop->poll->name;
+}
+
 int loop_new(const char *backend, void *thread, struct loop **ret_loop)
 {
 	struct loop *loop;
 	int r;
 
-	if (backend && strcmp(backend, "auto") != 0 && strcmp(backend, "epoll") != 0)
-		return -ENOTSUP;
 	loop = aligned_alloc(_Alignof(struct loop), sizeof(*loop));
 	if (!loop)
 		return -ENOMEM;
 	memset(loop, 0, sizeof(*loop));
 	loop->thread = thread;
 	list_init(&loop->dirty);
+	list_init(&loop->later);
 	list_init(&loop->resumed);
 	list_init(&loop->again);
 	list_init(&loop->deferred);
@@ -44,8 +74,11 @@ int loop_new(const char *backend, void *thread, struct loop **ret_loop)
 	list_init(&loop->conns);
 	turn_init(loop);
 	loop->timers = timer_wheel_new(clock_update());
-	r = loop->timers ? poll_open(loop) : -ENOMEM;
+	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	r = !loop->timers ? -ENOMEM : loop->wake_fd < 0 ? -errno : open_backend(loop, backend);
 	if (r < 0) {
+		if (loop->wake_fd >= 0)
+			close(loop->wake_fd);
 		timer_wheel_free(loop->timers);
 		free(loop);
 		return r;
@@ -98,22 +131,42 @@ void loop_defer(struct loop *loop, struct loop_deferred *deferred)
 	list_push_back(&loop->deferred, &deferred->node);
 }
 
-/* Writes all that is queued. After that turn memory is free. */
-static void flush(struct loop *loop)
+/* Both are lists of conns by `dirty`. */
+static void move_all(struct list *from, struct list *to)
 {
 	struct list *node;
 
-	while ((node = list_first(&loop->dirty))) {
+	while ((node = list_first(from))) {
 		list_remove(node);
-		conn_flush(list_entry(node, struct conn, dirty));
+		list_push_back(to, node);
 	}
-	turn_reset(loop);
+}
+
+/* Writes all that is queued, or leaves up to `later` conns to the wait. When nothing is left turn memory is free. */
+static void flush(struct loop *loop, uint32_t later)
+{
+	struct list *node;
+
+	move_all(&loop->later, &loop->dirty);
+	while ((node = list_first(&loop->dirty))) {
+		struct conn *conn = list_entry(node, struct conn, dirty);
+
+		list_remove(node);
+		if (later > 0 && conn_may_send_later(conn)) {
+			list_push_back(&loop->later, node);
+			later--;
+		} else {
+			conn_flush(conn);
+		}
+	}
+	if (list_is_empty(&loop->later))
+		turn_reset(loop);
 }
 
 static void flush_if_much(struct loop *loop)
 {
 	if (unlikely(loop->turn.taken > LOOP_TURN_BYTES))
-		flush(loop);
+		flush(loop, 0);
 }
 
 /* Those that are resumed meanwhile have their turn later. */
@@ -150,13 +203,33 @@ static bool is_settled(const struct loop *loop)
 	return list_is_empty(&loop->resumed) && list_is_empty(&loop->dirty) && list_is_empty(&loop->deferred);
 }
 
+/* What happened to those since they were left to the wait may need more than writing. */
+static bool all_may_be_later(const struct loop *loop)
+{
+	list_for_each (node, &loop->later) {
+		if (!conn_may_send_later(list_entry(node, struct conn, dirty)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * With io_uring what can wait is written together with the waiting, in one system call. Not when a deferred call may
+ * free what is queued.
+ */
 static void end_turn(struct loop *loop)
 {
-	for (int pass = 0; pass == 0 || (pass < FLUSH_PASSES && !is_settled(loop)); pass++) {
+	for (int pass = 0; pass == 0 || (pass < FLUSH_PASSES && !(is_settled(loop) && all_may_be_later(loop)));
+	     pass++) {
+		bool at_once = !loop->poll->room || !list_is_empty(&loop->deferred);
+
 		show_resumed(loop, &loop->resumed);
-		flush(loop);
-		run_deferred(loop);
+		flush(loop, at_once ? 0 : loop->poll->room(loop));
+		if (list_is_empty(&loop->later))
+			run_deferred(loop);
 	}
+	if (!all_may_be_later(loop))
+		flush(loop, 0);
 }
 
 /* ---- handshakes ---- */
@@ -189,25 +262,8 @@ static void run_handshakes(struct loop *loop)
 
 static void handle_events(struct loop *loop)
 {
-	while (loop->event_at < loop->event_count) {
-		struct epoll_event event = loop->events[loop->event_at++];
-		void *object = (void *)(uintptr_t)(event.data.u64 & ~(uint64_t)3);
-		uint64_t drained;
-
-		switch (event.data.u64 & 3) {
-		case POLL_CONN:
-			if (object) /* else it was closed meanwhile */
-				conn_event(object, event.events);
-			break;
-		case POLL_LISTENER:
-			listener_event(object);
-			break;
-		case POLL_WAKE:
-			(void)!read(loop->wake_fd, &drained, sizeof(drained));
-			break;
-		}
+	while (loop->poll->dispatch(loop))
 		flush_if_much(loop);
-	}
 }
 
 static void run_messages(struct loop *loop)
@@ -243,7 +299,7 @@ static void wait_for_events(struct loop *loop, usec_t wait)
 		if (atomic_load(&loop->mailbox) || atomic_load(&loop->stop))
 			wait = 0;
 	}
-	poll_wait(loop, wait);
+	loop->poll->wait(loop, wait);
 	if (atomic_load_explicit(&loop->asleep, memory_order_relaxed))
 		atomic_store(&loop->asleep, false);
 	clock_update();
@@ -265,6 +321,7 @@ void loop_run(struct loop *loop)
 {
 	while (!atomic_load_explicit(&loop->stop, memory_order_relaxed))
 		loop_run_turn(loop, USEC_NEVER);
+	flush(loop, 0); /* nobody waits any more */
 	atomic_store(&loop->stop, false);
 }
 
@@ -289,7 +346,8 @@ void loop_free(struct loop *loop)
 	run_messages(loop);
 	end_turn(loop);
 	turn_destroy(loop);
-	poll_close(loop);
+	loop->poll->close(loop);
+	close(loop->wake_fd);
 	timer_wheel_free(loop->timers);
 	free(loop);
 }

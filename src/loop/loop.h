@@ -68,6 +68,7 @@ struct conn {
 	uint32_t keep_max; /* the owner may set: when so much is kept, reading stops by itself
 			      until conn_resume(). Default 1 MiB */
 	uint8_t state;     /* loop's own */
+	uint8_t error;     /* loop's own: errno of a failure that isn't told yet */
 	uint16_t flags;    /* loop's own */
 	uint16_t iov_count, iov_cap;
 	struct iovec *iov; /* turn memory: what is to be written at the end of this turn */
@@ -80,6 +81,7 @@ struct conn {
 	};
 	uint32_t kept_at, kept_len; /* which of the kept bytes those are */
 	struct conn_out *out;       /* not yet taken by the kernel, from earlier turns; NULL when nothing */
+	uint32_t slot;              /* loop's own: the back end's name for it */
 	size_t queued;              /* bytes in iov and out */
 	struct conn_tls *tls;       /* NULL: plain */
 };
@@ -104,18 +106,23 @@ struct loop_listener {
 	void *owner;        /* the owner's own */
 	bool speaks_first;  /* set by loop_listen(): who is accepted has sent something already (TCP_DEFER_ACCEPT) */
 	uint8_t state;      /* loop's own */
+	uint32_t slot;      /* loop's own: the back end's name for it */
 	uint64_t turn;      /* loop's own: the last one in which it was called */
 	struct timer retry; /* loop's own: after EMFILE and the like accepting pauses for 100 ms */
 };
 
 struct loop_counters { /* since the start; written by the loop's thread, read by any with relaxed atomic loads */
-	uint64_t turns, waits, receives, sends, accepts, bytes_in, bytes_out, messages;
+	uint64_t turns, waits, events, receives, sends, accepts, bytes_in, bytes_out, messages;
 	uint64_t open; /* connections that are open now, or have last words to write */
 };
 
 /* ---- the loop ---- */
-/* `thread` is handed to messages. backend: "auto" or "epoll" (others: -ENOTSUP). 0 or -errno. */
+/* `thread` is handed to messages. backend: "epoll", "io_uring" or "auto"; what `auto` would take and can't have, it
+ * leaves. 0 or -errno; loop_refusal() has a text for what io_uring may say. With io_uring the loop belongs to the
+ * thread that runs its first turn; another one may still run turns for the end, when that one is gone. */
 int loop_new(const char *backend, void *thread, struct loop **ret_loop) MUST_USE;
+const char *loop_refusal(int error);
+const char *loop_backend(const struct loop *loop); /* "epoll" or "io_uring" */
 /* For the end: fails every connection with -ECANCELED, so that the owners let go of them. */
 void loop_close_all(struct loop *loop);
 /* Nothing is open, queued, or waits in the mailbox: the loop may be freed. */

@@ -1,7 +1,9 @@
 /*
  * What the files of loop/ share. Who does what:
  *   loop.c      the turn, messages, deferred calls
- *   epoll.c     what is asked of the kernel; nothing else knows epoll
+ *   epoll.c     what is asked of the kernel: one of the two back ends (struct poll_ops)
+ *   uring.c     the other one; ring.c has the memory it shares with the kernel, uring_check.c
+ *               what it needs to be true
  *   turn.c      turn memory and the recycled buffers
  *   listen.c    listeners
  *   conn.c      a connection's life: open, connect, pause, finish, close, detach
@@ -16,8 +18,6 @@
 
 #include <stdatomic.h>
 #include <sys/epoll.h>
-
-#define EVENTS_AT_ONCE 256
 
 #define CONN_STATES(X) \
 	X(CLOSED, "no socket") \
@@ -34,18 +34,20 @@ enum conn_state {
 };
 
 enum conn_flag {
-	CONN_PAUSED = BIT(0),      /* the owner wants no bytes, or too many are kept */
-	CONN_HOLD = BIT(1),        /* an event came while it was paused: EPOLLIN isn't asked for */
-	CONN_IN = BIT(2),          /* EPOLLIN is asked for */
-	CONN_OUT = BIT(3),         /* EPOLLOUT is asked for, the socket was full */
-	CONN_WRITABLE = BIT(4),    /* and isn't any more */
-	CONN_OFF = BIT(5),         /* not in the epoll set: hung up, but its bytes aren't read yet */
-	CONN_ABOVE_HIGH = BIT(6),  /* drained() is owed */
-	CONN_READY_FIRST = BIT(7), /* the next readable event calls ready() */
-	CONN_NO_MEMORY = BIT(8),   /* something could not be queued */
-	CONN_TLS_BEGUN = BIT(9),   /* inside this received(): it must leave no byte over */
-	CONN_ENDED = BIT(10),      /* nothing more is received: the peer has ended */
-	CONN_NEW = BIT(11),        /* not yet in the epoll set: what it sent ahead is shown first */
+	CONN_PAUSED = BIT(0),       /* the owner wants no bytes, or too many are kept */
+	CONN_HOLD = BIT(1),         /* an event came while it was paused: EPOLLIN isn't asked for */
+	CONN_IN = BIT(2),           /* EPOLLIN is asked for */
+	CONN_OUT = BIT(3),          /* EPOLLOUT is asked for, the socket was full */
+	CONN_WRITABLE = BIT(4),     /* and isn't any more */
+	CONN_OFF = BIT(5),          /* no event is asked for: hung up, but its bytes aren't read yet */
+	CONN_ABOVE_HIGH = BIT(6),   /* drained() is owed */
+	CONN_READY_FIRST = BIT(7),  /* the next readable event calls ready() */
+	CONN_NO_MEMORY = BIT(8),    /* something could not be queued */
+	CONN_TLS_BEGUN = BIT(9),    /* inside this received(): it must leave no byte over */
+	CONN_ENDED = BIT(10),       /* nothing more is received: the peer has ended */
+	CONN_RECEIVING = BIT(11),   /* the kernel may have taken bytes out of the socket that aren't shown yet */
+	CONN_SEND_FAILED = BIT(12), /* with conn->error; the flush will tell */
+	CONN_NEW = BIT(13),         /* nothing is asked for yet: what it sent ahead is shown first */
 };
 
 /* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
@@ -85,11 +87,14 @@ struct turn_memory {
 };
 
 struct loop {
-	int epoll_fd, wake_fd;
+	const struct poll_ops *poll;
+	void *polling; /* the back end's own */
+	int wake_fd;
 	void *thread;
 	struct timer_wheel *timers;
 	struct turn_memory turn;
 	struct list dirty;   /* have something to be done by conn_flush() */
+	struct list later;   /* written by poll->wait(), together with the waiting */
 	struct list resumed; /* to be shown what they have before the flush */
 	struct list again;   /* the same, in the next turn: they had their share of this one */
 	struct list deferred;
@@ -97,8 +102,6 @@ struct loop {
 	struct list conns;         /* all that are open */
 	struct conn *showing;      /* whose received() runs; NULL once it was closed or detached in there */
 	struct loop_counters counters;
-	int event_at, event_count;
-	struct epoll_event events[EVENTS_AT_ONCE];
 
 	_Alignas(64) _Atomic(struct loop_message *) mailbox; /* newest first */
 	_Atomic bool asleep, stop;
@@ -109,19 +112,39 @@ static inline void count(uint64_t *counter, uint64_t by)
 	__atomic_store_n(counter, *counter + by, __ATOMIC_RELAXED);
 }
 
-/* ---- epoll.c: 0 or -errno ---- */
-enum poll_target { POLL_CONN, POLL_LISTENER, POLL_WAKE }; /* in the low bits of an event's pointer */
+/* ---- what asks the kernel: epoll.c, uring.c. Functions that return an int return 0 or -errno. ---- */
+struct poll_ops {
+	const char *name;
+	int (*open)(struct loop *loop); /* wake_fd is there */
+	void (*close)(struct loop *loop);
+	/* Waits at most so long (USEC_NEVER: for ever). What it brings is dispatched one by one, false: that was all.
+	 */
+	void (*wait)(struct loop *loop, usec_t wait);
+	bool (*dispatch)(struct loop *loop);
 
-int poll_open(struct loop *loop);
-void poll_close(struct loop *loop);
-/* Waits at most so long (USEC_NEVER: for ever) and fills loop->events. */
-void poll_wait(struct loop *loop, usec_t wait);
-int poll_add(struct loop *loop, int fd, void *object, enum poll_target target, uint32_t events) MUST_USE;
-int poll_change(struct loop *loop, int fd, void *object, uint32_t events) MUST_USE; /* of a conn */
-/* Out of the set; also forgets what this wait has brought for it. */
-void poll_remove(struct loop *loop, int fd, void *object);
-/* Puts what the conn needs (reading, writing) into force, if it is not. */
+	int (*add)(struct conn *conn); /* loop, fd, state and flags (CONN_IN, CONN_OUT) are set */
+	/* What is asked for changes to `want` (CONN_IN, CONN_OUT), or begins again after leave(). */
+	int (*change)(struct conn *conn, uint16_t want);
+	void (*leave)(struct conn *conn);  /* nothing is asked for until the next change() */
+	void (*remove)(struct conn *conn); /* also forgets what the wait has brought for it */
+	int (*listen)(struct loop_listener *listener);
+	void (*unlisten)(struct loop_listener *listener);
+
+	/* The rest is NULL where the kernel doesn't receive or send by itself (epoll). */
+	/* From here on bytes stay in the socket. -EBUSY: some have been taken out (or an end, or an error). */
+	int (*stop)(struct conn *conn);
+	/* Shows what those are. False: the conn is closed now, or another's. */
+	bool (*show)(struct conn *conn);
+	/* How many conns `later` may hold now. */
+	uint32_t (*room)(struct loop *loop);
+	void (*recycle)(struct loop *loop); /* the flush is over, and with it turn memory */
+};
+
+extern const struct poll_ops epoll_ops, uring_ops;
+
+/* Puts what the conn needs (reading, writing) into force, if it is not. 0 or -errno. */
 int poll_update(struct conn *conn) MUST_USE;
+int poll_stop(struct conn *conn); /* as in poll_ops */
 
 /* ---- turn.c ---- */
 #define TURN_RECEIVE_LEAST (16u << 10)
@@ -168,12 +191,21 @@ bool conn_hear_end(struct conn *conn);
 void conn_receive_last(struct conn *conn, int error);
 /* Where to receive, so that it will stand behind what is kept; NULL when out of memory. */
 uint8_t *conn_receive_room(struct conn *conn, size_t *ret_len);
+/* Bytes came in a buffer that is turn memory and has SMALL_KEPT bytes of room in front of them. */
+void conn_arrived(struct conn *conn, uint8_t *bytes, size_t len);
+/* Receiving failed: told at once, or behind what is kept. */
+void conn_receive_failed(struct conn *conn, int error);
 /* `len` bytes were put into that room: shows them. False: the conn is closed now, or another's. */
 bool conn_received(struct conn *conn, uint8_t *room, size_t len) MUST_USE;
 void conn_forget_kept(struct conn *conn);
 
 /* ---- send.c ---- */
 void conn_flush(struct conn *conn);
+/* Nothing has to be done but to write iov, and nothing follows from its having been written. */
+bool conn_may_send_later(const struct conn *conn);
+/* The kernel took all of iov, or `len` bytes of it (the rest is in out then; -ENOMEM). */
+void conn_sent(struct conn *conn);
+int conn_sent_part(struct conn *conn, size_t len) MUST_USE;
 void conn_drop_output(struct conn *conn);
 /* Writes iov and out as far as the kernel takes them; what is left is in out. 0 or -errno. */
 int conn_write_plain(struct conn *conn) MUST_USE;

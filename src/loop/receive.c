@@ -1,6 +1,7 @@
 /*
  * From the socket to ops->received(): one recv() for each readable event, into turn
- * memory. What the owner leaves is kept in a buffer of the conn's own.
+ * memory; or, with io_uring, bytes that the kernel has put into a buffer by itself
+ * (conn_arrived). What the owner leaves is kept in a buffer of the conn's own.
  *
  * Few kept bytes are copied in front of the place where the next ones are received.
  * More than SMALL_KEPT stay where they are and the next are received behind them, so a
@@ -41,12 +42,12 @@ static bool is_small(const struct conn *conn)
 	return conn->kept_len <= SMALL_KEPT;
 }
 
-/* Makes room behind the kept bytes; doubling keeps the copying linear. */
-static bool grow_kept(struct conn *conn)
+/* Makes room for so many behind the kept bytes; doubling keeps the copying linear. */
+static bool grow_kept(struct conn *conn, size_t least)
 {
 	struct conn_kept *old = conn->kept, *grown;
 
-	if (old->size - conn->kept_at - conn->kept_len >= TURN_RECEIVE_LEAST)
+	if (old->size - conn->kept_at - conn->kept_len >= least)
 		return true;
 	grown = kept_new(conn->loop, MAX((size_t)conn->kept_len * 2, conn->kept_len + (size_t)LOOP_RECEIVE_BYTES));
 	if (!grown)
@@ -72,7 +73,7 @@ uint8_t *conn_receive_room(struct conn *conn, size_t *ret_len)
 		room += conn->kept_len;
 		len -= conn->kept_len;
 	} else {
-		if (!grow_kept(conn))
+		if (!grow_kept(conn, TURN_RECEIVE_LEAST))
 			return NULL;
 		room = conn->kept->bytes + conn->kept_at + conn->kept_len;
 		len = conn->kept->size - conn->kept_at - conn->kept_len;
@@ -157,13 +158,70 @@ bool conn_received(struct conn *conn, uint8_t *room, size_t len)
 	return show_kept(conn);
 }
 
+/* They came for a paused owner. */
+static bool keep(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	if (!conn->kept) {
+		conn->kept = kept_new(conn->loop, len);
+		conn->kept_at = conn->kept_len = 0;
+	}
+	if (!conn->kept || !grow_kept(conn, len))
+		return false;
+	memcpy(conn->kept->bytes + conn->kept_at + conn->kept_len, bytes, len);
+	conn->kept_len += (uint32_t)len;
+	return true;
+}
+
+void conn_arrived(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	int r;
+
+	count(&conn->loop->counters.receives, 1);
+	count(&conn->loop->counters.bytes_in, len);
+	if (conn->state != CONN_OPEN || (conn->flags & CONN_ENDED))
+		return; /* nobody wants them any more */
+	if (conn->flags & CONN_PAUSED) {
+		conn->flags |= CONN_HOLD;
+		r = keep(conn, bytes, len) ? poll_update(conn) : -ENOMEM;
+		if (r < 0)
+			conn_fail(conn, r);
+		return;
+	}
+	if (is_small(conn)) {
+		if (conn->kept_len > 0)
+			memcpy(bytes - conn->kept_len, conn->kept->bytes + conn->kept_at, conn->kept_len);
+		bytes -= conn->kept_len;
+		len += conn->kept_len;
+		conn_forget_kept(conn);
+		show_turn_memory(conn, bytes, len);
+	} else if (!keep(conn, bytes, len)) {
+		conn_fail(conn, -ENOMEM);
+	} else {
+		show_kept(conn);
+	}
+}
+
+void conn_receive_failed(struct conn *conn, int error)
+{
+	if (conn->state != CONN_OPEN || !(conn->flags & CONN_PAUSED) || conn->kept_len == 0) {
+		conn_fail(conn, error);
+		return;
+	}
+	conn->loop->poll->leave(conn);
+	conn->error = (uint8_t)-error;
+	conn->flags |= CONN_HOLD | CONN_OFF;
+}
+
 /* > 0: bytes were shown; 0: the peer closed; -EAGAIN: nothing there; -ECANCELED: the conn is not ours any more. */
 static int receive_once(struct conn *conn)
 {
 	size_t len;
-	uint8_t *room = conn_receive_room(conn, &len);
+	uint8_t *room;
 	ssize_t n;
 
+	if (unlikely(conn->error) && !(conn->flags & CONN_SEND_FAILED))
+		return -conn->error;
+	room = conn_receive_room(conn, &len);
 	if (!room)
 		return -ENOMEM;
 	count(&conn->loop->counters.receives, 1);
@@ -200,6 +258,8 @@ bool conn_receive(struct conn *conn, uint32_t events)
 {
 	int r;
 
+	if (conn->flags & CONN_RECEIVING)
+		return true; /* what is taken already comes first */
 	if (conn->tls)
 		return conn_tls_receive(conn);
 	r = receive_once(conn);
@@ -249,6 +309,8 @@ void conn_show_again(struct conn *conn)
 void conn_receive_last(struct conn *conn, int error)
 {
 	conn_drop_output(conn);
+	if (poll_stop(conn) < 0 && !conn->loop->poll->show(conn))
+		return;
 	for (int i = 0; i < LAST_ROUNDS && conn_may_read(conn) && !conn->tls && !(conn->flags & CONN_ENDED); i++) {
 		int r = receive_once(conn);
 

@@ -225,8 +225,37 @@ int conn_write_plain(struct conn *conn)
 
 /* ---- the flush ---- */
 
+bool conn_may_send_later(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && !conn->tls && !conn->out && conn->iov_count > 0 &&
+	       conn->iov_count <= IOV_MAX &&
+	       !(conn->flags &
+		 (CONN_OUT | CONN_ABOVE_HIGH | CONN_ENDED | CONN_NO_MEMORY | CONN_SEND_FAILED | CONN_NEW));
+}
+
+void conn_sent(struct conn *conn)
+{
+	count(&conn->loop->counters.bytes_out, conn->queued);
+	conn->queued = 0;
+	forget_iov(conn);
+}
+
+int conn_sent_part(struct conn *conn, size_t len)
+{
+	count(&conn->loop->counters.bytes_out, len);
+	conn_output_advance(conn, len);
+	return conn_keep_output(conn);
+}
+
 static int write_queued(struct conn *conn)
 {
+	if (unlikely(conn->flags & CONN_SEND_FAILED)) {
+		int r = -conn->error;
+
+		conn->flags &= (uint16_t)~CONN_SEND_FAILED;
+		conn->error = 0;
+		return r;
+	}
 	if (conn->state == CONN_CONNECTING || conn->state == CONN_HANDSHAKING)
 		return conn_keep_output(conn);
 	return conn->tls ? conn_tls_write(conn) : conn_write_plain(conn);

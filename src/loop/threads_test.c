@@ -61,7 +61,7 @@ static void messages_from_four_threads(void **state UNUSED)
 	pthread_t loop_thread, threads[SENDERS];
 	uint64_t seen;
 
-	assert_int_equal(loop_new("auto", &receiver, &receiver.loop), 0);
+	assert_int_equal(loop_new(backend, &receiver, &receiver.loop), 0);
 	assert_int_equal(pthread_create(&loop_thread, NULL, run_loop, receiver.loop), 0);
 	for (int i = 0; i < SENDERS; i++) {
 		senders[i] = (struct sender){receiver.loop, i};
@@ -102,8 +102,8 @@ static void wake_ups_are_not_lost(void **state UNUSED)
 	struct player a = {.message.run = play}, b = {.message.run = play, .is_last = true};
 	pthread_t threads[2];
 
-	assert_int_equal(loop_new("auto", &a, &a.loop), 0);
-	assert_int_equal(loop_new("auto", &b, &b.loop), 0);
+	assert_int_equal(loop_new(backend, &a, &a.loop), 0);
+	assert_int_equal(loop_new(backend, &b, &b.loop), 0);
 	a.other = b.loop;
 	b.other = a.loop;
 	a.opponent = &b;
@@ -184,7 +184,7 @@ static void connections_move_between_threads(void **state UNUSED)
 	close(fds[1]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_from_four_threads),
@@ -192,5 +192,6 @@ int main(void)
 		cmocka_unit_test(connections_move_between_threads),
 	};
 
+	choose_backend(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,7 +114,10 @@ int conn_start_tls(struct conn *conn, struct tls_context *context, bool acceptin
 		return -EINVAL;
 	if (conn->kept_len > 0 && !showing)
 		return -EBUSY;
-	r = conn_write_plain(conn);
+	/* The kernel must not take the peer's hello for us. What it took already was sent ahead of the handshake. */
+	r = poll_stop(conn);
+	if (r == 0)
+		r = conn_write_plain(conn);
 	if (r < 0)
 		return r;
 	if (conn->queued > 0) /* a peer that doesn't read a single byte */

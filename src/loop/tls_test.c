@@ -786,7 +786,7 @@ static void moving_to_another_thread(void **state UNUSED)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(both_sides_shake_hands),
@@ -814,5 +814,6 @@ int main(void)
 		TEST(moving_to_another_thread),
 	};
 
+	choose_backend(argc, argv);
 	return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
 }

@@ -96,6 +96,8 @@ void turn_reset(struct loop *loop)
 	}
 	turn->at = turn->end = NULL;
 	turn->taken = 0;
+	if (loop->poll->recycle)
+		loop->poll->recycle(loop);
 }
 
 /* A chunk of the usual size becomes the one that is filled. */

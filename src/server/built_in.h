@@ -11,6 +11,9 @@ static const char *const features[] = {
 #define STAGE(name) #name,
 #include "pipeline.gen.h"
 #undef STAGE
+#ifdef HAVE_IO_URING
+	"io_uring",
+#endif
 #ifdef HAVE_SYSTEMD
 	"systemd",
 #endif

@@ -83,7 +83,7 @@ static void say_where(const struct proxy *p)
 {
 	for (uint32_t i = 0; i < p->config->proxy.listen_address.count; i++)
 		log_info("listening", kv_str("address", p->config->proxy.listen_address.items[i]),
-			 kv_uint("workers", p->thread_count));
+			 kv_uint("workers", p->thread_count), kv_str("io", workers_io(p)));
 	if (p->admin)
 		log_info("admin API", kv_str("address", p->config->proxy.admin_address));
 }

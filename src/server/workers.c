@@ -99,9 +99,11 @@ static bool make_worker(struct proxy *p, uint32_t index)
 	w->pool_thread.index = index;
 	r = loop_new(io_name(p->config->proxy.io), w, &w->pool_thread.loop);
 	if (r < 0) {
-		log_error(r == -ENOTSUP ? "io_uring is not available in this build: set [proxy] io to auto or epoll"
-					: "cannot make an event loop",
-			  kv_str("reason", strerror(-r)));
+		if (p->config->proxy.io == IO_URING)
+			log_error("io_uring cannot be used: set [proxy] io to auto or epoll",
+				  kv_str("reason", loop_refusal(r)));
+		else
+			log_error("cannot make an event loop", kv_str("reason", strerror(-r)));
 		return false;
 	}
 	w->settings = (struct worker_settings){.config = p->config, .client_tls = p->client_tls};
@@ -113,6 +115,11 @@ static bool make_worker(struct proxy *p, uint32_t index)
 	t->is_made = true;
 	p->shared.workers[index] = w;
 	return listen_on_its_share(p, w);
+}
+
+const char *workers_io(const struct proxy *p)
+{
+	return loop_backend(p->threads[0].worker.pool_thread.loop);
 }
 
 bool workers_start(struct proxy *p)

@@ -100,6 +100,8 @@ void session_release(struct session *s)
 		s->paused_for_link = false;
 		conn_resume(&s->conn);
 	}
+	if (unlikely(conn_is_paused(&link->conn)))
+		conn_resume(&link->conn); /* for this client's sake, who hasn't read all of the answer yet */
 	pool_give_back(link);
 }
 

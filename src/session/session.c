@@ -440,6 +440,8 @@ static void let_go_of_link(struct session *s)
 	if (s->left)
 		link->close_when_free = true; /* half a message was sent */
 	link_forget_transaction(link);
+	if (conn_is_paused(&link->conn))
+		conn_resume(&link->conn); /* what it still owes is to be read */
 	pool_give_back(link);
 }
 

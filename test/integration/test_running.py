@@ -1,5 +1,7 @@
 """The proxy as a service: signals, reload, replacement without a refused connection, logs, admin address, options."""
 
+import ctypes
+import errno
 import json
 import os
 import re
@@ -453,6 +455,26 @@ def test_version_tells_the_same_as_the_command_line(make_proxy):
     proxy = make_proxy()
     said = subprocess.run([proxy.binary, "--version"], text=True, stdout=subprocess.PIPE, check=True, timeout=20).stdout
     assert re.search("features: (.*)", said)[1].split() == proxy.json("/version")["features"]
+
+
+def kernel_has_io_uring():
+    ring = ctypes.CDLL(None, use_errno=True).syscall(425, 0, 0)  # io_uring_setup: no entries, so it makes none
+    return ring == -1 and ctypes.get_errno() in (errno.EINVAL, errno.EFAULT)
+
+
+@pytest.mark.parametrize("io", ["epoll", "io_uring", "auto"])
+def test_the_back_end_that_was_asked_for_runs(make_proxy, closing, io):
+    proxy = make_proxy({"proxy": {"io": io}}, start=False)
+    features = subprocess.run([proxy.binary, "--version"], text=True, stdout=subprocess.PIPE, check=True).stdout.split()
+    if io == "io_uring" and not (io in features and kernel_has_io_uring()):
+        assert proxy.start_fails() == 1
+        proxy.wait_log("io_uring cannot be used.*reason=")
+        return
+    proxy.start()
+    runs = proxy.json("/version")["io"]
+    assert runs == io if io != "auto" else runs in ("epoll", "io_uring")
+    proxy.wait_log(f"listening .*io={runs}")
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
 
 
 def test_reload_over_the_admin_api(make_proxy, postgres):

@@ -155,6 +155,8 @@ class Proxy:
             "pool": {"mode": "transaction", "max_connections": 20, "query_wait_timeout": "300s"},
             "auth": {"mode": "trust"},
         }
+        if os.environ.get("HELIOS_TEST_IO"):  # which back end all proxies run with; else what they choose
+            base["proxy"]["io"] = os.environ["HELIOS_TEST_IO"]
         if postgres is not None:
             base["nodes"] = [self.node(postgres)]
         self.config = merge(merge(base, settings_for_all()), config or {})
