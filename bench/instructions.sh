@@ -1,14 +1,19 @@
 #!/bin/sh
 # Instructions that one worker executes for each query, counted by callgrind: a repeatable number on a busy machine.
 #
-#   bench/instructions.sh BINARY [simple|extended|prepared]...
+#   bench/instructions.sh [BINARY] [PROTOCOL]...     simple, extended and prepared, or those that are named
+#   bench/instructions.sh --check [BINARY]           fails when one is 3 % above bench/results/instructions.txt
+#   bench/instructions.sh --record [BINARY]          writes that file anew, after a change that is worth its price
 #
-# pgbench's select-only with a fixed seed runs twice with different numbers of queries; the difference between both
-# counts is theirs alone, without start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate).
+# BINARY is a release build; without it build-release is made and brought up to date. pgbench's select-only with a
+# fixed seed runs twice with different numbers of queries; the difference between both counts is theirs alone, without
+# start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate).
 set -eu
 
-few=500 many=2500
+few=500 many=2500 allowed=3
 bin=${HELIOS_PG_BIN:-/usr/lib/postgresql/15/bin}
+repo=$(realpath "$(dirname "$0")/..")
+recorded=$repo/bench/results/instructions.txt
 
 fail()
 {
@@ -16,13 +21,33 @@ fail()
 	exit 1
 }
 
-if [ $# -lt 1 ] || [ ! -x "$1" ]; then
-	fail "usage: bench/instructions.sh BINARY [simple|extended|prepared]..."
-fi
-binary=$(realpath "$1")
-shift
+action=print
+case ${1:-} in
+--check | --record)
+	action=${1#--}
+	shift
+	;;
+-*)
+	sed -n '2,10s/^# \{0,1\}//p' "$0"
+	exit 2
+	;;
+esac
+command -v valgrind > /dev/null || fail "needs valgrind (scripts/install-deps test)"
+case ${1:-simple} in
+simple | extended | prepared)
+	binary=$repo/build-release/src/server/heliosdb-proxy
+	[ -e "$repo/build-release/build.ninja" ] ||
+		(cd "$repo" && meson setup build-release -Dbuildtype=release -Dunit_tests=disabled > /dev/null) ||
+		fail "build-release can't be made"
+	ninja -C "$repo/build-release" src/server/heliosdb-proxy >&2 || fail "the release build fails"
+	;;
+*)
+	binary=$(realpath "$1")
+	shift
+	;;
+esac
+[ -x "$binary" ] || fail "there is no proxy at $binary"
 [ $# -gt 0 ] || set -- simple extended prepared
-command -v valgrind > /dev/null || fail "needs valgrind"
 
 if [ "$(id -u)" = 0 ]; then
 	as() { runuser -u postgres -- "$@"; }
@@ -102,9 +127,68 @@ count()
 	[ -z "${KEEP:-}" ] || cp "$out" "$KEEP/"
 }
 
-for protocol; do
-	count "$protocol" $few
+# measure PROTOCOL: $measured is the number of instructions of a query.
+measure()
+{
+	count "$1" $few
 	first=$counted
-	count "$protocol" $many
-	echo "$protocol $(((counted - first) / (many - few)))"
-done
+	count "$1" $many
+	measured=$(((counted - first) / (many - few)))
+}
+
+# What the numbers hang on besides our code. A test machine with other versions may need a record of its own.
+tools()
+{
+	echo "# $(cc --version | head -n 1); $(getconf GNU_LIBC_VERSION); $(valgrind --version); $("$bin/postgres" --version)"
+}
+
+# check PROTOCOL: whatever disturbs a run only adds to its count, so the smaller of two counts.
+check()
+{
+	before=$(sed -n "s/^$1 \([0-9]*\)$/\1/p" "$recorded")
+	[ -n "$before" ] || fail "$recorded has no line for $1: bench/instructions.sh --record"
+	measure "$1"
+	if [ $((measured * 100)) -gt $((before * (100 + allowed))) ]; then
+		again=$measured
+		measure "$1"
+		[ "$measured" -lt "$again" ] || measured=$again
+	fi
+	change=$(awk "BEGIN { printf \"%+.1f\", ($measured / $before - 1) * 100 }")
+	if [ $((measured * 100)) -gt $((before * (100 + allowed))) ]; then
+		echo "FAILED $1 $measured instructions a query, recorded $before ($change %)"
+		failed=$((failed + 1))
+	else
+		echo "$1 $measured instructions a query, recorded $before ($change %)"
+		passed=$((passed + 1))
+	fi
+}
+
+case $action in
+print)
+	for protocol; do
+		measure "$protocol"
+		echo "$protocol $measured"
+	done
+	;;
+record)
+	lines=$(tools)
+	for protocol; do
+		measure "$protocol"
+		lines=$(printf '%s\n%s %s' "$lines" "$protocol" "$measured")
+	done
+	echo "$lines" | tee "$recorded"
+	;;
+check)
+	passed=0 failed=0
+	for protocol; do
+		check "$protocol"
+	done
+	if [ $failed -gt 0 ]; then
+		echo "More than $allowed % above what is recorded. If that is worth it: bench/instructions.sh --record"
+		[ "$(tools)" = "$(grep '^#' "$recorded")" ] ||
+			printf 'The record was made with other tools:\n%s\nand these are\n%s\n' "$(grep '^#' "$recorded")" "$(tools)"
+	fi
+	echo "$passed passed, $failed failed"
+	[ $failed = 0 ]
+	;;
+esac

@@ -1,5 +1,6 @@
 """One measurement each. They return a dict of numbers; None: this target can't be measured so."""
 
+import glob
 import os
 import re
 import resource
@@ -10,27 +11,40 @@ import subprocess
 import tempfile
 import time
 
-from .process import BIN, as_user, environment, machine_seconds
+from .process import BIN, Failed, as_user, environment, machine_seconds
 
 READY = b"Z\x00\x00\x00\x05I"  # never within the rows we ask for
+SAMPLED = 0.25  # of all transactions: enough for a 99th percentile, and writing them down costs nothing to speak of
 
 
-class Failed(Exception):
-    pass
-
-
-def pgbench(target, seconds, *arguments, user="bench"):
-    """Runs pgbench; (transactions, seconds, tps, latency in ms)."""
+def pgbench(target, seconds, *arguments, user="bench", **env):
+    """Runs pgbench; (transactions, tps, latency in ms)."""
     command = [f"{BIN}/pgbench", "-h", "127.0.0.1", "-p", str(target.port), "-U", user, "-n", "-S", "-T", str(seconds),
                *arguments, "bench"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False,
-                          env=environment(PGPASSWORD=user), **as_user())
+                          env=environment(PGPASSWORD=user, **env), timeout=seconds + 120, **as_user())
     tps = re.search(r"^tps = ([\d.]+)", done.stdout, re.M)
     if done.returncode or not tps or float(tps[1]) == 0:
         raise Failed(f"{' '.join(command)}: {(done.stderr or done.stdout)[-500:]}")
     count = int(re.search(r"actually processed: (\d+)", done.stdout)[1])
     latency = float(re.search(r"latency average = ([\d.]+)", done.stdout)[1])
     return count, float(tps[1]), latency
+
+
+def logged_latencies(prefix):
+    """Of the transactions that pgbench wrote down, in ms, in order; the files go."""
+    found = []
+    for name in glob.glob(prefix + ".*"):
+        with open(name, encoding="ascii") as f:
+            found += [int(line.split(None, 3)[2]) / 1000 for line in f]
+        os.unlink(name)
+    return sorted(found)
+
+
+def percentiles(ordered):
+    if not ordered:
+        return {}
+    return {"p50_ms": ordered[len(ordered) // 2], "p99_ms": ordered[int(len(ordered) * 0.99)]}
 
 
 def children_seconds():
@@ -61,17 +75,25 @@ def loaded(target, run):
 
 
 def select_only(target, seconds, protocol, clients):
+    prefix = os.path.join(target.bench.folder, "latencies")
+
     def run():
-        threads = min(clients, 2)
         count, tps, latency = pgbench(target, seconds + target.connect_seconds(clients), "-M", protocol, "-c",
-                                      str(clients), "-j", str(threads))
+                                      str(clients), "-j", str(min(clients, 2)), "--log", f"--log-prefix={prefix}",
+                                      f"--sampling-rate={SAMPLED}")
         return count, {"tps": tps, "latency_ms": latency}
-    return loaded(target, run)
+    values = loaded(target, run)
+    return {**values, **percentiles(logged_latencies(prefix))}
 
 
-def connect_each(target, seconds, user, clients):
+def connect_each(target, seconds, method, clients):
+    if not {"scram": target.can_scram, "tls": target.can_tls}.get(method, True):
+        return None
+    user = "bench_scram" if method == "scram" else "bench"
+
     def run():
-        count, tps, latency = pgbench(target, seconds, "-C", "-c", str(clients), "-j", "2", user=user)
+        count, tps, latency = pgbench(target, seconds, "-C", "-c", str(clients), "-j", "2", user=user,
+                                      PGSSLMODE="require" if method == "tls" else "disable")
         return count, {"tps": tps, "latency_ms": latency}
     return loaded(target, run)
 
@@ -100,9 +122,11 @@ class Client:
             if tail == READY:
                 return total
 
+    def send(self, kind, body):
+        self.socket.sendall(kind + struct.pack("!I", len(body) + 4) + body)
+
     def query(self, text):
-        body = text.encode() + b"\0"
-        self.socket.sendall(b"Q" + struct.pack("!I", len(body) + 4) + body)
+        self.send(b"Q", text.encode() + b"\0")
         return self.wait()
 
     def close(self):
@@ -113,60 +137,58 @@ class Client:
         self.socket.close()
 
 
-def stream(target, seconds, row_bytes, total_bytes, copy=False):
-    """One client reads a large result again and again; MB/s, and the proxy's CPU for each MB."""
+def rows_query(row_bytes, total_bytes):
     rows = total_bytes // row_bytes
     outer = max(1, rows // 1000)
-    query = (f"SELECT v FROM (SELECT repeat('x', {row_bytes}) AS v OFFSET 0) AS a, generate_series(1, {outer}) AS b, "
-             f"generate_series(1, {rows // outer}) AS c")
-    if copy:
+    return (f"SELECT v FROM (SELECT repeat('x', {row_bytes}) AS v OFFSET 0) AS a, generate_series(1, {outer}) AS b, "
+            f"generate_series(1, {rows // outer}) AS c")
+
+
+def copy_in(client, row_bytes, total_bytes):
+    """The server reads the rows and keeps none of them: the way there is what is measured."""
+    row = b"x" * (row_bytes - 1) + b"\n"
+    data = row * max(1, (1 << 18) // row_bytes)
+    message = b"d" + struct.pack("!I", len(data) + 4) + data
+    client.send(b"Q", b"COPY bench_copy FROM STDIN WHERE false\0")
+    while client.socket.recv(4096)[:1] != b"G":
+        pass
+    sent = 0
+    while sent < total_bytes:
+        client.socket.sendall(message)
+        sent += len(data)
+    client.send(b"c", b"")
+    client.wait()
+    return sent
+
+
+def stream(target, seconds, row_bytes, total_bytes, way="rows"):
+    """One client reads or writes a large amount again and again; MB/s, the proxy's CPU for each MB, its peak memory."""
+    query = rows_query(row_bytes, total_bytes)
+    if way == "out":
         query = f"COPY ({query}) TO STDOUT"
     client = Client(target.port)
     try:
-        client.query(query if total_bytes < 32 << 20 else "SELECT 1")
+        client.query(query if total_bytes < 32 << 20 and way != "in" else "SELECT 1")
+        if target.server:
+            target.server.forget_peak()
 
         def run():
             begin = time.monotonic()
-            received = 0
+            moved = 0
             while True:
-                received += client.query(query)
+                moved += copy_in(client, row_bytes, total_bytes) if way == "in" else client.query(query)
                 taken = time.monotonic() - begin
                 if taken >= seconds:
                     break
-            megabytes = received / 1e6
-            return megabytes, {"mb_per_s": megabytes / taken}
-        return loaded(target, run)
+            return moved / 1e6, {"mb_per_s": moved / 1e6 / taken}
+        values = loaded(target, run)
+        if target.server:
+            values["peak_mb"] = target.server.peak_bytes() / 1e6
+        return values
+    except (OSError, struct.error) as e:
+        raise Failed(str(e)) from e
     finally:
         client.close()
-
-
-def idle_memory(target, clients):
-    """Resident bytes for each idle client: logged in only, and after a query of each."""
-    if not target.server:
-        return None
-    target.stop()  # a fresh process: nothing is left over from earlier clients
-    target.start()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < clients + 100:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, clients + 1000), hard))
-    held = []
-    try:
-        for _ in range(20):  # what the first clients cost once is not theirs
-            held.append(Client(target.port))
-            held[-1].query("SELECT 1")
-        before = target.server.resident_bytes()
-        fresh = [Client(target.port) for _ in range(clients)]
-        held += fresh
-        time.sleep(0.5)
-        logged_in = target.server.resident_bytes()
-        for client in fresh:
-            client.query("SELECT abalance FROM pgbench_accounts WHERE aid = 1")
-        time.sleep(0.5)
-        used = target.server.resident_bytes()
-    finally:
-        for client in held:
-            client.close()
-    return {"bytes_logged_in": (logged_in - before) / clients, "bytes_used": (used - before) / clients}
 
 
 def system_calls(target, seconds, protocol, clients):
@@ -174,21 +196,28 @@ def system_calls(target, seconds, protocol, clients):
     is one, else by strace, which slows the proxy down so much that its batches grow."""
     if not target.server:
         return None
+    connecting = target.connect_seconds(clients) + (2 if clients > 256 else 0)
     load = [f"{BIN}/pgbench", "-h", "127.0.0.1", "-p", str(target.port), "-U", "bench", "-n", "-S", "-T",
-            str(seconds + 2), "-P", "1", "-M", protocol, "-c", str(clients), "-j", "2" if clients > 1 else "1", "bench"]
+            str(seconds + connecting + 2), "-P", "1", "-M", protocol, "-c", str(clients), "-j",
+            "2" if clients > 1 else "1", "bench"]
     running = subprocess.Popen(load, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, cwd="/", env=environment(), **as_user())
     try:
-        time.sleep(1)
+        output = ""
+        while not output.rpartition("\n")[0].rpartition("\n")[2].startswith("progress"):  # all are connected
+            line = running.stdout.readline()
+            if not line:
+                raise Failed(output[-300:])
+            output += line
         calls, taken, tool = count_calls(target.server.pid, seconds)
-        output, _ = running.communicate(timeout=60)
+        output += running.communicate(timeout=120)[0]
     finally:
         if running.poll() is None:
             running.kill()
             running.wait()
     tps = [float(n) for n in re.findall(r"^progress: .*? ([\d.]+) tps", output, re.M)]
     middle = tps[1:1 + seconds] or tps
-    if not middle:
+    if not middle or not sum(middle):
         raise Failed(output[-300:])
     return {"calls": calls / taken / (sum(middle) / len(middle)), "with_" + tool: 1}
 

@@ -3,13 +3,19 @@
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("HELIOS_PG_BIN", "/usr/lib/postgresql/15/bin")
+
+
+class Failed(Exception):
+    """This measurement, or this target, came to nothing; the others go on."""
 
 
 def account():
@@ -30,7 +36,8 @@ def as_user():
 
 def environment(**more):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-    return {**kept, "LC_ALL": "C", "PGAPPNAME": "bench", "PGSSLMODE": "disable", "PGGSSENCMODE": "disable", **more}
+    return {**kept, "LC_ALL": "C", "PGAPPNAME": "bench", "PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "HOME": "/nonexistent",
+            **more}
 
 
 def give(path):
@@ -56,6 +63,37 @@ def free_port():
 free_port.given = set()
 
 
+def allow_files(count):
+    """For us and for all that we start: so many open files, or as many as may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(count, hard), max(count, hard)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def compile_tool(folder, name, *libraries):
+    """A program of bench/: its own compiler run, for the proxy's build has nothing to do with it."""
+    path = os.path.join(folder, name)
+    done = subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread", "-o", path,
+                           os.path.join(HERE, "..", name + ".c"), *libraries], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"run.py: {name}.c can't be compiled:\n{done.stderr[-2000:]}")
+    return path
+
+
+def make_certificate(folder):
+    """(certificate, key): P-256, signed by itself, readable for the user of the servers only."""
+    cert, key = (os.path.join(folder, "tls." + kind) for kind in ("crt", "key"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                    "30", "-subj", "/CN=localhost", "-keyout", key, "-out", cert], stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    os.chmod(key, 0o600)
+    give(cert)
+    give(key)
+    return cert, key
+
+
 def wait_for_port(port, process, log, seconds=30):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -67,7 +105,7 @@ def wait_for_port(port, process, log, seconds=30):
         except OSError:
             time.sleep(0.02)
     with open(log, encoding="utf-8", errors="replace") as f:
-        raise SystemExit(f"run.py: nothing listens on port {port}:\n{f.read()[-3000:]}")
+        raise Failed(f"nothing listens on port {port}: {f.read()[-1500:]}")
 
 
 def stat_fields(pid):
@@ -97,7 +135,11 @@ class Server:
             give(self.log)
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
                                             env=environment(), **as_user())
-        wait_for_port(port, self.process, self.log)
+        try:
+            wait_for_port(port, self.process, self.log)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def pid(self):
@@ -119,6 +161,17 @@ class Server:
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as f:
             return int(re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M)[1]) * 1024
+
+    def forget_peak(self):
+        try:
+            with open(f"/proc/{self.pid}/clear_refs", "w", encoding="ascii") as f:
+                f.write("5")
+        except OSError:
+            pass  # then it is the peak since the start
+
+    def peak_bytes(self):
+        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as f:
+            return int(re.search(r"^VmHWM:\s+(\d+) kB", f.read(), re.M)[1]) * 1024
 
     def alive(self):
         return self.process.poll() is None
@@ -151,15 +204,18 @@ class Postgres:
         checkpoint_timeout = '1h'
         jit = off
         password_encryption = 'scram-sha-256'
+        ssl = on
     """
-    HBA = "local all all trust\nhost all bench_scram 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+    HBA = ("local all bench_scram scram-sha-256\nlocal all all trust\n"
+           "host all bench_scram 127.0.0.0/8 scram-sha-256\nhost all all 127.0.0.0/8 trust\n")
 
-    def __init__(self, folder, scale):
+    def __init__(self, folder, scale, certificate):
         self.data = os.path.join(folder, "data")
         self.port = free_port()
         self._run([f"{BIN}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
                    "--no-sync"])
-        self._append("postgresql.conf", f"port = {self.port}\nunix_socket_directories = '{folder}'\n{self.SETTINGS}")
+        self._append("postgresql.conf", f"port = {self.port}\nunix_socket_directories = '{folder}'\n"
+                     f"ssl_cert_file = '{certificate[0]}'\nssl_key_file = '{certificate[1]}'\n{self.SETTINGS}")
         with open(os.path.join(self.data, "pg_hba.conf"), "w", encoding="ascii") as f:
             f.write(self.HBA)
         self.log = os.path.join(folder, "postgres.log")
@@ -207,8 +263,14 @@ class Postgres:
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", check=False, **as_user())
 
 
-def find_program(name):
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if not found:
-        raise SystemExit(f"run.py: {name} is not installed")
-    return found
+def peers_folder():
+    """Where scripts/get-peers puts what it builds: NAME/bin below it."""
+    if os.geteuid() == 0:
+        return "/var/cache/heliosproxy/peers"
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "heliosproxy", "peers")
+
+
+def find_program(name, peer=None, on_path=True):
+    """Its path, or None: on the PATH, or what was built for the peer."""
+    places = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"] if on_path else []
+    return shutil.which(name, path=os.pathsep.join(places + [os.path.join(peers_folder(), peer or name, "bin")]))
