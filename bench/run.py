@@ -59,7 +59,7 @@ class Bench:
 
     def __enter__(self):
         try:
-            allow_files(2 * self.most_clients + 5000)
+            self.files = allow_files(self.most_clients + 1000)
             self.relay = compile_tool(self.folder, "relay")
             self.clients = compile_tool(self.folder, "clients", "-lssl", "-lcrypto")
             self.certificate = make_certificate(self.folder)
@@ -212,6 +212,9 @@ def run(a):
     began, result, path = time.monotonic(), {"cells": {}}, None
     with Bench(a) as bench:
         names, missing = find_targets(bench, a.names)
+        if "hold" in a.rows and a.hold > bench.files - 1000:
+            missing[f"{a.hold:,} idle clients"] = f"a process may have only {bench.files:,} open files here"
+            a.hold = bench.files - 1000
         result["about"] = about = machine(bench, names, missing)
         about.update(rounds=a.rounds, few_rounds=a.few_rounds, seconds=a.seconds, preset=a.preset, idle=a.idle_clients)
         if a.output != "-":

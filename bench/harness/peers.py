@@ -121,7 +121,6 @@ class Odyssey(Peer):
 """
         config = self.write("conf", f"""
 daemonize no
-unix_socket_dir "{self.bench.folder}"
 locks_dir "{self.bench.folder}"
 log_format "%p %t %l [%i %s] (%c) %m\\n"
 log_to_stdout yes
@@ -134,7 +133,7 @@ workers {self.workers}
 resolvers 1
 readahead 8192
 nodelay yes
-coroutine_stack_size 8
+coroutine_stack_size 16
 client_max {self.bench.most_clients}
 listen {{
 	host "127.0.0.1"

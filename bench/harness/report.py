@@ -1,67 +1,40 @@
-"""The tables of docs/performance.md, rewritten between their markers from a run's JSON."""
+"""The tables and charts of docs/performance.md, rewritten between their markers from what runs have measured."""
 
 import os
 import re
 import statistics
 
-PROTOCOLS = ("simple", "extended", "prepared")
-OURS = "helios"
-INSTRUCTIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "results", "instructions.txt")
+from . import goals, plot
+from .cells import PROTOCOLS
+from .results import Results, divide
+
+TABLES = {}  # name of the markers: function of the results; None: not measured
 
 
-def update(page, result):
+def update(root, paths, newest_only):
+    results = Results(paths, newest_only)
+    page = os.path.join(root, "docs", "performance.md")
     with open(page, encoding="utf-8") as f:
         text = f.read()
-    for name, table in tables(result).items():
+    for name, make in TABLES.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if begin not in text or end not in text:
             raise SystemExit(f"run.py: {page} has no markers for the table {name}")
-        if table is None:
-            continue  # not measured this time: what stands there stays
         before, rest = text.split(begin, 1)
-        text = before + begin + "\n" + table + end + rest.split(end, 1)[1]
+        text = before + begin + "\n" + (make(results) or "Not measured in this run.\n") + end + rest.split(end, 1)[1]
     with open(page, "w", encoding="utf-8") as f:
         f.write(text)
+    plot.write_all(results, os.path.join(root, "docs", "images"))
+    print(f"docs/performance.md: from {', '.join(results.files)}")
 
 
-def tables(result):
-    cells = result["cells"]
-    return {
-        "machine": about(result["about"]) + disturbance(cells),
-        "throughput": throughput(cells),
-        "cpu": cpu(cells),
-        "whole": whole_cost(cells),
-        "calls": calls(cells),
-        "connect": connect(cells),
-        "stream": stream(cells),
-        "memory": memory(cells),
-        "instructions": instructions(),
-    }
-
-
-def about(a):
-    versions = sorted(set(a["versions"].values()))
-    remark = f" {a['remark']}." if a.get("remark") else ""  # added to the JSON by hand
-    return (f"{a['date']}; commit `{a['commit']}`{' with changes not committed' if a['modified'] else ''}; "
-            f"{a['cores']} cores ({a['cpu']}), Linux {a['kernel']}; {', '.join(versions)}; {a['rounds']} rounds of "
-            f"{a['seconds']} s; load average before the run {a['load']:.1f}.{remark}\n")
-
-
-def median(cell, target, key):
-    values = cell.get(target, {}).get(key)
-    return statistics.median(values) if values else None
-
-
-def pgbouncer_of(cell):
-    return next((name for name in cell if name.startswith("pgbouncer")), None)
+def part(function):
+    TABLES[function.__name__] = function
+    return function
 
 
 def number(value, digits=0):
     return "" if value is None else f"{value:,.{digits}f}"
-
-
-def ratio(a, b):
-    return "" if not a or not b else f"{a / b:.2f}"
 
 
 def table(header, rows):
@@ -72,106 +45,193 @@ def table(header, rows):
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def rows_of(cells, *prefixes):
-    return [(label, cell) for label, cell in cells.items() if label.split("/")[0] in prefixes and cell]
+def name_of(label):
+    return re.sub(r"^(connect|storm|stream|calls|local|floor|fairness|hold|memory)/", "", label).replace("/", ", ")
 
 
-def note(cell):
-    return " (session mode)" if pgbouncer_of(cell) == "pgbouncer-session" else ""
+def shown(results, label, target, key, digits):
+    value = results.median(label, target, key)
+    if value is None and target == "pgbouncer":
+        value = results.median(label, "pgbouncer-session", key)
+        return "" if value is None else number(value, digits) + " (session mode)"
+    return number(value, digits)
 
 
-def compared(cell, key, digits=0):
-    """direct, ours with all workers and with one, PgBouncer; and the ratios."""
-    ours, one = median(cell, OURS, key), median(cell, "helios-1w", key)
-    direct, peer = median(cell, "direct", key), median(cell, pgbouncer_of(cell), key)
-    best = max(filter(None, (ours, one)), default=None)
-    return [number(direct, digits), number(ours, digits), number(one, digits), number(peer, digits) + note(cell),
-            ratio(ours, peer), ratio(one, peer), ratio(best, direct)]
+def value_table(results, title, labels, key, digits=0, best=max, names=name_of):
+    """A column for each target, and the proxy's ratio to the best of the others."""
+    targets = results.targets(labels) if labels else []
+    rows = [[names(label)] + [shown(results, label, target, key, digits) for target in targets] +
+            [number(divide(results.median(label, "helios", key), results.best_peer(label, key, best)), 2)]
+            for label in labels if any(results.values(label, target, key) for target in targets)]
+    return table([title, *targets, "helios / best peer"], rows)
 
 
-COMPARED = ["direct", "helios", "one worker", "PgBouncer", "helios / PgBouncer", "one worker / PgBouncer",
-            "better of both / direct"]
+@part
+def machine(results):
+    lines = []
+    for about in results.abouts:
+        versions = ", ".join(f"{name}: {text}" for name, text in about["versions"].items()
+                             if not name.startswith(("relay", "helios-")))
+        remark = f" {about['remark']}." if about.get("remark") else ""  # added to the JSON by hand
+        lines.append(f"{about['date']}; commit `{about['commit']}`{' with changes not committed' * about['modified']}; "
+                     f"{about['cores']} cores ({about['cpu']}), Linux {about['kernel']}; {versions}; {about['rounds']} "
+                     f"rounds of {about['seconds']} s; load average before the run {about['load']:.1f}.{remark}\n")
+        if about.get("missing"):
+            lines.append("Not measured: " + "; ".join(f"{name} ({why})" for name, why in about["missing"].items()) + ".\n")
+    found = [v for cell in results.cells.values() for values in cell.values() for v in values.get("others", [])]
+    if len(found) > 1:
+        lines.append(f"Other programs had {statistics.median(found):.2f} cores meanwhile (median of all rounds; "
+                     f"{statistics.quantiles(found, n=10)[-1]:.2f} in the worst tenth of them).\n")
+    return "\n".join(lines)
 
 
-def instructions():
-    """What `bench/instructions.sh BINARY > bench/results/instructions.txt` has written."""
-    if not os.path.exists(INSTRUCTIONS):
-        return None
-    with open(INSTRUCTIONS, encoding="utf-8") as f:
-        rows = [[name, number(int(count))] for name, count in (line.split() for line in f)]
-    return table(["protocol", "instructions a query"], rows)
+@part
+def targets(results):
+    rows = [[goal.row, goal.target, *goal.judge(results)] for goal in goals.GOALS]
+    header = ["row", "target", "measured", "verdict"]
+    return "".join("| " + " | ".join(line) + " |\n" for line in [header, ["---"] * 4] + rows)
 
 
-def whole_cost(cells):
-    """Proxy, server and client together: what limits the throughput of a machine that is full."""
+@part
+def throughput(results):
+    return value_table(results, "transactions a second", results.labels(*PROTOCOLS), "tps")
+
+
+@part
+def latency(results):
+    labels = results.labels(*PROTOCOLS)
+    columns = results.targets(labels) if labels else []
     rows = []
-    for label, cell in rows_of(cells, *PROTOCOLS, "connect"):
-        whole = {}
-        for name in cell:
-            parts = [median(cell, name, key) for key in ("cpu_us", "server_us", "client_us")]
-            whole[name] = sum(filter(None, parts)) if parts[1] is not None else None
-        peer = whole.get(pgbouncer_of(cell))
-        rows.append([label.replace("/", ", ")] + [number(whole.get(name)) for name in ("direct", OURS, "helios-1w")] +
-                    [number(peer) + note(cell), ratio(whole.get(OURS), peer), ratio(whole.get("helios-1w"), peer)])
-    return table(["µs of CPU a transaction, of proxy, server and client", "direct", *COSTS], rows)
+    for label in labels:
+        if results.values(label, "helios", "p99_ms"):
+            rows.append([name_of(label)] + [f"{shown(results, label, name, 'p50_ms', 2)} / "
+                                            f"{shown(results, label, name, 'p99_ms', 2)}".removeprefix(" / ")
+                                            for name in columns])
+    return table(["p50 / p99, ms", *columns], rows)
 
 
-def disturbance(cells):
-    found = [v for cell in cells.values() for values in cell.values() for v in values.get("others", [])]
-    if not found:
-        return ""
-    return (f"Other programs had {statistics.median(found):.2f} cores meanwhile (median of all rounds; "
-            f"{statistics.quantiles(found, n=10)[-1]:.2f} in the worst tenth of them).\n")
+@part
+def cpu(results):
+    return value_table(results, "µs of the proxy's CPU a transaction", results.labels(*PROTOCOLS, "connect"), "cpu_us", 1, min)
 
 
-def throughput(cells):
-    rows = [[label.replace("/", ", ")] + compared(cell, "tps") for label, cell in rows_of(cells, *PROTOCOLS)]
-    return table(["transactions a second", *COMPARED], rows)
+@part
+def whole(results):
+    """Proxy, server and client together: what limits the throughput of a machine that is full."""
+    labels = results.labels(*PROTOCOLS, "connect")
+    columns = results.targets(labels) if labels else []
+    rows = []
+    for label in labels:
+        line = [name_of(label)]
+        for name in columns:
+            if name == "pgbouncer" and name not in results.cells[label]:
+                name = "pgbouncer-session"
+            parts = [results.median(label, name, key) for key in ("cpu_us", "server_us", "client_us")]
+            line.append("" if parts[1] is None else number(sum(filter(None, parts))))
+        rows.append(line)
+    return table(["µs of CPU a transaction, of proxy, server and client", *columns], rows)
 
 
-def costs(cell, key, digits):
-    ours, one, peer = (median(cell, name, key) for name in (OURS, "helios-1w", pgbouncer_of(cell)))
-    return [number(ours, digits), number(one, digits), number(peer, digits) + note(cell), ratio(ours, peer),
-            ratio(one, peer)]
-
-
-COSTS = ["helios", "one worker", "PgBouncer", "helios / PgBouncer", "one worker / PgBouncer"]
-
-
-def cpu(cells):
-    rows = [[label.replace("/", ", ")] + costs(cell, "cpu_us", 1)
-            for label, cell in rows_of(cells, *PROTOCOLS, "connect")]
-    return table(["µs of the proxy's CPU a transaction", *COSTS], rows)
-
-
-def calls(cells):
-    found = rows_of(cells, "calls")
-    rows = [[label.split("/", 1)[1].replace("/", ", ")] + costs(cell, "calls", 1) for label, cell in found]
-    made = table(["system calls a transaction", *COSTS], rows)
-    if made and any("with_strace" in values for _, cell in found for values in cell.values()):
+@part
+def calls(results):
+    labels = results.labels("calls")
+    made = value_table(results, "system calls a transaction", labels, "calls", 1, min)
+    if made and any("with_strace" in values for label in labels for values in results.cells[label].values()):
         made += "\nCounted with strace, which slows the proxy down.\n"
     return made
 
 
-def connect(cells):
-    rows = [[label.split("/")[1]] + compared(cell, "tps") for label, cell in rows_of(cells, "connect")]
-    return table(["connections a second", *COMPARED], rows)
+@part
+def connect(results):
+    return value_table(results, "connections a second", results.labels("connect"), "tps")
 
 
-def stream(cells):
+@part
+def storm(results):
     rows = []
-    for label, cell in rows_of(cells, "stream"):
-        ours, peer = (median(cell, name, "cpu_us") for name in (OURS, pgbouncer_of(cell)))
-        name = re.sub(r"^(\d+MB)-(\w+?)(-copy)?$", r"\1, rows of \2\3", label.split("/")[1]).replace("-copy", ", COPY")
-        rows.append([name] + compared(cell, "mb_per_s") + [number(ours), number(peer)])
-    return table(["MB a second", *COMPARED, "helios, µs CPU a MB", "PgBouncer"], rows)
+    for label in results.labels("storm"):
+        for name in results.targets([label]):
+            rows.append([f"{name_of(label).replace('tls-', '')} clients, {name}"] +
+                        [number(results.median(label, name, key), digits) for key, digits in
+                         (("p50_ms", 0), ("p99_ms", 0), ("max_ms", 0), ("failed", 0), ("cpu_us", 0), ("client_us", 0))])
+    return table(["", "p50, ms", "p99, ms", "last, ms", "failed", "µs CPU a client, of the proxy", "of the client"], rows)
 
 
-def memory(cells):
-    cell = cells.get("memory/idle")
-    if not cell:
-        return None
-    names = (OURS, "helios-1w", pgbouncer_of(cell))
-    rows = [[text] + [number(median(cell, name, key)) for name in names]
-            for text, key in (("logged in", "bytes_logged_in"), ("after a query of each", "bytes_used"))]
-    return table(["bytes for each idle client", *COSTS[:3]], rows)
+def stream_name(label):
+    return re.sub(r"^stream/(\d+[MG]B)-(\w+?)((?:-copy.*)?)$", r"\1, rows of \2\3", label).replace("-copy", ", COPY").replace(
+        "COPY-", "COPY ")
+
+
+@part
+def stream(results):
+    return value_table(results, "MB a second", results.labels("stream"), "mb_per_s", names=stream_name)
+
+
+@part
+def stream_cost(results):
+    labels = results.labels("stream")
+    costs = value_table(results, "µs of the proxy's CPU a MB", labels, "cpu_us", 0, min, stream_name)
+    peaks = value_table(results, "resident at most, MB", labels, "peak_mb", 1, min, stream_name)
+    return costs and costs + ("\n" + peaks if peaks else "")
+
+
+@part
+def memory(results):
+    rows = []
+    for label, text in (("memory/idle", "plain"), ("memory/idle-tls", "TLS")):
+        columns = results.targets(results.labels("memory"))
+        for key, when in (("bytes_logged_in", "logged in"), ("bytes_used", "after a query of each")):
+            if label in results.cells:
+                rows.append([f"{text}, {when}"] + [number(results.median(label, name, key)) for name in columns])
+    return table(["bytes for each idle client", *columns], rows)
+
+
+@part
+def hold(results):
+    rows = []
+    for label in results.labels("hold"):
+        for name in results.targets([label]):
+            rows.append([f"{int(name_of(label)):,} idle, {name}"] + [number(results.median(label, name, key), digits) for key, digits in (
+                ("alone_tps", 0), ("tps", 0), ("alone_p50_ms", 2), ("p50_ms", 2), ("alone_p99_ms", 2), ("p99_ms", 2))])
+    return table(["64 active clients", "tps alone", "tps with idle ones", "p50 alone, ms", "p50 with", "p99 alone", "p99 with"],
+                 rows)
+
+
+@part
+def fairness(results):
+    rows = []
+    for label in results.labels("fairness"):
+        for name in results.targets([label]):
+            rows.append([f"{name_of(label)} clients, {name}"] + [number(results.median(label, name, key), digits) for key, digits in (
+                ("tps", 0), ("fastest_ms", 1), ("median_ms", 1), ("slowest_ms", 1), ("slowest_to_median", 2))])
+    return table(["mean wait of a client", "queries a second", "shortest, ms", "median, ms", "longest, ms", "longest / median"], rows)
+
+
+@part
+def local(results):
+    rows = []
+    for label in results.labels("local"):
+        one, all_of_them = (results.median(label, name, "tps") for name in ("helios-1w", "helios"))
+        rows.append([name_of(label).replace("x", " clients, queries in a packet: "), number(one), number(all_of_them),
+                     number(divide(all_of_them, one), 2)])
+    return table(["queries a second that the proxy answers", "one worker", "two", "two / one"], rows)
+
+
+@part
+def floor(results):
+    rows = []
+    for label in results.labels("floor"):
+        clients = name_of(label)
+        rows.append([f"{clients} clients", number(results.median(label, "relay", "cpu_us"), 1),
+                     number(results.median(f"simple/{clients}", "relay", "cpu_us"), 1),
+                     number(results.median(f"simple/{clients}", "helios", "cpu_us"), 1)])
+    return table(["µs of CPU a transaction", "relay, fixed bytes", "relay, PostgreSQL (simple)", "helios (simple)"], rows)
+
+
+@part
+def instructions(_results):
+    """What `bench/instructions.sh --record` has written."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "results", "instructions.txt")
+    with open(path, encoding="utf-8") as f:
+        rows = [line.split() for line in f if not line.startswith("#")]
+    return table(["protocol", "instructions a query"], [[name, number(int(count))] for name, count in rows])
