@@ -61,8 +61,26 @@ folder=$(mktemp -d /tmp/helios-instructions-XXXXXX)
 chown "$owner" "$folder"
 chmod 755 "$folder"
 proxy=
-port=$((21000 + $$ % 5000))
-listen=$((port + 5000))
+# Two ports that nobody has, below the range of outgoing connections.
+free_ports()
+{
+	python3 -c '
+import os, socket
+found = []
+port = 20000 + os.getpid() % 5000
+while len(found) < 2:
+    port += 1
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+            found.append(str(port))
+        except OSError:
+            pass
+print(*found)'
+}
+
+ports=$(free_ports)
+port=${ports% *} listen=${ports#* }
 
 clean()
 {
@@ -85,6 +103,7 @@ cat > proxy.toml <<-EOF
 	listen_address = "127.0.0.1:$listen"
 	admin_address = ""
 	workers = 1
+	io = "epoll"
 	[pool]
 	mode = "transaction"
 	max_connections = 4
@@ -113,7 +132,7 @@ count()
 	until PGSSLMODE=disable "$bin/psql" -XAtq -h 127.0.0.1 -p "$listen" -U bench -d postgres -c "SELECT 1" \
 		> /dev/null 2>&1; do
 		n=$((n + 1))
-		if [ $n -gt 150 ] || ! kill -0 "$proxy" 2> /dev/null; then
+		if [ $n -gt 600 ] || ! kill -0 "$proxy" 2> /dev/null; then
 			fail "the proxy doesn't start: $(cat valgrind.log)"
 		fi
 		sleep 0.2

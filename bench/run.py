@@ -3,10 +3,11 @@
 Compares PostgreSQL itself, the proxy, an ideal relay and other poolers side by side, in interleaved rounds, on servers
 of its own.
 
-    bench/run.py --preset table                  what docs/performance.md shows; some 25 minutes on a quiet machine
+    bench/run.py --preset table                  what docs/performance.md shows; some 30 minutes on a quiet machine
     bench/run.py --preset quick                  a few cells; smoke: each row once; long: all, for a night
     bench/run.py --only simple,connect --clients 16,64
     bench/run.py --only hold                     50,000 idle clients while 64 others run
+    bench/run.py --only simple,extended,prepared --clients 1000
     bench/run.py --targets "helios helios:pool.share=auto helios:binary=/tmp/before/heliosdb-proxy"
     bench/run.py --update-page [JSON...]         measures nothing: docs/performance.md from the newest results
 
@@ -127,6 +128,7 @@ def undisturbed(function, target, quiet):
     """Measures again, a few times, when others used more of the machine than `quiet` cores; the calmest counts."""
     best = None
     for _ in range(3):
+        target.bench.postgres.settle()
         values = function(target.start()) or {}
         if best is None or values["others"] < best["others"]:
             best = values
@@ -149,6 +151,8 @@ def measure_cell(bench, names, cell, quiet):
                 bench.target(name).stop()
                 failures[name] = failures.get(name, 0) + 1
                 continue
+            if bench.target(name).link_for_each and bench.target(name).is_peer:
+                bench.target(name).stop()  # it keeps its many links, and they would slow the others down
             for key, value in values.items():
                 results[name].setdefault(key, []).append(round(value, 3))
     return {name: values for name, values in results.items() if values}
@@ -183,6 +187,7 @@ def parse():
     p.add_argument("--targets", help="names, with a comma or (where options follow) a blank between them")
     p.add_argument("--only", help=f"rows out of {','.join(ROWS)}; without it all but {','.join(ON_DEMAND)}")
     p.add_argument("--clients", help="numbers of clients (1,4,16,64,256,1000)")
+    p.add_argument("--calls-clients", help="the same for system calls (as --clients)")
     p.add_argument("--storm", help="how many TLS clients connect at once (2000); several with commas")
     p.add_argument("--idle-clients", type=int, help="of the rows memory (2000)")
     p.add_argument("--hold", type=int, help="idle clients of the row hold (50000)")
@@ -199,6 +204,7 @@ def parse():
         if getattr(a, key, None) is None:
             setattr(a, key, value)
     a.clients = [int(n) for n in a.clients.split(",")]
+    a.calls_clients = [int(n) for n in a.calls_clients.split(",")] if a.calls_clients else a.clients
     a.storm = [int(n) for n in a.storm.split(",")]
     a.names = a.targets.split() if " " in a.targets or ":" in a.targets else a.targets.split(",")
     a.rows = a.only.split(",")

@@ -102,7 +102,7 @@ def fairness(target, seconds, count):
 
 
 def local_answers(target, seconds, count, depth):
-    """Queries that the proxy answers itself: there it is the bottleneck, if `depth` of them share a packet."""
+    """Queries that the proxy answers itself; with `depth` of them in a packet it is the bottleneck, not the client."""
     with_link = Client(target.port)  # what it learns from a server it has learnt by then
     with_link.query("SELECT 1")
     with_link.close()

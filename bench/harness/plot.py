@@ -6,8 +6,8 @@ from .cells import PROTOCOLS
 from .results import kind_of
 
 COLOURS = {"direct": "#9aa0a6", "relay": "#c9ccd1", "relay-unix": "#dcdfe3", "helios": "#c2410c", "helios-1w": "#ea8a4f",
-           "helios-unix": "#f4b183", "helios-shared": "#7c2d12", "pgbouncer": "#1d4ed8", "pgbouncer-new": "#60a5fa",
-           "odyssey": "#15803d", "pgcat": "#7e22ce", "rust": "#a16207"}
+           "helios-unix": "#f4b183", "helios-epoll": "#d9773f", "helios-uring": "#a13d0d", "helios-shared": "#7c2d12",
+           "pgbouncer": "#1d4ed8", "pgbouncer-new": "#60a5fa", "odyssey": "#15803d", "pgcat": "#7e22ce", "rust": "#a16207"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 380, 64, 16, 56, 44
 LABEL = 'font-family="sans-serif" font-size="12" fill="#444"'
 

@@ -246,18 +246,30 @@ class Postgres:
         return self._run([f"{BIN}/psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d",
                           database, "-c", text]).strip()
 
+    def pid(self):
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as f:
+            return int(f.readline())
+
+    def children(self):
+        pid = self.pid()
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            return f.read().split()
+
+    def settle(self):
+        """Waits for the server processes of those who had one for each client: they take their time to end."""
+        deadline = time.monotonic() + 60
+        while len(self.children()) > 400 and time.monotonic() < deadline:
+            time.sleep(0.1)
+
     def cpu_seconds(self):
         """Of the postmaster and all its children, also those that have ended."""
-        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as f:
-            pid = int(f.readline())
         children = None
         for _ in range(40):  # while some end, the list has gaps, and who ends is counted twice or not at all
-            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-                before, children = children, f.read().split()
+            before, children = children, self.children()
             if children == before:
                 break
             time.sleep(0.05)
-        total = sum(stat_fields(pid)[11:15]) + sum(sum(stat_fields(child)[11:13]) for child in children)
+        total = sum(stat_fields(self.pid())[11:15]) + sum(sum(stat_fields(child)[11:13]) for child in children)
         return total / os.sysconf("SC_CLK_TCK")
 
     def stop(self):

@@ -49,6 +49,10 @@ def name_of(label):
     return re.sub(r"^(connect|storm|stream|calls|local|floor|fairness|hold|memory)/", "", label).replace("/", ", ")
 
 
+def full_name(label):
+    return label.replace("/", ", ")
+
+
 def shown(results, label, target, key, digits):
     value = results.median(label, target, key)
     if value is None and target == "pgbouncer":
@@ -57,9 +61,14 @@ def shown(results, label, target, key, digits):
     return number(value, digits)
 
 
+def numbers(results, label, target, columns):
+    return [number(results.median(label, target, key), digits) for key, digits in columns]
+
+
 def value_table(results, title, labels, key, digits=0, best=max, names=name_of):
     """A column for each target, and the proxy's ratio to the best of the others."""
-    targets = results.targets(labels) if labels else []
+    targets = [target for target in (results.targets(labels) if labels else [])
+               if any(shown(results, label, target, key, 0) for label in labels)]
     rows = [[names(label)] + [shown(results, label, target, key, digits) for target in targets] +
             [number(divide(results.median(label, "helios", key), results.best_peer(label, key, best)), 2)]
             for label in labels if any(results.values(label, target, key) for target in targets)]
@@ -105,14 +114,15 @@ def latency(results):
     for label in labels:
         if results.values(label, "helios", "p99_ms"):
             rows.append([name_of(label)] + [f"{shown(results, label, name, 'p50_ms', 2)} / "
-                                            f"{shown(results, label, name, 'p99_ms', 2)}".removeprefix(" / ")
-                                            for name in columns])
+                                            f"{shown(results, label, name, 'p99_ms', 2)}"
+                                            .replace(" (session mode) /", " /").removeprefix(" / ") for name in columns])
     return table(["p50 / p99, ms", *columns], rows)
 
 
 @part
 def cpu(results):
-    return value_table(results, "µs of the proxy's CPU a transaction", results.labels(*PROTOCOLS, "connect"), "cpu_us", 1, min)
+    return value_table(results, "µs of the proxy's CPU a transaction", results.labels(*PROTOCOLS, "connect"), "cpu_us", 1, min,
+                       full_name)
 
 
 @part
@@ -122,7 +132,7 @@ def whole(results):
     columns = results.targets(labels) if labels else []
     rows = []
     for label in labels:
-        line = [name_of(label)]
+        line = [full_name(label)]
         for name in columns:
             if name == "pgbouncer" and name not in results.cells[label]:
                 name = "pgbouncer-session"
@@ -151,9 +161,8 @@ def storm(results):
     rows = []
     for label in results.labels("storm"):
         for name in results.targets([label]):
-            rows.append([f"{name_of(label).replace('tls-', '')} clients, {name}"] +
-                        [number(results.median(label, name, key), digits) for key, digits in
-                         (("p50_ms", 0), ("p99_ms", 0), ("max_ms", 0), ("failed", 0), ("cpu_us", 0), ("client_us", 0))])
+            rows.append([f"{int(label.rpartition('-')[2]):,} clients, {name}", *numbers(results, label, name, (
+                ("p50_ms", 0), ("p99_ms", 0), ("max_ms", 0), ("failed", 0), ("cpu_us", 0), ("client_us", 0)))])
     return table(["", "p50, ms", "p99, ms", "last, ms", "failed", "µs CPU a client, of the proxy", "of the client"], rows)
 
 
@@ -191,8 +200,8 @@ def hold(results):
     rows = []
     for label in results.labels("hold"):
         for name in results.targets([label]):
-            rows.append([f"{int(name_of(label)):,} idle, {name}"] + [number(results.median(label, name, key), digits) for key, digits in (
-                ("alone_tps", 0), ("tps", 0), ("alone_p50_ms", 2), ("p50_ms", 2), ("alone_p99_ms", 2), ("p99_ms", 2))])
+            rows.append([f"{int(name_of(label)):,} idle, {name}", *numbers(results, label, name, (
+                ("alone_tps", 0), ("tps", 0), ("alone_p50_ms", 2), ("p50_ms", 2), ("alone_p99_ms", 2), ("p99_ms", 2)))])
     return table(["64 active clients", "tps alone", "tps with idle ones", "p50 alone, ms", "p50 with", "p99 alone", "p99 with"],
                  rows)
 
@@ -202,9 +211,10 @@ def fairness(results):
     rows = []
     for label in results.labels("fairness"):
         for name in results.targets([label]):
-            rows.append([f"{name_of(label)} clients, {name}"] + [number(results.median(label, name, key), digits) for key, digits in (
-                ("tps", 0), ("fastest_ms", 1), ("median_ms", 1), ("slowest_ms", 1), ("slowest_to_median", 2))])
-    return table(["mean wait of a client", "queries a second", "shortest, ms", "median, ms", "longest, ms", "longest / median"], rows)
+            rows.append([f"{int(name_of(label)):,} clients, {name}", *numbers(results, label, name, (
+                ("tps", 0), ("fastest_ms", 1), ("median_ms", 1), ("slowest_ms", 1), ("slowest_to_median", 2)))])
+    return table(["mean wait of a client", "queries a second", "shortest, ms", "median, ms", "longest, ms",
+                  "longest / median"], rows)
 
 
 @part
@@ -212,9 +222,11 @@ def local(results):
     rows = []
     for label in results.labels("local"):
         one, all_of_them = (results.median(label, name, "tps") for name in ("helios-1w", "helios"))
+        proxy, client = (results.median(label, "helios-1w", key) or 0 for key in ("cpu_us", "client_us"))
+        most = divide(results.about["cores"] * proxy, proxy + client)
         rows.append([name_of(label).replace("x", " clients, queries in a packet: "), number(one), number(all_of_them),
-                     number(divide(all_of_them, one), 2)])
-    return table(["queries a second that the proxy answers", "one worker", "two", "two / one"], rows)
+                     number(divide(all_of_them, one), 2), number(most, 2)])
+    return table(["queries a second that the proxy answers", "one worker", "all", "all / one", "as many cores allow"], rows)
 
 
 @part

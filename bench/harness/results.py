@@ -6,7 +6,8 @@ import statistics
 
 from .peers import PEERS
 
-ORDER = ["direct", "relay", "relay-unix", "helios", "helios-1w", "helios-unix", "helios-shared", *PEERS]
+ORDER = ["direct", "relay", "relay-unix", "helios", "helios-1w", "helios-unix", "helios-epoll", "helios-uring",
+         "helios-shared", *PEERS]
 
 
 def kind_of(name):

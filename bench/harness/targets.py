@@ -6,6 +6,7 @@ Whom the clients connect to, by name:
                                 each client; by loopback TCP, and by the server's unix socket
     helios, helios-1w           the proxy, with as many workers as cores, and with one
     helios-unix                 the same, by the server's unix socket
+    helios-epoll, helios-uring  with one back end and with the other
     helios-shared               with shared links ([pool] share)
     pgbouncer, pgbouncer-session, pgbouncer-new, odyssey, pgcat, rust       see peers.py
 
@@ -176,5 +177,7 @@ OWN = {
     "helios": (Helios, {}),
     "helios-1w": (Helios, {"workers": "1"}),
     "helios-unix": (Helios, {"unix": "yes"}),
+    "helios-epoll": (Helios, {"io": "epoll"}),
+    "helios-uring": (Helios, {"io": "io_uring"}),
     "helios-shared": (Helios, {"share": "autocommit"}),
 }
