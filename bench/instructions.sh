@@ -179,6 +179,8 @@ check()
 	else
 		echo "$1 $measured instructions a query, recorded $before ($change %)"
 		passed=$((passed + 1))
+		[ $((measured * 100)) -ge $((before * (100 - allowed))) ] ||
+			echo "That is a gain worth keeping: bench/instructions.sh --record"
 	fi
 }
 
