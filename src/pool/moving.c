@@ -142,7 +142,7 @@ static void evict(struct loop_message *message, void *thread)
 	struct pool_message *m = container_of(message, struct pool_message, message);
 	struct shard *shard = pool_shard(m->pool, thread);
 
-	if (shard && budget_wanted_since(m->pool, pool_destination(m->pool)) != USEC_NEVER)
+	if (shard && budget_wanted_since(pool_destination(m->pool)) != USEC_NEVER)
 		shard_close_oldest_idle(shard);
 	pool_unref(m->pool);
 	free(m);

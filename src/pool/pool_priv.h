@@ -146,7 +146,7 @@ bool budget_want(struct pool *pool, const struct destination *to, usec_t since);
 /* The waiter needs no room any more, the next one in line (0: none) does. */
 void budget_want_end(struct pool *pool, usec_t since, usec_t next);
 /* Since when some pool has waited for room that a link of this one takes; USEC_NEVER: nobody does. */
-usec_t budget_wanted_since(const struct pool *pool, const struct destination *to);
+usec_t budget_wanted_since(const struct destination *to);
 /* The registry's lock is held. NULL: out of memory. */
 struct budget *budget_ref(struct budget **list, const char *name);
 void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */

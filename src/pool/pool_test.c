@@ -183,18 +183,18 @@ static void what_others_have_is_wanted(void **state)
 
 	assert_true(budget_take(a, pool_destination(a), false));
 	assert_false(budget_want(a, pool_destination(a), 5)); /* it is its own: its waiters get that link */
-	assert_int_equal(budget_wanted_since(a, pool_destination(a)), USEC_NEVER);
+	assert_int_equal(budget_wanted_since(pool_destination(a)), USEC_NEVER);
 	assert_true(budget_want(b, pool_destination(b), 7));
 	assert_true(budget_want(b, pool_destination(b), 6));
 	assert_true(budget_want(b, pool_destination(b), 8)); /* the oldest counts */
-	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 6);
-	assert_int_equal(budget_wanted_since(c, pool_destination(c)), USEC_NEVER);
+	assert_int_equal(budget_wanted_since(pool_destination(a)), 6);
+	assert_int_equal(budget_wanted_since(pool_destination(c)), USEC_NEVER);
 	budget_want_end(b, 7, 0); /* not the one */
-	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 6);
+	assert_int_equal(budget_wanted_since(pool_destination(a)), 6);
 	budget_want_end(b, 6, 8);
-	assert_int_equal(budget_wanted_since(a, pool_destination(a)), 8);
+	assert_int_equal(budget_wanted_since(pool_destination(a)), 8);
 	budget_give(a, pool_destination(a), USEC_NEVER); /* and the answer to it */
-	assert_int_equal(budget_wanted_since(a, pool_destination(a)), USEC_NEVER);
+	assert_int_equal(budget_wanted_since(pool_destination(a)), USEC_NEVER);
 	pool_unref(a);
 	pool_unref(b);
 	pool_unref(c);

@@ -198,7 +198,7 @@ bool pool_wants_back(const struct link *link)
 
 	return atomic_load(&shard->pool->waiting) > 0 || link->close_when_free || clock_now() >= link->expires ||
 	       shard->thread->ending || shard_link_is_misplaced(shard, link) ||
-	       budget_wanted_since(shard->pool, link->server) != USEC_NEVER;
+	       budget_wanted_since(link->server) != USEC_NEVER;
 }
 
 void **shard_slot(struct shard *shard)
@@ -341,7 +341,7 @@ static usec_t oldest_anywhere(const struct shard *shard)
 /* Some other pool has waited for the link's room for much longer than anybody has for the link. */
 static bool must_make_room(const struct shard *shard, const struct link *link)
 {
-	usec_t wanted = budget_wanted_since(shard->pool, link->server), since;
+	usec_t wanted = budget_wanted_since(link->server), since;
 
 	if (likely(wanted == USEC_NEVER))
 		return false;
@@ -364,7 +364,7 @@ void shard_offer(struct shard *shard, struct link *link)
 		return;
 	}
 	if (unlikely(active_park(shard, link))) {
-		if (budget_wanted_since(shard->pool, link->server) != USEC_NEVER)
+		if (budget_wanted_since(link->server) != USEC_NEVER)
 			shard_close_oldest_idle(shard);
 		return;
 	}
@@ -383,7 +383,7 @@ void shard_offer(struct shard *shard, struct link *link)
 			return;
 		shard_idle_add(shard, link);
 	}
-	if (unlikely(budget_wanted_since(shard->pool, link->server) != USEC_NEVER))
+	if (unlikely(budget_wanted_since(link->server) != USEC_NEVER))
 		shard_close_oldest_idle(shard);
 }
 

@@ -6,15 +6,24 @@
 
 /* ---- the shape ---- */
 
-static bool is_word_byte(uint8_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c >= 0x80;
-}
+enum {
+	WORD = BIT(0), /* part of a word or a number */
+	DIGIT = BIT(1),
+	SPECIAL = BIT(2), /* a quote, or what may begin something that is not folded */
+};
 
-static bool is_digit(uint8_t c)
-{
-	return c >= '0' && c <= '9';
-}
+static const uint8_t classes[256] = {
+	['a' ... 'z'] = WORD,
+	['A' ... 'Z'] = WORD,
+	['_'] = WORD,
+	[0x80 ... 0xff] = WORD,
+	['0' ... '9'] = WORD | DIGIT,
+	['\''] = SPECIAL,
+	['"'] = SPECIAL,
+	['-'] = SPECIAL,
+	['*'] = SPECIAL,
+	['$'] = SPECIAL,
+};
 
 /* Could it be one of the words that mean a moment? What might be is left as it is. */
 static bool may_be_clock(const uint8_t *bytes, size_t len)
@@ -58,41 +67,49 @@ static const uint8_t *fold_quoted(const uint8_t *at, const uint8_t *end, uint8_t
 	return behind;
 }
 
+/* Does it begin what is not folded: a comment, or a dollar quote? */
+static bool begins_other(const uint8_t *at, const uint8_t *end, uint8_t before)
+{
+	return (*at == '-' && before == '-') || (*at == '*' && before == '/') ||
+	       (*at == '$' && (at + 1 == end || !(classes[at[1]] & DIGIT)));
+}
+
 size_t shape_fold(struct slice text, uint8_t *out)
 {
 	const uint8_t *at = text.bytes, *end = at + text.len;
 	uint8_t *start = out, before = ' ';
 
 	while (at < end) {
-		uint8_t c = *at;
+		uint8_t class = classes[*at];
 
-		if (is_word_byte(c)) {
-			if (is_digit(c) && !is_word_byte(before) && before != '$') {
-				*out++ = '0';
-				while (at < end && is_digit(*at))
-					at++;
-				before = ' '; /* "1e5" is a number, and what is behind the digits is copied */
-				continue;
-			}
-			*out++ = before = c;
-			at++;
-			continue;
+		if (class & DIGIT && before != '$') { /* a number: within words they are copied below */
+			*out++ = '0';
+			while (at < end && classes[*at] & DIGIT)
+				at++;
+			before = '0';
 		}
-		if (c == '\'' || c == '"') {
+		if (at < end && classes[*at] & WORD) { /* a word, or what is behind the digits of "1e5" */
+			do
+				*out++ = *at++;
+			while (at < end && classes[*at] & WORD);
+			before = 'a';
+		} else if (class & WORD) {
+			continue; /* it was a number alone */
+		} else if (!(class & SPECIAL)) {
+			*out++ = before = *at++;
+		} else if (*at == '\'' || *at == '"') {
 			/* E'' U&'' B'' X'' U&"", and what a dollar may begin, are read in other ways */
-			if (is_word_byte(before) || before == '&' || before == '$')
+			if (classes[before] & WORD || before == '&' || before == '$')
 				return 0;
+			before = *at;
 			at = fold_quoted(at, end, &out);
 			if (!at)
 				return 0;
-			before = c;
-			continue;
+		} else {
+			if (begins_other(at, end, before))
+				return 0;
+			*out++ = before = *at++;
 		}
-		if ((c == '-' && before == '-') || (c == '*' && before == '/') ||
-		    (c == '$' && (at + 1 == end || !is_digit(at[1]))))
-			return 0;
-		*out++ = before = c;
-		at++;
 	}
 	return (size_t)(out - start);
 }
