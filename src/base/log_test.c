@@ -199,6 +199,21 @@ static void lines_of_many_threads_are_whole(void **state UNUSED)
 	buf_free(&b);
 }
 
+/* The lines are written by a thread. */
+static void wait_for_lines(const char *file, uint32_t count)
+{
+	struct buf b = BUF_INIT(1 << 20);
+
+	for (int i = 0; i < 10000; i++) {
+		read_file(file, &b);
+		if (lines_of(&b) >= count)
+			break;
+		usleep(1000);
+	}
+	assert_int_equal(lines_of(&b), count);
+	buf_free(&b);
+}
+
 static void reopening_after_a_rotation(void **state UNUSED)
 {
 	struct buf b = BUF_INIT(1 << 20);
@@ -206,10 +221,10 @@ static void reopening_after_a_rotation(void **state UNUSED)
 	unlink(path);
 	assert_int_equal(log_start(path, LOG_FORMAT_JSON, LOG_TRACE), 0);
 	log_trace("before");
-	usleep(20000);
+	wait_for_lines(path, 1);
 	assert_int_equal(rename(path, moved), 0);
 	log_info("still the old one");
-	usleep(20000);
+	wait_for_lines(moved, 2);
 	log_reopen();
 	log_info("the new one");
 	log_stop();

@@ -680,11 +680,13 @@ static void it_may_end_with_its_first_bytes(void **state UNUSED)
 	assert_string_equal(buf_cstr(&got), "bye");
 	buf_free(&got);
 	close(fd);
+	probe_end(&p);
 	fd = open_with_bytes(&p, "b");
 	p.on_received = shut;
 	settle(loop);
 	assert_false(conn_is_open(&p.conn));
 	close(fd);
+	probe_end(&p);
 	fd = open_with_bytes(&p, "c");
 	conn_close(&p.conn); /* before they were received */
 	settle(loop);
@@ -716,6 +718,7 @@ static void it_may_have_left_already(void **state UNUSED)
 	close(fd);
 	run_until(loop, p.closed);
 	assert_true(probe_got(&p, "words"));
+	probe_end(&p);
 	fd = open_with_bytes(&p, "");
 	close(fd);
 	run_until(loop, p.closed);
