@@ -190,8 +190,8 @@ static void trim_memory(struct proxy *p)
 	uint64_t handshakes = 0;
 
 	for (uint32_t i = 0; i < p->thread_count; i++)
-		handshakes += __atomic_load_n(&p->threads[i].worker.pool_thread.counters.tls_handshakes_total,
-					      __ATOMIC_RELAXED);
+		handshakes += atomic_load_explicit(&p->threads[i].worker.pool_thread.counters.tls_handshakes_total,
+						   memory_order_relaxed);
 	if (handshakes - p->trimmed_at < HANDSHAKES_TO_TRIM)
 		return;
 	p->trimmed_at = handshakes;
