@@ -1,16 +1,16 @@
 """The cells of a run: which measurements, for which targets, how often; and presets of both."""
 
-from . import many, measure
+from . import many, measure, profile
 
 MB = 1000 * 1000
 PROTOCOLS = ("simple", "extended", "prepared")
-ROWS = (*PROTOCOLS, "connect", "storm", "stream", "calls", "memory", "hold", "fairness", "local", "floor")
+ROWS = (*PROTOCOLS, "connect", "storm", "stream", "calls", "memory", "hold", "fairness", "local", "floor", "profile")
 ON_DEMAND = ("hold",)
 
 # What --preset stands for; options on the command line go first.
 PRESETS = {
     "table": {  # the issue's table, most important first; some 30 minutes on a quiet machine
-        "only": "simple,extended,prepared,calls,connect,storm,memory,fairness,local,stream,floor",
+        "only": "simple,extended,prepared,calls,connect,storm,memory,fairness,local,stream,floor,profile",
         "targets": "direct,relay,helios,helios-shared,pgbouncer,pgbouncer-new,odyssey,pgcat",
         "clients": "64,16,256,1,4", "calls_clients": "16,64", "rounds": 5, "few_rounds": 3, "seconds": 1, "storm": "2000,10000",
     },
@@ -76,6 +76,11 @@ def count_cells(a):
             yield Cell("calls", f"calls/{protocol}/{clients}", 1,
                        lambda t, p=protocol, c=clients: measure.system_calls(t, max(1, a.seconds // 2), p, c),
                        lambda t: t.server_is_ours)
+    for clients in a.clients:
+        if clients in (1, 16, 64):
+            yield Cell("profile", f"profile/{clients}", a.few_rounds,
+                       lambda t, c=clients: profile.of_select_only(t, a.seconds, "simple", c),
+                       lambda t: t.name in ("relay", "helios", "helios-shared", "helios-uring", "pgbouncer-new"))
     for label, tls in (("idle", False), ("idle-tls", True)):
         yield Cell("memory", f"memory/{label}", 1, lambda t, s=tls: many.idle_memory(t, a.idle_clients, s), pools)
 

@@ -6,6 +6,7 @@ import statistics
 
 from . import goals, plot
 from .cells import PROTOCOLS
+from .profile import PARTS
 from .results import Results, divide
 
 TABLES = {}  # name of the markers: function of the results; None: not measured
@@ -46,7 +47,7 @@ def table(header, rows):
 
 
 def name_of(label):
-    return re.sub(r"^(connect|storm|stream|calls|local|floor|fairness|hold|memory)/", "", label).replace("/", ", ")
+    return re.sub(r"^(connect|storm|stream|calls|local|floor|fairness|hold|memory|profile)/", "", label).replace("/", ", ")
 
 
 def full_name(label):
@@ -238,6 +239,19 @@ def floor(results):
                      number(results.median(f"simple/{clients}", "relay", "cpu_us"), 1),
                      number(results.median(f"simple/{clients}", "helios", "cpu_us"), 1)])
     return table(["µs of CPU a transaction", "relay, fixed bytes", "relay, PostgreSQL (simple)", "helios (simple)"], rows)
+
+
+@part
+def profile(results):
+    """A table for each number of clients: what each part costs, and what the others on the machine cost beside it."""
+    tables = []
+    for label in results.labels("profile"):
+        columns = results.targets([label])
+        rows = [[text] + [number(results.median(label, name, f"part_{part}"), 1) for name in columns] for part, text, _ in PARTS]
+        rows += [[f"**{text}**"] + [number(results.median(label, name, key), 1) for name in columns]
+                 for text, key in (("the proxy", "cpu_us"), ("the server's processes", "server_us"), ("pgbench", "client_us"))]
+        tables.append(table([f"{name_of(label)} client{'s' * (name_of(label) != '1')}: µs a transaction", *columns], rows))
+    return "\n".join(tables) or None
 
 
 @part
