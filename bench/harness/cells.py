@@ -11,7 +11,7 @@ ON_DEMAND = ("hold",)
 PRESETS = {
     "table": {  # the table, most important first; some 30 minutes on a quiet machine
         "only": "simple,extended,prepared,calls,connect,storm,memory,fairness,local,stream,floor,profile",
-        "targets": "direct,relay,helios,helios-shared,pgbouncer,pgbouncer-new,odyssey,pgcat",
+        "targets": "direct,relay,helios,helios-shared,helios-uring,pgbouncer,pgbouncer-new,odyssey,pgcat",
         "clients": "64,16,256,1,4", "calls_clients": "16,64", "rounds": 5, "few_rounds": 3, "seconds": 1, "storm": "2000,10000",
     },
     "long": {  # all that there is, for a night
