@@ -48,6 +48,7 @@ struct prepared {
 	struct prepared *next; /* in its bucket */
 	struct list used;
 	struct statement_id id;
+	bool used_lately; /* since statement_set_look() */
 };
 
 void statement_set_init(struct statement_set *set)
@@ -79,6 +80,7 @@ bool statement_set_use(struct statement_set *set, struct statement_id id)
 
 	if (!p)
 		return false;
+	p->used_lately = true;
 	if (set->used.next != &p->used) {
 		list_remove(&p->used);
 		list_push_front(&set->used, &p->used);
@@ -104,23 +106,63 @@ static int grow(struct statement_set *set)
 	return 0;
 }
 
-int statement_set_add(struct statement_set *set, struct statement_id id)
+/* In no place of the order yet; it is not there. NULL: out of memory. */
+static struct prepared *insert(struct statement_set *set, struct statement_id id)
 {
 	struct prepared *p, **at;
 
-	if (statement_set_use(set, id))
-		return 0;
 	if (set->count >= set->bucket_count && grow(set) < 0)
-		return -ENOMEM;
+		return NULL;
 	p = malloc(sizeof(*p));
 	if (!p)
-		return -ENOMEM;
+		return NULL;
 	at = find(set, id);
 	*p = (struct prepared){.next = *at, .id = id};
 	*at = p;
-	list_push_front(&set->used, &p->used);
 	set->count++;
+	return p;
+}
+
+int statement_set_add(struct statement_set *set, struct statement_id id)
+{
+	struct prepared *p;
+
+	if (statement_set_use(set, id))
+		return 0;
+	p = insert(set, id);
+	if (!p)
+		return -ENOMEM;
+	p->used_lately = true;
+	list_push_front(&set->used, &p->used);
 	return 0;
+}
+
+int statement_set_add_unused(struct statement_set *set, struct statement_id id)
+{
+	struct prepared *p;
+
+	if (set->count && *find(set, id))
+		return 0;
+	p = insert(set, id);
+	if (!p)
+		return -ENOMEM;
+	list_push_back(&set->used, &p->used);
+	return 0;
+}
+
+uint32_t statement_set_look(struct statement_set *set, struct statement_id *ret_ids, uint32_t max)
+{
+	uint32_t count = 0;
+
+	list_for_each (node, &set->used) { /* whatever is used comes to the front, so those are the first ones */
+		struct prepared *p = list_entry(node, struct prepared, used);
+
+		if (!p->used_lately || count == max)
+			break;
+		p->used_lately = false;
+		ret_ids[count++] = p->id;
+	}
+	return count;
 }
 
 void statement_set_remove(struct statement_set *set, struct statement_id id)

@@ -39,6 +39,10 @@ void statement_set_clear(struct statement_set *set);
 bool statement_set_use(struct statement_set *set, struct statement_id id);
 /* 0 or -ENOMEM. */
 int statement_set_add(struct statement_set *set, struct statement_id id) MUST_USE;
+/* The same for one that was prepared ahead of any use: it is the first to go. */
+int statement_set_add_unused(struct statement_set *set, struct statement_id id) MUST_USE;
+/* Those that were used since the last look, the most recently used first; no more than max. How many. */
+uint32_t statement_set_look(struct statement_set *set, struct statement_id *ret_ids, uint32_t max);
 void statement_set_remove(struct statement_set *set, struct statement_id id);
 /* Takes the least recently used one out. false: empty. */
 bool statement_set_evict(struct statement_set *set, struct statement_id *ret_id);

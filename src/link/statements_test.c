@@ -105,14 +105,38 @@ static void stays_bounded(void **state)
 	statement_set_clear(&set);
 }
 
+/* What was used since the last look; what was only prepared ahead was not, and is the first to go. */
+static void a_look_sees_what_was_used(void **state)
+{
+	struct statement_set set;
+	struct statement_id ids[4], gone;
+
+	(void)state;
+	statement_set_init(&set);
+	for (uint64_t i = 1; i <= 3; i++)
+		assert_int_equal(statement_set_add(&set, id_of(i)), 0);
+	assert_int_equal(statement_set_add_unused(&set, id_of(4)), 0);
+	assert_int_equal(statement_set_add_unused(&set, id_of(2)), 0); /* is there: nothing changes */
+	assert_int_equal(set.count, 4);
+	assert_int_equal(statement_set_look(&set, ids, 4), 3);
+	assert_true(statement_id_equal(ids[0], id_of(3)) && statement_id_equal(ids[2], id_of(1)));
+	assert_int_equal(statement_set_look(&set, ids, 4), 0);
+	assert_true(statement_set_use(&set, id_of(3)));
+	assert_true(statement_set_use(&set, id_of(4)));
+	assert_int_equal(statement_set_look(&set, ids, 1), 1);
+	assert_true(statement_id_equal(ids[0], id_of(4)));
+	assert_int_equal(statement_set_add_unused(&set, id_of(5)), 0);
+	assert_true(statement_set_evict(&set, &gone));
+	assert_true(statement_id_equal(gone, id_of(5)));
+	statement_set_clear(&set);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(same_text_same_identity),
-		cmocka_unit_test(names_tell_identities_apart),
-		cmocka_unit_test(least_recently_used_goes_first),
-		cmocka_unit_test(removed_are_gone),
-		cmocka_unit_test(stays_bounded),
+		cmocka_unit_test(same_text_same_identity),   cmocka_unit_test(names_tell_identities_apart),
+		cmocka_unit_test(a_look_sees_what_was_used), cmocka_unit_test(least_recently_used_goes_first),
+		cmocka_unit_test(removed_are_gone),          cmocka_unit_test(stays_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
