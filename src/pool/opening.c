@@ -396,7 +396,7 @@ static void link_logged_in(struct link *link)
 		link_close(link);
 		shard_end_link(shard, link);
 	} else {
-		shard_offer(shard, link);
+		shard_offer_new(shard, link);
 	}
 }
 

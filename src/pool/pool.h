@@ -22,6 +22,17 @@
 #define POOL_FAIRNESS_SLACK (2 * USEC_PER_MSEC)
 #define THREADS_MAX         256u
 
+struct pool_thread;
+struct shard; /* of a pool, in one thread */
+
+/* Prepares links that were just opened for who will use them; NULL hooks are not allowed. See session/prewarm.c. */
+struct pool_warmer {
+	/* An IDLE link that nobody waits for. True: it was lent, and comes back by pool_give_back(). */
+	bool (*opened)(struct pool_thread *thread, struct link *link);
+	/* Once a second for each shard that has links or waiters. */
+	void (*tick)(struct pool_thread *thread, struct shard *shard);
+};
+
 /* What the pools need of a worker; embedded in it. */
 struct pool_thread {
 	uint32_t index;
@@ -31,13 +42,13 @@ struct pool_thread {
 	struct timer tick;     /* once a second: idle time-outs, lifetimes, warm links */
 	struct timer pressure; /* while somebody waits, see active.c */
 	struct pools *pools;
-	bool ending; /* no link is opened, none is kept */
+	const struct pool_warmer *warmer; /* NULL: none */
+	bool ending;                      /* no link is opened, none is kept */
 };
 
 /* What all pools share. */
 struct pools;
 struct pool;
-struct shard; /* of a pool, in one thread */
 
 /* Somebody who waits for a link: a session, or a job of the proxy. */
 struct waiter {
@@ -124,6 +135,10 @@ struct link *pool_take_like(struct shard *shard, const struct params *settings, 
 bool pool_wants_back(const struct link *link);
 /* A place for one pointer of the session layer's own, NULL at first. */
 void **shard_slot(struct shard *shard);
+/* The same for what prewarm.c knows of the pool. */
+void **shard_warm_slot(struct shard *shard);
+/* Links of this thread that were used last, no more than max of those in use and max of the idle ones. */
+void pool_each_recent(struct shard *shard, uint32_t max, void (*each)(struct link *link, void *to), void *to);
 /* false: too many wait already (max_waiting_clients). */
 bool pool_wait(struct shard *shard, struct waiter *waiter) MUST_USE;
 void pool_wait_end(struct waiter *waiter); /* not waiting: nothing happens */

@@ -125,6 +125,7 @@ struct shard {
 	struct list opening;
 	struct list waiters; /* longest waiting first */
 	void *slot;          /* see shard_slot() */
+	void *warm_slot;     /* see shard_warm_slot() */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, parked_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t done, held, waited, used; /* see struct limiter_sample; since the start */
@@ -152,8 +153,10 @@ struct budget *budget_ref(struct budget **list, const char *name);
 void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */
 
 /* shard.c */
-void shard_serve(struct shard *shard);                       /* gives idle links to waiters, opens what is missing */
-void shard_offer(struct shard *shard, struct link *link);    /* an IDLE link in no list looks for its next user */
+void shard_serve(struct shard *shard);                    /* gives idle links to waiters, opens what is missing */
+void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no list looks for its next user */
+/* The same for one that was just opened: it is made warm first, if nobody waits. */
+void shard_offer_new(struct shard *shard, struct link *link);
 void shard_end_link(struct shard *shard, struct link *link); /* out of all accounts; not yet freed */
 void shard_close_oldest_idle(struct shard *shard);           /* there may be none */
 /* Counts the link among those that are about to serve somebody, so that nobody opens one in vain meanwhile. */

@@ -206,6 +206,23 @@ void **shard_slot(struct shard *shard)
 	return &shard->slot;
 }
 
+void **shard_warm_slot(struct shard *shard)
+{
+	return &shard->warm_slot;
+}
+
+void pool_each_recent(struct shard *shard, uint32_t max, void (*each)(struct link *link, void *to), void *to)
+{
+	const struct list *const lists[] = {&shard->busy, &shard->idle};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		uint32_t left = max;
+
+		for (struct list *node = lists[i]->next; node != lists[i] && left > 0; node = node->next, left--)
+			each(list_entry(node, struct link, node), to);
+	}
+}
+
 bool pool_wait(struct shard *shard, struct waiter *waiter)
 {
 	uint32_t limit = pool_settings(shard->pool)->max_waiting_clients;
@@ -385,6 +402,21 @@ void shard_offer(struct shard *shard, struct link *link)
 	}
 	if (unlikely(budget_wanted_since(link->server) != USEC_NEVER))
 		shard_close_oldest_idle(shard);
+}
+
+/* It stays in hand meanwhile: whoever begins to wait now gets it sooner than one that would be opened for him. */
+void shard_offer_new(struct shard *shard, struct link *link)
+{
+	const struct pool_warmer *warmer = shard->thread->warmer;
+
+	if (!warmer || shard->thread->ending || shard_link_is_misplaced(shard, link) ||
+	    atomic_load(&shard->pool->waiting) > 0 || budget_wanted_since(link->server) != USEC_NEVER ||
+	    !warmer->opened(shard->thread, link)) {
+		shard_offer(shard, link);
+		return;
+	}
+	shard_in_use(shard);
+	make_busy(shard, link);
 }
 
 void shard_serve(struct shard *shard)
@@ -602,6 +634,8 @@ static void shard_tick(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
 
+	if (shard->thread->warmer)
+		shard->thread->warmer->tick(shard->thread, shard);
 	active_watch_trial(shard);
 	close_old(shard, &shard->parked, clock_now());
 	close_old(shard, &shard->idle, clock_now());

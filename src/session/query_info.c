@@ -224,21 +224,31 @@ static void keep_recent(struct statement_table *t, struct statement_text *s)
 	*place = statement_text_ref(s);
 }
 
+struct statement_text *statement_table_find(const struct statement_table *t, struct statement_id id)
+{
+	struct statement_text *s = t->buckets[id.low & (STATEMENT_BUCKETS - 1)];
+
+	while (s && !statement_id_equal(s->id, id))
+		s = s->next;
+	return s;
+}
+
 struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
 					   uint64_t salt)
 {
 	struct statement_id id = statement_id_make(parse, salt);
-	struct statement_text **bucket = &t->buckets[id.low & (STATEMENT_BUCKETS - 1)], *s;
+	struct statement_text **bucket = &t->buckets[id.low & (STATEMENT_BUCKETS - 1)];
+	struct statement_text *s = statement_table_find(t, id);
 	const uint8_t *nul;
 
-	for (s = *bucket; s; s = s->next)
-		if (statement_id_equal(s->id, id))
-			return statement_text_ref(s);
+	if (s)
+		return statement_text_ref(s);
 	nul = memchr(parse.bytes, 0, parse.len);
 	s = nul ? malloc(sizeof(*s) + parse.len) : NULL;
 	if (!s)
 		return NULL;
-	*s = (struct statement_text){.id = id, .references = 1, .len = (uint32_t)parse.len, .next = *bucket};
+	*s = (struct statement_text){
+		.id = id, .meaning = salt, .references = 1, .len = (uint32_t)parse.len, .next = *bucket};
 	statement_id_name(id, s->server_name);
 	memcpy(s->parse, parse.bytes, parse.len);
 	s->info = query_info_get(q, slice_make(parse.bytes, (size_t)(nul - parse.bytes)), /* complete= */ true);

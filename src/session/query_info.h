@@ -45,6 +45,7 @@ void query_info_unref(struct query_info *info);
 /* A prepared statement as clients made it. Shared by all who prepared the same; counted. */
 struct statement_text {
 	struct statement_id id;
+	uint64_t meaning; /* the salt it was made with */
 	uint32_t references;
 	struct statement_text *next; /* in its bucket */
 	struct query_info *info;
@@ -66,6 +67,8 @@ void statement_table_free(struct statement_table *t);
 /* The statement of this Parse body (without the name), new or known; a reference. NULL: out of memory. */
 struct statement_text *statement_table_get(struct statement_table *t, struct query_infos *q, struct slice parse,
 					   uint64_t salt);
+/* The one of this identity, not referenced; NULL: none. */
+struct statement_text *statement_table_find(const struct statement_table *t, struct statement_id id);
 struct statement_text *statement_text_ref(struct statement_text *s);
 void statement_text_unref(struct statement_table *t, struct statement_text *s); /* NULL is fine */
 

@@ -239,6 +239,10 @@ void settings_learned_row(struct session *s, const struct frame *f);
 char *settings_sql(const char *name, const char *value);
 /* The same for application_name; clean: the value with '?' for each byte that is not printable ASCII. */
 char *settings_application_sql(const char *name, const char *value, const char *clean);
+/* A server has accepted them before. */
+bool settings_are_known(struct shard *shard, const struct params *settings);
+/* SQL that turns `from` into `to`. True: role or session_authorization are in it. */
+bool settings_difference(struct buf *sql, const struct params *from, const struct params *to);
 /* Tells the client what the link reports otherwise than what the client was told. */
 void settings_report(struct session *s);
 

@@ -91,8 +91,7 @@ static void add_reset(struct buf *sql, const char *name)
 	buf_add_str(sql, ", NULL, false);");
 }
 
-/* What turns `from` into `to`. True: role or session_authorization are in it. */
-static bool add_difference(struct buf *sql, const struct params *from, const struct params *to)
+bool settings_difference(struct buf *sql, const struct params *from, const struct params *to)
 {
 	const char *name, *value, *other;
 	bool role = false;
@@ -121,15 +120,15 @@ static bool add_difference(struct buf *sql, const struct params *from, const str
 }
 
 /* application_name can't be refused: sets that differ only in it are as good as known. */
-static bool is_known(struct session *s)
+bool settings_are_known(struct shard *shard, const struct params *settings)
 {
 	const struct params *key;
 	bool known;
 
-	if (pool_settings_known(s->shard, s->settings))
+	if (pool_settings_known(shard, settings))
 		return true;
-	key = params_with(s->settings, "application_name", NULL);
-	known = pool_settings_known(s->shard, key);
+	key = params_with(settings, "application_name", NULL);
+	known = pool_settings_known(shard, key);
 	params_unref(key);
 	return known;
 }
@@ -147,7 +146,7 @@ static bool send_difference(struct session *s)
 {
 	struct link *link = s->link;
 	struct buf sql = BUF_INIT(1u << 20), out = BUF_INIT(1u << 20);
-	bool role = add_difference(&sql, link->settings, s->settings), failed;
+	bool role = settings_difference(&sql, link->settings, s->settings), failed;
 
 	message_query(&out, slice_make(sql.bytes, sql.len));
 	failed =
@@ -159,7 +158,7 @@ static bool send_difference(struct session *s)
 		link->fresh = true;
 		link->has_unnamed = false; /* a simple query ends the unnamed statement */
 		/* a client that logs in is told what the server reports of it */
-		s->syncing = role || s->state == SESSION_WELCOMING || !is_known(s);
+		s->syncing = role || s->state == SESSION_WELCOMING || !settings_are_known(s->shard, s->settings);
 		count_add(&session_counters(s)->parameter_syncs_total, 1);
 	}
 	buf_free(&sql);

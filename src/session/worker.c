@@ -54,6 +54,7 @@ static void worker_tick(struct timer *timer)
 	struct worker *w = container_of(t, struct worker, pool_thread);
 
 	pool_thread_tick(t);
+	prewarm_tick(w);
 	if (w->closing)
 		close_free_sessions(w);
 	timer_set(loop_timers(t->loop), timer, clock_now() + (w->closing ? CLOSING_TICK : USEC_PER_SEC));
@@ -67,6 +68,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	share_init(&w->share);
+	prewarm_init(w);
 	w->statements = statement_table_new();
 	if (!w->statements || query_infos_init(&w->queries) < 0 ||
 	    pipeline_new(shared->stages, w->settings.config, &w->pipeline) < 0) {
@@ -162,6 +164,7 @@ void worker_end(struct worker *w)
 	worker_take_no_visitors(w);
 	each_session(w, close_session);
 	share_end(&w->share);
+	prewarm_end(w);
 	pool_thread_end(&w->pool_thread);
 }
 

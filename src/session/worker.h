@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "base/slab.h"
 #include "pool/pool.h"
+#include "session/prewarm.h"
 #include "session/query_info.h"
 #include "session/share.h"
 
@@ -68,6 +69,7 @@ struct worker {
 	struct slab session_slab;
 	struct query_infos queries;
 	struct statement_table *statements;
+	struct prewarm prewarm;
 	struct share share;
 	struct loop_listener listeners[LISTENERS_MAX];
 	uint8_t random[1024]; /* for cancel keys; the first random_left bytes are unused yet */
