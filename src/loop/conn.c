@@ -299,6 +299,28 @@ void conn_finish_written(struct conn *conn)
 
 /* ---- events ---- */
 
+bool conn_keeps_last_bytes(struct conn *conn, int error)
+{
+	if (!conn->ops->left || conn->ops->left(conn, /* altogether= */ true))
+		return true;
+	if (conn->state == CONN_OPEN)
+		conn_fail(conn, error);
+	return false;
+}
+
+/* The peer sends no more, though not all it sent was read. It is told of once. */
+static void end_is_seen(struct conn *conn)
+{
+	int r;
+
+	conn->flags |= CONN_LEFT;
+	r = conn->loop->poll->change(conn, conn->flags & (CONN_IN | CONN_OUT));
+	if (r < 0)
+		conn_fail(conn, r);
+	else if (conn->ops->left)
+		(void)!conn->ops->left(conn, /* altogether= */ false);
+}
+
 /*
  * Something came for a paused conn. A hang-up is reported whether one asks for it or not,
  * so when there still are bytes to be read nothing is asked for until it is resumed.
@@ -311,6 +333,8 @@ static void hold(struct conn *conn, uint32_t events)
 		conn->flags |= CONN_HOLD;
 		r = poll_update(conn);
 	} else if (conn->kept_len > 0 || has_unread_bytes(conn) || conn_tls_has_bytes(conn)) {
+		if (!conn_keeps_last_bytes(conn, conn_socket_error(conn)))
+			return;
 		conn->loop->poll->leave(conn);
 		conn->flags |= CONN_HOLD | CONN_OFF;
 	} else {
@@ -365,8 +389,11 @@ void conn_event(struct conn *conn, uint32_t events)
 	case CONN_CLOSED:
 		return;
 	}
-	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+		if (unlikely(events & EPOLLRDHUP) && !(conn->flags & CONN_LEFT))
+			end_is_seen(conn);
 		return;
+	}
 	if (conn->state == CONN_FINISHING)
 		event_while_finishing(conn, events);
 	else if (conn->state == CONN_LINGERING)

@@ -95,21 +95,22 @@ static bool dispatch(struct loop *loop)
 	return true;
 }
 
-static uint32_t events_of(uint16_t want)
+static uint32_t events_of(const struct conn *conn, uint16_t want)
 {
-	return (want & CONN_IN ? EPOLLIN : 0u) | (want & CONN_OUT ? EPOLLOUT : 0u);
+	return (want & CONN_IN ? EPOLLIN : 0u) | (want & CONN_OUT ? EPOLLOUT : 0u) |
+	       (conn_watches_end(conn) ? EPOLLRDHUP : 0u);
 }
 
 static int add(struct conn *conn)
 {
-	return control(conn->loop, EPOLL_CTL_ADD, conn->fd, conn, TARGET_CONN, events_of(conn->flags));
+	return control(conn->loop, EPOLL_CTL_ADD, conn->fd, conn, TARGET_CONN, events_of(conn, conn->flags));
 }
 
 static int change(struct conn *conn, uint16_t want)
 {
 	int op = conn->flags & CONN_OFF ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
 
-	return control(conn->loop, op, conn->fd, conn, TARGET_CONN, events_of(want));
+	return control(conn->loop, op, conn->fd, conn, TARGET_CONN, events_of(conn, want));
 }
 
 static void forget_events(struct epoll *epoll, void *object)

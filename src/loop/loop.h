@@ -51,6 +51,12 @@ struct conn_ops {
 	 * after conn_resume(), and closed() comes if the connection fails. False, or NULL: closed(conn, 0).
 	 */
 	bool (*ended)(struct conn *conn, const uint8_t *bytes, size_t len);
+	/*
+	 * The peer has closed while the conn was paused and before all of its bytes were read; once of its end, and
+	 * once when it has hung up altogether. Then false says that nobody wants its bytes: closed() follows. True,
+	 * or NULL: they are shown first, as ever.
+	 */
+	bool (*left)(struct conn *conn, bool altogether);
 	/* conn_queued() was above CONN_HIGH_WATER and is now below CONN_LOW_WATER. May be NULL. */
 	void (*drained)(struct conn *conn);
 	/* A connect, or a TLS handshake, is done. */

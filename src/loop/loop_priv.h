@@ -48,6 +48,7 @@ enum conn_flag {
 	CONN_RECEIVING = BIT(11),   /* the kernel may have taken bytes out of the socket that aren't shown yet */
 	CONN_SEND_FAILED = BIT(12), /* with conn->error; the flush will tell */
 	CONN_NEW = BIT(13),         /* nothing is asked for yet: what it sent ahead is shown first */
+	CONN_LEFT = BIT(14),        /* the peer's end was seen behind bytes that aren't read yet */
 };
 
 /* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
@@ -179,6 +180,15 @@ static inline bool conn_may_read(const struct conn *conn)
 {
 	return conn->state == CONN_OPEN && !(conn->flags & CONN_PAUSED);
 }
+
+/* It is paused, and bytes came that wait in the socket: the peer's end would not be heard behind them (EPOLLRDHUP). */
+static inline bool conn_watches_end(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && (conn->flags & (CONN_PAUSED | CONN_HOLD)) == (CONN_PAUSED | CONN_HOLD) &&
+	       !(conn->flags & (CONN_ENDED | CONN_LEFT));
+}
+/* The peer has hung up, and there still are bytes of it. False: nobody wants them any more, the conn is closed. */
+bool conn_keeps_last_bytes(struct conn *conn, int error) MUST_USE;
 
 /* ---- receive.c ---- */
 /* False: the conn is closed now, or another's. */

@@ -207,6 +207,8 @@ void conn_receive_failed(struct conn *conn, int error)
 		conn_fail(conn, error);
 		return;
 	}
+	if (!conn_keeps_last_bytes(conn, error))
+		return;
 	conn->loop->poll->leave(conn);
 	conn->error = (uint8_t)-error;
 	conn->flags |= CONN_HOLD | CONN_OFF;

@@ -497,8 +497,8 @@ static uint32_t wanted(const struct slot *s, uint32_t events)
 		return 0;
 	if (is_receiver(s) || (conn->flags & CONN_RECEIVING))
 		return conn->flags & CONN_OUT ? EPOLLOUT : 0;
-	return events & ((conn->flags & CONN_IN ? EPOLLIN : 0u) | (conn->flags & CONN_OUT ? EPOLLOUT : 0u) | EPOLLHUP |
-			 EPOLLERR);
+	return events & ((conn->flags & CONN_IN ? EPOLLIN : 0u) | (conn->flags & CONN_OUT ? EPOLLOUT : 0u) |
+			 (conn_watches_end(conn) ? EPOLLRDHUP : 0u) | EPOLLHUP | EPOLLERR);
 }
 
 static void polled(struct loop *loop, uint32_t number, int32_t result, bool is_last)

@@ -235,6 +235,19 @@ static bool session_conn_ended(struct conn *conn, const uint8_t *bytes, size_t l
 	return false;
 }
 
+/* It fills all buffers, so its end isn't heard. Who waits for a link is in the same place as one who has sent little:
+ * gone is gone. What others have sent is being executed; as with PostgreSQL, up to its last byte. */
+static bool session_conn_left(struct conn *conn, bool altogether)
+{
+	struct session *s = container_of(conn, struct session, conn);
+
+	if (s->state != SESSION_WAITING && s->state != SESSION_SHARED)
+		return true;
+	if (!altogether)
+		knock(s);
+	return !altogether;
+}
+
 static void session_drained(struct conn *conn)
 {
 	struct session *s = container_of(conn, struct session, conn);
@@ -254,6 +267,7 @@ static const struct conn_ops session_conn_ops = {
 	.received = session_received,
 	.closed = session_conn_closed,
 	.ended = session_conn_ended,
+	.left = session_conn_left,
 	.drained = session_drained,
 	.ready = session_conn_ready,
 };

@@ -203,6 +203,42 @@ def test_client_that_closes_gives_up_its_place_in_the_line(make_proxy, closing):
     assert holder.value("SELECT to_regclass('never_made') IS NULL") == "t"
 
 
+FULL = [query(f"SELECT {i}, '{'x' * 1000}'") for i in range(1100)]  # more than is kept of a client that waits
+
+
+def line_of_one(proxy):
+    """Somebody has the only link."""
+    holder = proxy.wire()
+    holder.query("BEGIN")
+    return holder
+
+
+@pytest.mark.parametrize("aborts", [False, True])
+def test_client_that_has_sent_much_gives_up_its_place_in_the_line(make_proxy, closing, aborts):
+    """So much that the proxy has stopped to read it."""
+    proxy = make_proxy({"pool": {"mode": "transaction", "max_connections": 1, "query_wait_timeout": "0s"}})
+    holder, client = closing(line_of_one(proxy)), proxy.wire()
+    client.send(query("CREATE TABLE never_made (a int)"), *FULL)
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    if aborts:
+        client.abort()
+    else:
+        client.socket.close()
+    wait_until(lambda: proxy.metric("clients_waiting") == 0)
+    holder.query("COMMIT")
+    assert holder.value("SELECT to_regclass('never_made') IS NULL") == "t"
+
+
+def test_half_closed_with_full_buffers_while_it_waits(make_proxy, closing):
+    """It has not left: it gets all its answers."""
+    proxy = make_proxy({"pool": {"mode": "transaction", "max_connections": 1}})
+    holder, client = closing(line_of_one(proxy)), closing(proxy.wire())
+    say_all(client, *FULL)
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    holder.query("COMMIT")
+    assert [int(row[0]) for row in rows(client.until_closed())] == list(range(1100))
+
+
 def test_half_closed_over_tls(make_proxy, certs, gate):
     """close_notify comes one way; the TCP connection behind it may be half closed, too, or not."""
     proxy = make_proxy({"tls": {"enabled": True, "cert_path": certs.server.cert, "key_path": certs.server.key}})
