@@ -215,40 +215,6 @@ static void pausing_is_lazy(void **state UNUSED)
 	probe_end(&p);
 }
 
-static void a_hang_up_while_paused_closes(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-
-	conn_pause(&p.conn);
-	close(fd);
-	run_until(loop, p.closed);
-	assert_int_equal(p.calls, 0);
-	probe_end(&p);
-}
-
-static void a_hang_up_while_paused_loses_no_bytes(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-	uint64_t waits, events;
-
-	conn_pause(&p.conn);
-	put(fd, "bye");
-	close(fd);
-	settle(loop);
-	assert_int_equal(p.closed, 0);
-	waits = loop_counters(loop)->waits;
-	events = loop_counters(loop)->events;
-	loop_run_turn(loop, 20000);
-	assert_int_equal(loop_counters(loop)->waits, waits + 1);
-	assert_int_equal(loop_counters(loop)->events, events); /* it slept: the hang-up doesn't spin */
-	conn_resume(&p.conn);
-	run_until(loop, p.closed);
-	assert_true(probe_got(&p, "bye"));
-	probe_end(&p);
-}
-
 static void peeking_takes_nothing(void **state UNUSED)
 {
 	struct probe p;
@@ -405,125 +371,6 @@ static void a_turn_of_many_megabytes(void **state UNUSED)
 	free(from);
 	free(to);
 	free(bytes);
-}
-
-/* ---- the peer's end ---- */
-
-static void a_peer_that_ended_may_still_read(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-	char bytes[16];
-
-	p.unit = 4;
-	p.goes_on = true;
-	put(fd, "abcdef");
-	shutdown(fd, SHUT_WR);
-	run_until(loop, p.ended == 1);
-	assert_true(probe_got(&p, "abcd"));
-	assert_int_equal(p.kept_at_end, 2);
-	settle(loop);
-	assert_int_equal(p.ended, 1); /* it isn't asked again without a reason */
-	conn_send(&p.conn, "answer", 6);
-	run_until(loop, p.ended == 2);
-	assert_int_equal(read(fd, bytes, sizeof(bytes)), 6);
-	p.goes_on = false;
-	conn_resume(&p.conn);
-	run_until(loop, p.closed);
-	assert_int_equal(p.error, 0);
-	assert_int_equal(p.ended, 3);
-	settle(loop); /* io_uring lets go of the socket when it waits again */
-	assert_int_equal(read(fd, bytes, sizeof(bytes)), 0);
-	close(fd);
-	probe_end(&p);
-}
-
-static void a_peer_that_ended_and_then_left_is_noticed(void **state UNUSED)
-{
-	for (int paused = 0; paused < 2; paused++) {
-		struct probe p;
-		int fd = open_probe(loop, &p);
-
-		p.goes_on = true;
-		shutdown(fd, SHUT_WR);
-		run_until(loop, p.ended == 1);
-		if (paused)
-			conn_pause(&p.conn);
-		close(fd);
-		run_until(loop, p.closed);
-		assert_int_equal(p.ended, 1);
-		probe_end(&p);
-	}
-}
-
-/* What it sent is shown first, and the owner is asked when it wants bytes again. */
-static void an_end_waits_for_a_paused_owner(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-
-	p.unit = 4;
-	p.goes_on = true;
-	conn_pause(&p.conn);
-	put(fd, "abcdef");
-	shutdown(fd, SHUT_WR);
-	settle(loop);
-	assert_int_equal(p.ended + p.calls, 0);
-	conn_resume(&p.conn);
-	run_until(loop, p.ended == 1);
-	assert_true(probe_got(&p, "abcd"));
-	conn_pause(&p.conn);
-	conn_send(&p.conn, "x", 1);
-	settle(loop);
-	assert_int_equal(p.ended, 1);
-	p.unit = 1; /* what is kept is shown again before the owner is asked */
-	p.goes_on = false;
-	conn_resume(&p.conn);
-	run_until(loop, p.closed);
-	assert_true(probe_got(&p, "abcdef"));
-	assert_int_equal(p.kept_at_end, 0);
-	close(fd);
-	probe_end(&p);
-}
-
-static void end_after_this(struct probe *p)
-{
-	conn_end_input(&p->conn);
-}
-
-static void an_owner_may_end_the_input(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-
-	p.on_received = end_after_this;
-	p.goes_on = true;
-	put(fd, "last");
-	run_until(loop, p.ended == 1);
-	put(fd, "more");
-	settle(loop);
-	assert_int_equal(p.calls, 1);
-	assert_true(probe_got(&p, "last"));
-	close(fd);
-	run_until(loop, p.closed);
-	probe_end(&p);
-}
-
-/* What the other side said before it closed is heard even though writing fails first. */
-static void a_failed_write_still_reads(void **state UNUSED)
-{
-	struct probe p;
-	int fd = open_probe(loop, &p);
-
-	put(fd, "FATAL");
-	close(fd);
-	conn_send_ref(&p.conn, "query", 5);
-	list_remove(&p.conn.dirty);
-	conn_flush(&p.conn); /* before the event that would read first */
-	assert_int_equal(p.closed, 1);
-	assert_int_equal(p.error, -EPIPE);
-	assert_true(probe_got(&p, "FATAL"));
-	probe_end(&p);
 }
 
 /* As in a child between fork and exec: the kernel would go on reporting the socket by a pointer to what was the conn.
@@ -784,18 +631,11 @@ int main(int argc, char **argv)
 		TEST(a_pipeline_is_shown_piece_by_piece),
 		TEST(resuming_without_a_pause_shows_again),
 		TEST(pausing_is_lazy),
-		TEST(a_hang_up_while_paused_closes),
-		TEST(a_hang_up_while_paused_loses_no_bytes),
 		TEST(peeking_takes_nothing),
 		TEST(a_turn_is_one_write),
 		TEST(more_pieces_than_the_kernel_takes_at_once),
 		TEST(forwarding_to_a_slow_reader),
 		TEST(a_turn_of_many_megabytes),
-		TEST(a_peer_that_ended_may_still_read),
-		TEST(a_peer_that_ended_and_then_left_is_noticed),
-		TEST(an_end_waits_for_a_paused_owner),
-		TEST(an_owner_may_end_the_input),
-		TEST(a_failed_write_still_reads),
 		TEST(a_closed_socket_that_lives_elsewhere_is_forgotten),
 		TEST(bytes_that_came_with_it_are_received_in_the_same_turn),
 		TEST(one_that_was_thought_to_come_with_bytes),
