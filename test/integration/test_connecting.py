@@ -196,38 +196,3 @@ def test_many_connect_while_it_drains(make_proxy, defer):
             t.join()
     assert not problems
     assert not [e for e in turned_away if "timed out" in e]
-
-
-def test_a_replacement_refuses_no_packet(make_proxy):
-    """Startup and query in one packet, all the time, while the process is replaced twice: each is answered."""
-    proxy = make_proxy()
-    stop, problems, served = threading.Event(), [], []
-
-    def work():
-        while not stop.is_set() and not problems:
-            try:
-                with Wire(proxy.address) as client:
-                    client.send(startup_packet(APP), wire.query("SELECT 1"), wire.terminate())
-                    client.finish_login(APP)
-                    assert wire.rows(client.until_closed()) == [["1"]]
-                served.append(1)
-            except BaseException as e:  # noqa: BLE001
-                problems.append(repr(e))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    try:
-        for _ in range(2):
-            count = len(served)
-            wait_until(lambda: len(served) > count + 50 or problems)
-            old = proxy.take_over()
-            wait_until(lambda: old.poll() is not None)
-            assert old.returncode == 0
-        count = len(served)
-        wait_until(lambda: len(served) > count + 50 or problems)
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
-    assert not problems

@@ -9,7 +9,7 @@ import time
 
 import psycopg
 import pytest
-from harness import FakeServer, Proxy, Relay, ServerError, wait_until, wire
+from harness import FakeServer, Proxy, Relay, ServerError, wait_until
 from harness.wire import Closed, errors, query, rows, run, sync
 
 
@@ -209,7 +209,7 @@ def test_the_oldest_idle_link_makes_room(make_proxy, closing, workers):
         proxy.advance(1)
     idle = {(p["user"], p["database"]): p["idle_connections"] for p in proxy.pools()}
     assert [idle[login] for login in logins] == [0, 1, 1]
-    assert _open_links(proxy) == 2
+    assert proxy.open_links() == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -240,7 +240,7 @@ def test_a_busy_pool_does_not_starve_another(make_proxy, closing, workers):
         for t in threads:
             t.join()
     assert not problems
-    assert _open_links(proxy) <= 2
+    assert proxy.open_links() <= 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -435,193 +435,6 @@ def test_waiter_that_leaves_loses_nobody_a_link(make_proxy, closing):
     assert closing(proxy.wire()).value("SELECT 1") == "1"
 
 
-# ---------------------------------------------------------------- the clock
-
-def test_min_connections_are_kept_warm(make_proxy, closing, postgres):
-    proxy = make_proxy({"pool": {"min_connections": 3, "idle_timeout": "10s", "max_lifetime": "0s"}})
-    client = closing(proxy.wire())
-    client.query("SELECT 1")
-    proxy.advance_until(lambda: _open_links(proxy) == 3, step=1)
-    for _ in range(5):
-        proxy.advance(11)
-    wait_until(lambda: _open_links(proxy) == 3)
-
-
-def _open_links(proxy):
-    return proxy.metric("links_opened_total") - proxy.metric("links_closed_total")
-
-
-def test_idle_timeout(make_proxy, closing):
-    proxy = make_proxy({"pool": {"idle_timeout": "60s", "max_lifetime": "0s"}})
-    clients = [closing(proxy.wire()) for _ in range(3)]
-    for client in clients:
-        client.query("BEGIN")
-    for client in clients:
-        client.query("COMMIT")
-    assert _open_links(proxy) == 3
-    proxy.advance(30)
-    proxy.advance(1)
-    assert _open_links(proxy) == 3
-    proxy.advance_until(lambda: _open_links(proxy) == 0, step=5, limit=60)
-    assert clients[0].value("SELECT 1") == "1"
-
-
-def test_idle_timeout_zero_means_never(make_proxy, closing):
-    proxy = make_proxy({"pool": {"idle_timeout": 0, "max_lifetime": 0}})
-    client = closing(proxy.wire())
-    first = pid(client)
-    for _ in range(5):
-        proxy.advance(10000)
-    assert pid(client) == first
-
-
-def test_max_lifetime(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 1, "max_lifetime": "100s", "idle_timeout": 0}})
-    client = closing(proxy.wire())
-    first = pid(client)
-    proxy.advance(50)
-    assert pid(client) == first
-    client.query("BEGIN")
-    proxy.advance(101)
-    assert pid(client) == first, "never in a transaction"
-    client.query("COMMIT")
-    assert pid(client) != first
-
-
-def test_query_wait_timeout(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 1, "query_wait_timeout": "30s"}})
-    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
-    holder.query("BEGIN")
-    for extended in (False, True):
-        waiter.send(run("SELECT 1") + sync() if extended else query("SELECT 1"))
-        wait_until(lambda: proxy.metric("clients_waiting") == 1)
-        proxy.advance(10)
-        assert proxy.metric("clients_waiting") == 1
-        proxy.advance(21)
-        messages = waiter.until_ready()
-        assert errors(messages) == ["53300"]
-        error = next(m for m in messages if m.kind == "E")
-        assert "query_wait_timeout" in error.fields["M"] and error.fields["H"]
-    assert proxy.metric("link_wait_timeouts_total") == 2
-    holder.query("COMMIT")
-    assert waiter.value("SELECT 1") == "1"
-
-
-def test_query_wait_timeout_in_a_pipeline(make_proxy, closing):
-    proxy = make_proxy({"pool": {"max_connections": 1, "query_wait_timeout": "30s"}})
-    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
-    holder.query("BEGIN")
-    waiter.send(run("SELECT 'a'"), run("SELECT 'b'"), sync(), run("SELECT 'c'"), sync())
-    wait_until(lambda: proxy.metric("clients_waiting") == 1)
-    proxy.advance(31)
-    assert errors(waiter.until_ready()) == ["53300"]
-    holder.query("COMMIT")
-    messages = waiter.until_ready()
-    assert rows(messages) == [["c"]] or errors(messages) == ["53300"]
-    assert waiter.value("SELECT 1") == "1"
-
-
-def test_query_timeout(make_proxy, closing, postgres, name):
-    proxy = make_proxy({"pool": {"query_timeout": "60s"}})
-    client, other = closing(proxy.wire()), closing(proxy.wire())
-    client.send(query(f"SELECT pg_sleep(1000) /* {name} */"))
-    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
-    proxy.advance(30)
-    assert postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"])
-    proxy.advance(31)
-    messages = client.until_closed()
-    assert [m.code for m in messages if m.kind == "E"][:1] == ["57014"]
-    wait_until(lambda: not postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"]))
-    assert other.value("SELECT 1") == "1"
-
-
-def test_idle_transaction_timeout(make_proxy, closing, postgres, table):
-    proxy = make_proxy({"pool": {"max_connections": 1, "idle_transaction_timeout": "60s"}})
-    client, other = closing(proxy.wire()), closing(proxy.wire())
-    client.query("BEGIN")
-    client.query(f"INSERT INTO {table} VALUES (100, 'x')")
-    for _ in range(3):  # each statement begins the time anew
-        proxy.advance(35)
-        assert client.value("SELECT 1") == "1"
-    proxy.advance(61)
-    (error,) = client.until_closed()
-    assert error.code == "25P03"
-    assert other.value(f"SELECT count(*) FROM {table}") == "10"
-
-
-def test_client_idle_timeout(make_proxy, closing):
-    proxy = make_proxy({"pool": {"client_idle_timeout": "60s"}})
-    idle, busy, in_transaction = (closing(proxy.wire()) for _ in range(3))
-    in_transaction.query("BEGIN")
-    for _ in range(3):
-        proxy.advance(25)
-        assert busy.value("SELECT 1") == "1"
-    (error,) = idle.until_closed()
-    assert error.code == "57P05"
-    assert in_transaction.value("SELECT 1") == "1"
-
-
-def test_client_login_timeout(make_proxy, closing):
-    proxy = make_proxy({"pool": {"client_login_timeout": "60s"}, "auth": {"mode": "scram"},
-                        "users": {"app": {"password": "x"}}})
-    silent, half, asked = (closing(wire.Wire(proxy.address)) for _ in range(3))
-    half.send(wire.startup_packet({"user": "app"})[:11])
-    asked.startup({"user": "app", "database": "app"})
-    assert asked.read().kind == "R"
-    wait_until(lambda: proxy.metric("connections_total") >= 3)
-    proxy.advance(30)
-    proxy.advance(31)
-    for client in (silent, half, asked):
-        messages = client.until_closed()
-        assert [m.code for m in messages] in (["08006"], ["57014"], [])
-
-
-def test_connect_timeout(make_proxy, closing):
-    """A host that takes the connection and says nothing."""
-    import socket as sockets
-    from harness import lease_port
-    lease = lease_port()
-    listener = sockets.create_server(("127.0.0.1", lease.port))
-    try:
-        proxy = make_proxy(postgres=None, config={"nodes": [Proxy.node(("127.0.0.1", lease.port))],
-                                                  "pool": {"connect_timeout": "15s"}}, start=False)
-        proxy.spawn()
-        Proxy.live.append(proxy)
-        wait_until(lambda: _healthy(proxy))
-        client = closing(wire.Wire(proxy.address))
-        client.startup({"user": "app", "database": "app"})
-
-        def fails():
-            proxy.advance(16)
-            return client.is_quiet(0.05) is False
-
-        wait_until(fails)
-        with pytest.raises((ServerError, Closed)) as e:
-            client.finish_login({"user": "app"})
-            client.rows("SELECT 1")
-        assert getattr(e.value, "code", "")[:2] in ("08", "57")
-    finally:
-        listener.close()
-        lease.release()
-
-
-def _healthy(proxy):
-    try:
-        return proxy.admin("/livez")[0] == 200
-    except OSError:
-        return False
-
-
-def test_pools_vanish_when_unused(make_proxy):
-    proxy = make_proxy({"pool": {"pool_idle_timeout": "100s", "idle_timeout": "10s", "max_lifetime": 0}})
-    client = proxy.wire(user="app2", database="other")
-    client.query("SELECT 1")
-    assert any(p["database"] == "other" for p in proxy.pools())
-    client.close()
-    wait_until(lambda: proxy.metric("clients") == 0)
-    proxy.advance_until(lambda: not any(p["database"] == "other" for p in proxy.pools()), step=15)
-
-
 # ---------------------------------------------------------------- databases
 
 def test_alias(make_proxy, closing):
@@ -667,7 +480,7 @@ def test_connect_query_that_fails(make_proxy, text, code):
     with pytest.raises(ServerError) as e:
         proxy.wire().value("SELECT 1")
     assert e.value.code.startswith(code)
-    assert _open_links(proxy) == 0
+    assert proxy.open_links() == 0
     assert proxy.metric("link_login_failures_total") >= 1
 
 
@@ -711,7 +524,7 @@ def test_dead_server_is_not_hammered(make_proxy):
                         "pool": {"login_retry": "0s"}}, start=False)
     proxy.spawn()
     Proxy.live.append(proxy)
-    wait_until(lambda: _healthy(proxy))
+    wait_until(lambda: proxy.is_live())
     begin = time.monotonic()
     for _ in range(100):
         with pytest.raises(ServerError) as e:

@@ -326,6 +326,15 @@ class Proxy:
         assert status == 200, f"{path}: {status} {text}"
         return json.loads(text)
 
+    def is_live(self):
+        try:
+            return self.admin("/livez")[0] == 200
+        except OSError:
+            return False
+
+    def open_links(self):
+        return self.metric("links_opened_total") - self.metric("links_closed_total")
+
     def pools(self):
         found = self.json("/pools")
         return found if isinstance(found, list) else found["pools"]

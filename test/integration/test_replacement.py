@@ -1,0 +1,184 @@
+"""SIGUSR2: another process takes over, and no connection is refused."""
+
+import os
+import signal
+import socket
+import threading
+
+from harness import Proxy, Wire, wait_until
+from harness.proxy import merge
+from harness.wire import errors, query, rows, startup_packet, terminate
+
+HURRIED = 3  # the exit code of an end that had to close clients in their transactions
+APP = {"user": "app", "database": "app"}
+
+
+def test_logins_under_way_end_in_the_old_process(make_proxy, closing):
+    proxy = make_proxy()
+    early = closing(Wire(proxy.address))
+    packet = startup_packet(APP)
+    early.send(packet[:7])
+    wait_until(lambda: proxy.metric("clients") == 1)
+    old = proxy.take_over()
+    early.send(packet[7:])
+    early.finish_login(APP)
+    assert early.value("SELECT 'early'") == "early"
+    assert old.poll() is None
+    early.close()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+
+
+def test_end_after_a_replacement(make_proxy, closing, tmp_path):
+    """SIGTERM to the old process while it finishes: the next one's socket and pid files stay."""
+    path, pid_file, admin = tmp_path / "clients", tmp_path / "pid", tmp_path / "admin"
+    proxy = make_proxy({"proxy": {"pid_file": str(pid_file)}}, start=False)
+    proxy.config["proxy"]["listen_address"] = [proxy.config["proxy"]["listen_address"], f"unix:{path}"]
+    proxy.start()
+    client = proxy.wire()
+    client.query("BEGIN")
+    old = proxy.take_over()
+    old.send_signal(signal.SIGTERM)
+    wait_until(lambda: "shutting down" in proxy.log())
+    client.query("COMMIT")
+    client.until_closed()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+    assert closing(Wire(str(path))).login(APP).value("SELECT 1") == "1"
+    assert int(pid_file.read_text()) == proxy.process.pid
+    proxy.stop()
+    assert not path.exists() and not pid_file.exists() and not admin.exists()
+
+
+def test_admin_over_a_unix_socket(make_proxy, tmp_path):
+    path = str(tmp_path / "admin.sock")
+    proxy = make_proxy(start=False)
+    proxy.config["proxy"]["admin_address"] = f"unix:{path}"
+    proxy.spawn()
+    Proxy.live.append(proxy)
+
+    def live():
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(10)
+                s.connect(path)
+                s.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                return b" 200 " in s.recv(100)
+        except OSError:
+            return False
+
+    wait_until(live)
+    old = proxy.process
+    proxy.take_over()
+    wait_until(lambda: old.poll() is not None)
+    wait_until(live)
+    proxy.stop()
+    assert not os.path.exists(path)
+
+
+def replaced_while_clients_come(proxy, serve, times):
+    """serve() is called by four threads all the time while the process is replaced: it must work each time."""
+    stop, problems, served = threading.Event(), [], []
+
+    def work():
+        while not stop.is_set() and not problems:
+            try:
+                serve()
+                served.append(1)
+            except BaseException as e:  # noqa: BLE001
+                problems.append(repr(e))
+
+    def some_more():
+        count = len(served)
+        wait_until(lambda: len(served) > count + 50 or problems)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(times):
+            some_more()
+            old = proxy.take_over()
+            wait_until(lambda old=old: old.poll() is not None)
+            assert old.returncode == 0
+        some_more()
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not problems
+
+
+def test_replacement_refuses_nobody(make_proxy):
+    proxy = make_proxy()
+
+    def serve():
+        with proxy.wire() as client:
+            assert client.value("SELECT 1") == "1"
+
+    replaced_while_clients_come(proxy, serve, times=1)
+
+
+def test_replacement_refuses_no_packet(make_proxy):
+    """Startup and query in one packet: each is answered."""
+    proxy = make_proxy()
+
+    def serve():
+        with Wire(proxy.address) as client:
+            client.send(startup_packet(APP), query("SELECT 1"), terminate())
+            client.finish_login(APP)
+            assert rows(client.until_closed()) == [["1"]]
+
+    replaced_while_clients_come(proxy, serve, times=2)
+
+
+def test_old_clients_go_on_while_the_old_process_drains(make_proxy, closing):
+    proxy = make_proxy()
+    client = proxy.wire()
+    client.query("BEGIN")
+    old = proxy.take_over()
+    wait_until(lambda: proxy.admin("/readyz")[0] == 200)
+    newer = closing(proxy.wire())
+    assert newer.value("SELECT 'new'") == "new"
+    assert client.value("SELECT 'old'") == "old"
+    client.query("COMMIT")
+    client.close()
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == 0
+    assert newer.value("SELECT 'still'") == "still"
+
+
+def test_replacement_that_cannot_start_leaves_the_old_one(make_proxy, closing):
+    proxy = make_proxy()
+    with open(proxy.config_path, "a", encoding="utf-8") as f:
+        f.write("\n[[[")
+    before = len(proxy.log())
+    proxy.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len(proxy.log()) > before)
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    proxy.check_alive()
+    proxy.write_config()
+
+
+def test_replacement_that_cannot_start_leaves_the_socket_files(make_proxy, closing, tmp_path):
+    """It fails when it has the sockets already."""
+    path = tmp_path / "clients"
+    proxy = make_proxy(start=False)
+    proxy.config["proxy"]["listen_address"] = [proxy.config["proxy"]["listen_address"], f"unix:{path}"]
+    proxy.start()
+    taken = closing(socket.create_server(("127.0.0.1", 0)))
+    proxy.config = merge(proxy.config, {"proxy": {"admin_address": f"127.0.0.1:{taken.getsockname()[1]}"}})
+    proxy.write_config()
+    proxy.process.send_signal(signal.SIGUSR2)
+    proxy.wait_log("the next process did not start")
+    assert closing(Wire(str(path))).login(APP).value("SELECT 1") == "1"
+
+
+def test_clients_of_the_old_process_have_a_deadline(make_proxy):
+    proxy = make_proxy({"proxy": {"shutdown_drain_timeout": "1s"}})
+    client = proxy.wire()
+    assert client.value("SELECT 1") == "1"
+    old = proxy.take_over()  # that it is served until then, test_old_clients_go_on_... says, without a deadline
+    assert errors(client.until_closed()) == ["57P01"]
+    wait_until(lambda: old.poll() is not None)
+    assert old.returncode == HURRIED

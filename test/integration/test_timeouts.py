@@ -1,0 +1,183 @@
+"""Time-outs, lifetimes and what is kept warm, by a clock that tests move."""
+
+import pytest
+from harness import Proxy, ServerError, wait_until, wire
+from harness.wire import Closed, errors, query, rows, run, sync
+
+
+def pid(client):
+    return client.value("SELECT pg_backend_pid()")
+
+
+def test_min_connections_are_kept_warm(make_proxy, closing, postgres):
+    proxy = make_proxy({"pool": {"min_connections": 3, "idle_timeout": "10s", "max_lifetime": "0s"}})
+    client = closing(proxy.wire())
+    client.query("SELECT 1")
+    proxy.advance_until(lambda: proxy.open_links() == 3, step=1)
+    for _ in range(5):
+        proxy.advance(11)
+    wait_until(lambda: proxy.open_links() == 3)
+
+
+def test_idle_timeout(make_proxy, closing):
+    proxy = make_proxy({"pool": {"idle_timeout": "60s", "max_lifetime": "0s"}})
+    clients = [closing(proxy.wire()) for _ in range(3)]
+    for client in clients:
+        client.query("BEGIN")
+    for client in clients:
+        client.query("COMMIT")
+    assert proxy.open_links() == 3
+    proxy.advance(30)
+    proxy.advance(1)
+    assert proxy.open_links() == 3
+    proxy.advance_until(lambda: proxy.open_links() == 0, step=5, limit=60)
+    assert clients[0].value("SELECT 1") == "1"
+
+
+def test_idle_timeout_zero_means_never(make_proxy, closing):
+    proxy = make_proxy({"pool": {"idle_timeout": 0, "max_lifetime": 0}})
+    client = closing(proxy.wire())
+    first = pid(client)
+    for _ in range(5):
+        proxy.advance(10000)
+    assert pid(client) == first
+
+
+def test_max_lifetime(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1, "max_lifetime": "100s", "idle_timeout": 0}})
+    client = closing(proxy.wire())
+    first = pid(client)
+    proxy.advance(50)
+    assert pid(client) == first
+    client.query("BEGIN")
+    proxy.advance(101)
+    assert pid(client) == first, "never in a transaction"
+    client.query("COMMIT")
+    assert pid(client) != first
+
+
+def test_query_wait_timeout(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1, "query_wait_timeout": "30s"}})
+    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
+    holder.query("BEGIN")
+    for extended in (False, True):
+        waiter.send(run("SELECT 1") + sync() if extended else query("SELECT 1"))
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        proxy.advance(10)
+        assert proxy.metric("clients_waiting") == 1
+        proxy.advance(21)
+        messages = waiter.until_ready()
+        assert errors(messages) == ["53300"]
+        error = next(m for m in messages if m.kind == "E")
+        assert "query_wait_timeout" in error.fields["M"] and error.fields["H"]
+    assert proxy.metric("link_wait_timeouts_total") == 2
+    holder.query("COMMIT")
+    assert waiter.value("SELECT 1") == "1"
+
+
+def test_query_wait_timeout_in_a_pipeline(make_proxy, closing):
+    proxy = make_proxy({"pool": {"max_connections": 1, "query_wait_timeout": "30s"}})
+    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
+    holder.query("BEGIN")
+    waiter.send(run("SELECT 'a'"), run("SELECT 'b'"), sync(), run("SELECT 'c'"), sync())
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    proxy.advance(31)
+    assert errors(waiter.until_ready()) == ["53300"]
+    holder.query("COMMIT")
+    messages = waiter.until_ready()
+    assert rows(messages) == [["c"]] or errors(messages) == ["53300"]
+    assert waiter.value("SELECT 1") == "1"
+
+
+def test_query_timeout(make_proxy, closing, postgres, name):
+    proxy = make_proxy({"pool": {"query_timeout": "60s"}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    client.send(query(f"SELECT pg_sleep(1000) /* {name} */"))
+    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    proxy.advance(30)
+    assert postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"])
+    proxy.advance(31)
+    messages = client.until_closed()
+    assert [m.code for m in messages if m.kind == "E"][:1] == ["57014"]
+    wait_until(lambda: not postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"]))
+    assert other.value("SELECT 1") == "1"
+
+
+def test_idle_transaction_timeout(make_proxy, closing, postgres, table):
+    proxy = make_proxy({"pool": {"max_connections": 1, "idle_transaction_timeout": "60s"}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    client.query("BEGIN")
+    client.query(f"INSERT INTO {table} VALUES (100, 'x')")
+    for _ in range(3):  # each statement begins the time anew
+        proxy.advance(35)
+        assert client.value("SELECT 1") == "1"
+    proxy.advance(61)
+    (error,) = client.until_closed()
+    assert error.code == "25P03"
+    assert other.value(f"SELECT count(*) FROM {table}") == "10"
+
+
+def test_client_idle_timeout(make_proxy, closing):
+    proxy = make_proxy({"pool": {"client_idle_timeout": "60s"}})
+    idle, busy, in_transaction = (closing(proxy.wire()) for _ in range(3))
+    in_transaction.query("BEGIN")
+    for _ in range(3):
+        proxy.advance(25)
+        assert busy.value("SELECT 1") == "1"
+    (error,) = idle.until_closed()
+    assert error.code == "57P05"
+    assert in_transaction.value("SELECT 1") == "1"
+
+
+def test_client_login_timeout(make_proxy, closing):
+    proxy = make_proxy({"pool": {"client_login_timeout": "60s"}, "auth": {"mode": "scram"},
+                        "users": {"app": {"password": "x"}}})
+    silent, half, asked = (closing(wire.Wire(proxy.address)) for _ in range(3))
+    half.send(wire.startup_packet({"user": "app"})[:11])
+    asked.startup({"user": "app", "database": "app"})
+    assert asked.read().kind == "R"
+    wait_until(lambda: proxy.metric("connections_total") >= 3)
+    proxy.advance(30)
+    proxy.advance(31)
+    for client in (silent, half, asked):
+        messages = client.until_closed()
+        assert [m.code for m in messages] in (["08006"], ["57014"], [])
+
+
+def test_connect_timeout(make_proxy, closing):
+    """A host that takes the connection and says nothing."""
+    import socket as sockets
+    from harness import lease_port
+    lease = lease_port()
+    listener = sockets.create_server(("127.0.0.1", lease.port))
+    try:
+        proxy = make_proxy(postgres=None, config={"nodes": [Proxy.node(("127.0.0.1", lease.port))],
+                                                  "pool": {"connect_timeout": "15s"}}, start=False)
+        proxy.spawn()
+        Proxy.live.append(proxy)
+        wait_until(lambda: proxy.is_live())
+        client = closing(wire.Wire(proxy.address))
+        client.startup({"user": "app", "database": "app"})
+
+        def fails():
+            proxy.advance(16)
+            return client.is_quiet(0.05) is False
+
+        wait_until(fails)
+        with pytest.raises((ServerError, Closed)) as e:
+            client.finish_login({"user": "app"})
+            client.rows("SELECT 1")
+        assert getattr(e.value, "code", "")[:2] in ("08", "57")
+    finally:
+        listener.close()
+        lease.release()
+
+
+def test_pools_vanish_when_unused(make_proxy):
+    proxy = make_proxy({"pool": {"pool_idle_timeout": "100s", "idle_timeout": "10s", "max_lifetime": 0}})
+    client = proxy.wire(user="app2", database="other")
+    client.query("SELECT 1")
+    assert any(p["database"] == "other" for p in proxy.pools())
+    client.close()
+    wait_until(lambda: proxy.metric("clients") == 0)
+    proxy.advance_until(lambda: not any(p["database"] == "other" for p in proxy.pools()), step=15)
