@@ -1,6 +1,7 @@
 """N clients on M links: limits that are never passed, waiting that is fair, time-outs by a clock that tests move."""
 
 import concurrent.futures
+import contextlib
 import selectors
 import socket
 import statistics
@@ -9,7 +10,7 @@ import time
 
 import psycopg
 import pytest
-from harness import FakeServer, Proxy, Relay, ServerError, wait_until
+from harness import FakeServer, Proxy, Relay, ServerError, crowd, wait_until
 from harness.wire import Closed, errors, query, rows, run, sync
 
 
@@ -212,34 +213,29 @@ def test_the_oldest_idle_link_makes_room(make_proxy, closing, workers):
     assert proxy.open_links() == 2
 
 
+@contextlib.contextmanager
+def busy_clients(proxy):
+    """Four that always have a query to send."""
+    mine = threading.local()
+
+    def work():
+        mine.client = getattr(mine, "client", None) or proxy.wire()
+        mine.client.send(*[query("SELECT 1")] * 20)
+        mine.client.until_ready(20)
+
+    with crowd(work) as clients:
+        yield clients
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_busy_pool_does_not_starve_another(make_proxy, closing, workers):
     """Four clients that always have a query on two links; a guest in another pool of the same database gets its turn."""
     proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_database_connections": 2}})
-    stop, problems = threading.Event(), []
-
-    def busy():
-        try:
-            with proxy.wire() as client:
-                while not stop.is_set():
-                    client.send(*[query("SELECT 1")] * 20)
-                    client.until_ready(20)
-        except BaseException as e:  # noqa: BLE001
-            problems.append(e)
-
-    threads = [threading.Thread(target=busy) for _ in range(4)]
-    for t in threads:
-        t.start()
-    wait_until(lambda: proxy.metric("queries_total") > 100)
-    try:
+    with busy_clients(proxy):
+        wait_until(lambda: proxy.metric("queries_total") > 100)
         guest = closing(proxy.wire("app2", "app"))
         for i in range(5):
             assert guest.value(f"SELECT {i}") == str(i)
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
-    assert not problems
     assert proxy.open_links() <= 2
 
 
@@ -394,28 +390,10 @@ def test_grants_are_even(make_proxy, closing, workers, links):
 def test_busy_clients_do_not_starve_a_waiter(make_proxy, closing):
     """Four clients that always have a query to send on one link; a fifth comes and must be served in its turn."""
     proxy = make_proxy({"pool": {"max_connections": 1}})
-    stop = threading.Event()
-    problems = []
-
-    def busy():
-        try:
-            with proxy.wire() as client:
-                while not stop.is_set():
-                    client.send(*[query("SELECT 1")] * 20)
-                    client.until_ready(20)
-        except BaseException as e:  # noqa: BLE001
-            problems.append(e)
-
-    threads = [threading.Thread(target=busy) for _ in range(4)]
-    for t in threads:
-        t.start()
-    guest = closing(proxy.wire())
-    for i in range(50):
-        assert guest.value(f"SELECT {i}") == str(i)
-    stop.set()
-    for t in threads:
-        t.join()
-    assert not problems
+    with busy_clients(proxy):
+        guest = closing(proxy.wire())
+        for i in range(50):
+            assert guest.value(f"SELECT {i}") == str(i)
 
 
 def test_waiter_that_leaves_loses_nobody_a_link(make_proxy, closing):

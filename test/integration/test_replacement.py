@@ -3,9 +3,8 @@
 import os
 import signal
 import socket
-import threading
 
-from harness import Proxy, Wire, wait_until
+from harness import Proxy, Wire, crowd, wait_until
 from harness.proxy import merge
 from harness.wire import errors, query, rows, startup_packet, terminate
 
@@ -77,36 +76,13 @@ def test_admin_over_a_unix_socket(make_proxy, tmp_path):
 
 
 def replaced_while_clients_come(proxy, serve, times):
-    """serve() is called by four threads all the time while the process is replaced: it must work each time."""
-    stop, problems, served = threading.Event(), [], []
-
-    def work():
-        while not stop.is_set() and not problems:
-            try:
-                serve()
-                served.append(1)
-            except BaseException as e:  # noqa: BLE001
-                problems.append(repr(e))
-
-    def some_more():
-        count = len(served)
-        wait_until(lambda: len(served) > count + 50 or problems)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    try:
+    with crowd(serve) as clients:
         for _ in range(times):
-            some_more()
+            clients.goes_on()
             old = proxy.take_over()
             wait_until(lambda old=old: old.poll() is not None)
             assert old.returncode == 0
-        some_more()
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
-    assert not problems
+        clients.goes_on()
 
 
 def test_replacement_refuses_nobody(make_proxy):

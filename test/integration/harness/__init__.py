@@ -1,6 +1,7 @@
 """Starts real PostgreSQL servers and the real proxy, and speaks the wire protocol to both."""
 
 from .certs import Certificates
+from .crowd import crowd
 from .fake import FakeServer, Relay
 from .gate import Gate
 from .ports import PortLease, lease_port
@@ -21,6 +22,7 @@ __all__ = [
     "SanitizerReport",
     "ServerError",
     "Wire",
+    "crowd",
     "lease_port",
     "wait_until",
 ]
