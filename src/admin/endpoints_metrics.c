@@ -5,6 +5,7 @@
 #include "admin/admin_priv.h"
 
 #include "base/log.h"
+#include "loop/crew.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -139,6 +140,21 @@ static void add_loops(struct buf *b, const struct sessions_shared *sessions)
 			   atomic_load(&sessions->workers[i]->session_count_seen));
 }
 
+static void add_crew(struct buf *b, const struct crew *crew)
+{
+	const struct crew_counters *c;
+
+	if (!crew)
+		return;
+	c = crew_counters(crew);
+	add_single(b, "heliosdb_proxy_worker_threads_active", "gauge",
+		   "Threads that run workers now; the others are parked.", atomic_load(&c->active));
+	add_single(b, "heliosdb_proxy_worker_splits_total", "counter", "Times that parked threads were needed.",
+		   (double)atomic_load(&c->splits));
+	add_single(b, "heliosdb_proxy_worker_joins_total", "counter", "Times that threads were parked.",
+		   (double)atomic_load(&c->joins));
+}
+
 static void sum_counters(const struct sessions_shared *sessions, struct counters *sum)
 {
 	memset(sum, 0, sizeof(*sum));
@@ -216,6 +232,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 		return false;
 	add_nodes(b, admin->context.nodes);
 	add_loops(b, admin->context.sessions);
+	add_crew(b, admin->context.sessions->crew);
 	add_process(b, admin);
 	return !b->failed;
 }

@@ -2,6 +2,7 @@
 #include "admin/admin_priv.h"
 
 #include "base/log.h"
+#include "loop/crew.h"
 
 #define SESSIONS_DEFAULT 1000u
 #define SESSIONS_MAX     100000u
@@ -227,5 +228,31 @@ void endpoint_clock(struct request *request, struct answer *answer)
 	json = json_object();
 	json_put(json, "advanced_ms", json_integer((json_int_t)by_ms));
 	json_put(json, "settled", json_boolean(settle_workers(c->sessions)));
+	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+/* ---- POST /debug/threads ---- */
+
+void endpoint_threads(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+	const char *text = request_parameter(request, "active");
+	uint64_t active;
+	json_t *json;
+
+	if (!c->test_clock || !c->sessions->crew) {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "Not found");
+		return;
+	}
+	if (!text || !parse_number(text, c->sessions->worker_count, &active)) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST, "active must be a number, at most that of the workers");
+		return;
+	}
+	if (crew_force(c->sessions->crew, (uint32_t)active) < 0) {
+		answer_error(answer, MHD_HTTP_CONFLICT, "the number of threads is fixed");
+		return;
+	}
+	json = json_object();
+	json_put(json, "active", json_integer((json_int_t)atomic_load(&crew_counters(c->sessions->crew)->active)));
 	answer_json(answer, MHD_HTTP_OK, json);
 }

@@ -10,7 +10,8 @@
 
 #define EVENTS_AT_ONCE 256
 
-enum target { TARGET_CONN, TARGET_LISTENER, TARGET_WAKE, TARGET_MASK }; /* in the low bits of an event's pointer */
+/* In the low bits of an event's pointer. */
+enum target { TARGET_CONN, TARGET_LISTENER, TARGET_WAKE, TARGET_FOLLOWER, TARGET_MASK = 3 };
 
 struct epoll {
 	int fd, at, count;
@@ -68,31 +69,46 @@ static void wait_for_events(struct loop *loop, usec_t wait)
 	count(&loop->counters.waits, 1);
 }
 
-static bool dispatch(struct loop *loop)
+static void follower_event(struct loop *follower)
+{
+	follower->may_be_ready = true;
+}
+
+static void wake_event(struct loop *loop)
+{
+	uint64_t drained;
+
+	(void)!read(loop->wake_fd, &drained, sizeof(drained));
+}
+
+/* What it leads to may change those that are still to come: see forget_events(). */
+static void dispatch(struct loop *loop)
 {
 	struct epoll *epoll = loop->polling;
-	struct epoll_event event;
-	uint64_t drained;
-	void *object;
 
-	if (epoll->at >= epoll->count)
-		return false;
-	event = epoll->events[epoll->at++];
-	object = (void *)(uintptr_t)(event.data.u64 & ~(uint64_t)TARGET_MASK);
-	count(&loop->counters.events, 1);
-	switch (event.data.u64 & TARGET_MASK) {
-	case TARGET_CONN:
-		if (object) /* else it was closed meanwhile */
-			conn_event(object, event.events);
-		break;
-	case TARGET_LISTENER:
-		listener_event(object);
-		break;
-	case TARGET_WAKE:
-		(void)!read(loop->wake_fd, &drained, sizeof(drained));
-		break;
+	count(&loop->counters.events, (uint64_t)epoll->count);
+	while (epoll->at < epoll->count) {
+		const struct epoll_event event = epoll->events[epoll->at++];
+		void *object = (void *)(uintptr_t)(event.data.u64 & ~(uint64_t)TARGET_MASK);
+
+		switch (event.data.u64 & TARGET_MASK) {
+		case TARGET_CONN:
+			if (object) /* else it was closed meanwhile */
+				conn_event(object, event.events);
+			break;
+		case TARGET_LISTENER:
+			listener_event(object);
+			break;
+		case TARGET_WAKE:
+			wake_event(loop);
+			break;
+		case TARGET_FOLLOWER:
+			follower_event(object);
+			break;
+		}
+		loop_flush_if_much(loop);
 	}
-	return true;
+	epoll->at = epoll->count = 0; /* a turn without a wait brings nothing */
 }
 
 static uint32_t events_of(const struct conn *conn, uint16_t want)
@@ -146,6 +162,21 @@ static void unlisten(struct loop_listener *listener)
 	forget_events(listener->loop->polling, listener);
 }
 
+/* A set that has something is readable itself. */
+static int follow(struct loop *loop, struct loop *lead)
+{
+	struct epoll *epoll = loop->polling;
+
+	return control(lead, EPOLL_CTL_ADD, epoll->fd, loop, TARGET_FOLLOWER, EPOLLIN);
+}
+
+static void unfollow(struct loop *loop, struct loop *lead)
+{
+	struct epoll *epoll = loop->polling;
+
+	control(lead, EPOLL_CTL_DEL, epoll->fd, NULL, TARGET_FOLLOWER, 0);
+}
+
 const struct poll_ops epoll_ops = {
 	.name = "epoll",
 	.open = open_all,
@@ -158,4 +189,6 @@ const struct poll_ops epoll_ops = {
 	.remove = remove_conn,
 	.listen = listen_on,
 	.unlisten = unlisten,
+	.follow = follow,
+	.unfollow = unfollow,
 };

@@ -5,6 +5,9 @@
  * and turns it around. Waking it costs the sender a system call only when the loop sleeps:
  * the loop says `asleep`, then looks into the mailbox again; a sender pushes, then looks at
  * `asleep`. Both are sequentially consistent, so one of them sees the other.
+ *
+ * A loop may run others, its followers, within its turns (see crew.c). It waits for all of them at once: all say
+ * `asleep` before the wait, and none after it, so what they post to each other costs no system call.
  */
 #include "loop/loop_priv.h"
 
@@ -72,6 +75,10 @@ int loop_new(const char *backend, void *thread, struct loop **ret_loop)
 	list_init(&loop->handshakes[0]);
 	list_init(&loop->handshakes[1]);
 	list_init(&loop->conns);
+	list_init(&loop->followers);
+	list_init(&loop->following);
+	atomic_init(&loop->lead, loop);
+	loop->may_be_ready = true;
 	turn_init(loop);
 	loop->timers = timer_wheel_new(clock_update());
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -163,10 +170,9 @@ static void flush(struct loop *loop, uint32_t later)
 		turn_reset(loop);
 }
 
-static void flush_if_much(struct loop *loop)
+void loop_flush(struct loop *loop)
 {
-	if (unlikely(loop->turn.taken > LOOP_TURN_BYTES))
-		flush(loop, 0);
+	flush(loop, 0);
 }
 
 /* Those that are resumed meanwhile have their turn later. */
@@ -182,7 +188,7 @@ static void show_resumed(struct loop *loop, struct list *resumed)
 	while ((node = list_first(&now))) {
 		list_remove(node);
 		conn_show_again(list_entry(node, struct conn, resumed));
-		flush_if_much(loop);
+		loop_flush_if_much(loop);
 	}
 }
 
@@ -258,13 +264,7 @@ static void run_handshakes(struct loop *loop)
 	end_turn(loop);
 }
 
-/* ---- the turn ---- */
-
-static void handle_events(struct loop *loop)
-{
-	while (loop->poll->dispatch(loop))
-		flush_if_much(loop);
-}
+/* ---- waiting ---- */
 
 static void run_messages(struct loop *loop)
 {
@@ -281,7 +281,7 @@ static void run_messages(struct loop *loop)
 		next = oldest->next;
 		count(&loop->counters.messages, 1);
 		oldest->run(oldest, loop->thread);
-		flush_if_much(loop);
+		loop_flush_if_much(loop);
 	}
 }
 
@@ -292,37 +292,134 @@ static usec_t time_to_wait(struct loop *loop, usec_t at_most)
 	return MIN(at_most, timer_wheel_next(loop->timers, clock_now()));
 }
 
-static void wait_for_events(struct loop *loop, usec_t wait)
+/* False: there is something to do. */
+static bool fall_asleep(struct loop *loop)
 {
-	if (wait > 0) {
-		atomic_store(&loop->asleep, true);
-		if (atomic_load(&loop->mailbox) || atomic_load(&loop->stop))
-			wait = 0;
-	}
-	loop->poll->wait(loop, wait);
+	atomic_store(&loop->asleep, true);
+	return !atomic_load(&loop->mailbox) && !atomic_load(&loop->stop);
+}
+
+static void be_awake(struct loop *loop)
+{
 	if (atomic_load_explicit(&loop->asleep, memory_order_relaxed))
 		atomic_store(&loop->asleep, false);
-	clock_update();
 }
+
+static void wait_for_events(struct loop *loop, usec_t wait)
+{
+	if (wait > 0 && !fall_asleep(loop))
+		wait = 0;
+	if (likely(loop->may_be_ready))
+		loop->poll->wait(loop, wait);
+	be_awake(loop);
+}
+
+/* ---- followers ---- */
+
+static struct loop *follower_of(struct list *node)
+{
+	return list_entry(node, struct loop, following);
+}
+
+static usec_t time_to_wait_for_all(struct loop *loop, usec_t wait)
+{
+	list_for_each (node, &loop->followers)
+		wait = time_to_wait(follower_of(node), wait);
+	return wait;
+}
+
+static void wait_for_all(struct loop *loop, usec_t wait)
+{
+	wait = time_to_wait_for_all(loop, wait);
+	if (wait > 0)
+		list_for_each (node, &loop->followers)
+			wait = fall_asleep(follower_of(node)) ? wait : 0;
+	wait_for_events(loop, wait);
+	list_for_each (node, &loop->followers)
+		be_awake(follower_of(node));
+}
+
+/* Mail or a timer alone is no reason to ask the kernel. */
+static void run_followers(struct loop *loop)
+{
+	list_for_each (node, &loop->followers) {
+		struct loop *follower = follower_of(node);
+
+		clock_update();
+		if (!follower->may_be_ready && time_to_wait(follower, USEC_NEVER) > 0 &&
+		    !atomic_load_explicit(&follower->mailbox, memory_order_relaxed))
+			continue;
+		loop_run_turn(follower, 0);
+		follower->may_be_ready = false;
+	}
+}
+
+/* ---- the turn ---- */
 
 void loop_run_turn(struct loop *loop, usec_t wait_at_most)
 {
-	wait_for_events(loop, time_to_wait(loop, wait_at_most));
+	bool leads = !list_is_empty(&loop->followers);
+	usec_t wait = time_to_wait(loop, wait_at_most);
+
+	if (unlikely(leads))
+		wait_for_all(loop, wait);
+	else
+		wait_for_events(loop, wait);
+	clock_update();
 	count(&loop->counters.turns, 1);
 	show_resumed(loop, &loop->again);
-	handle_events(loop);
+	loop->poll->dispatch(loop);
 	run_messages(loop);
 	timer_wheel_run(loop->timers, clock_now());
 	end_turn(loop);
 	run_handshakes(loop);
+	if (unlikely(leads))
+		run_followers(loop);
+}
+
+int loop_follow(struct loop *loop, struct loop *lead)
+{
+	int r = loop->poll->follow && loop->poll == lead->poll ? loop->poll->follow(loop, lead) : -ENOTSUP;
+
+	if (r < 0)
+		return r;
+	list_push_back(&lead->followers, &loop->following);
+	atomic_store_explicit(&loop->lead, lead, memory_order_relaxed);
+	return 0;
+}
+
+void loop_unfollow(struct loop *loop)
+{
+	struct loop *lead = atomic_load_explicit(&loop->lead, memory_order_relaxed);
+
+	loop->poll->unfollow(loop, lead);
+	list_remove(&loop->following);
+	loop->may_be_ready = true;
+	atomic_store_explicit(&loop->lead, loop, memory_order_relaxed);
+}
+
+bool loop_shares_thread(const struct loop *loop, const struct loop *with)
+{
+	return atomic_load_explicit(&loop->lead, memory_order_relaxed) ==
+	       atomic_load_explicit(&with->lead, memory_order_relaxed);
+}
+
+bool loop_leads(const struct loop *loop)
+{
+	return atomic_load_explicit(&loop->lead, memory_order_relaxed) == loop;
+}
+
+void loop_leave(struct loop *loop)
+{
+	flush(loop, 0);
+	atomic_store(&loop->stop, false);
 }
 
 void loop_run(struct loop *loop)
 {
 	while (!atomic_load_explicit(&loop->stop, memory_order_relaxed))
 		loop_run_turn(loop, USEC_NEVER);
-	flush(loop, 0); /* nobody waits any more */
-	atomic_store(&loop->stop, false);
+	loop_leave(loop);
 }
 
 void loop_close_all(struct loop *loop)

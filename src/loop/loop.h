@@ -1,5 +1,5 @@
 /*
- * The I/O of one thread: stream sockets (plain or TLS), listeners, timers, messages
+ * The I/O of one thread (at a time, see crew.h): stream sockets (plain or TLS), listeners, timers, messages
  * from other threads. Written to completions: bytes are handed to the owner, and what
  * the owner sends is gathered and written once a connection at the end of the turn.
  *
@@ -138,6 +138,9 @@ void loop_run(struct loop *loop);                                /* until loop_s
 void loop_run_turn(struct loop *loop, usec_t wait_at_most);      /* one turn; for tests too */
 void loop_stop(struct loop *loop);                               /* any thread */
 void loop_post(struct loop *loop, struct loop_message *message); /* any thread */
+/* Now both are run by the same thread (any thread may ask; by the time it acts it may be otherwise). */
+bool loop_shares_thread(const struct loop *loop, const struct loop *with);
+bool loop_leads(const struct loop *loop); /* what comes for it wakes its thread by one system call less */
 void loop_defer(struct loop *loop, struct loop_deferred *deferred);
 struct timer_wheel *loop_timers(struct loop *loop);
 const struct loop_counters *loop_counters(const struct loop *loop);

@@ -4,6 +4,7 @@
  *   epoll.c     what is asked of the kernel: one of the two back ends (struct poll_ops)
  *   uring.c     the other one; ring.c has the memory it shares with the kernel, uring_check.c
  *               what it needs to be true
+ *   crew.c      which thread runs which loops; crew_judge.c how many threads there should be
  *   turn.c      turn memory and the recycled buffers
  *   listen.c    listeners
  *   conn.c      a connection's life: open, connect, pause, finish, close, detach
@@ -102,11 +103,31 @@ struct loop {
 	struct list handshakes[2]; /* TLS handshakes whose next step is due; all of the first list come first */
 	struct list conns;         /* all that are open */
 	struct conn *showing;      /* whose received() runs; NULL once it was closed or detached in there */
+	struct list followers;     /* run by this loop's turns, see loop_follow() */
+	struct list following;     /* in the lead's list of them; alone when it leads */
+	bool may_be_ready; /* the kernel is asked: always, but of a follower only when the lead's wait said so */
 	struct loop_counters counters;
 
 	_Alignas(64) _Atomic(struct loop_message *) mailbox; /* newest first */
 	_Atomic bool asleep, stop;
+	_Atomic(struct loop *) lead; /* whose turns run it: itself, when it follows none */
 };
+
+/* ---- loop.c ---- */
+/* From now on the lead's thread runs this loop, too: the lead waits for both, and each of its turns is followed by one
+ * of this loop if there is something to do. Both are between turns, and the caller's thread runs them. A follower leads
+ * nobody. 0 or -errno; -ENOTSUP: not with this back end. */
+int loop_follow(struct loop *loop, struct loop *lead) MUST_USE;
+void loop_unfollow(struct loop *loop);
+/* Writes all that is queued. When nothing is left turn memory is free. */
+void loop_flush(struct loop *loop);
+static inline void loop_flush_if_much(struct loop *loop)
+{
+	if (unlikely(loop->turn.taken > LOOP_TURN_BYTES))
+		loop_flush(loop);
+}
+/* The end of loop_run(): nobody waits any more, so what the wait would have written is written. */
+void loop_leave(struct loop *loop);
 
 static inline void count(uint64_t *counter, uint64_t by)
 {
@@ -118,10 +139,9 @@ struct poll_ops {
 	const char *name;
 	int (*open)(struct loop *loop); /* wake_fd is there */
 	void (*close)(struct loop *loop);
-	/* Waits at most so long (USEC_NEVER: for ever). What it brings is dispatched one by one, false: that was all.
-	 */
+	/* Waits at most so long (USEC_NEVER: for ever). */
 	void (*wait)(struct loop *loop, usec_t wait);
-	bool (*dispatch)(struct loop *loop);
+	void (*dispatch)(struct loop *loop); /* all that it brought, with loop_flush_if_much() between any two */
 
 	int (*add)(struct conn *conn); /* loop, fd, state and flags (CONN_IN, CONN_OUT) are set */
 	/* What is asked for changes to `want` (CONN_IN, CONN_OUT), or begins again after leave(). */
@@ -130,6 +150,9 @@ struct poll_ops {
 	void (*remove)(struct conn *conn); /* also forgets what the wait has brought for it */
 	int (*listen)(struct loop_listener *listener);
 	void (*unlisten)(struct loop_listener *listener);
+	/* The lead's wait says of a follower that it may_be_ready. NULL where a loop is bound to its thread. */
+	int (*follow)(struct loop *loop, struct loop *lead);
+	void (*unfollow)(struct loop *loop, struct loop *lead);
 
 	/* The rest is NULL where the kernel doesn't receive or send by itself (epoll). */
 	/* From here on bytes stay in the socket. -EBUSY: some have been taken out (or an end, or an error). */

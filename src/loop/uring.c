@@ -559,20 +559,20 @@ static void handle(struct loop *loop, const struct io_uring_cqe *c)
 	}
 }
 
-static bool dispatch(struct loop *loop)
+static void dispatch(struct loop *loop)
 {
 	struct uring *u = loop->polling;
-	struct io_uring_cqe c;
 
-	do {
-		if (ring_first(&u->ring) == ring_end(&u->ring))
-			return false;
-		c = *ring_completion(&u->ring, ring_first(&u->ring));
+	while (ring_first(&u->ring) != ring_end(&u->ring)) {
+		struct io_uring_cqe c = *ring_completion(&u->ring, ring_first(&u->ring));
+
 		ring_advance(&u->ring);
-	} while (kind_of(&c) == DONE);
-	count(&loop->counters.events, 1);
-	handle(loop, &c);
-	return true;
+		if (kind_of(&c) == DONE)
+			continue;
+		count(&loop->counters.events, 1);
+		handle(loop, &c);
+		loop_flush_if_much(loop);
+	}
 }
 
 /* ---- stopping ---- */

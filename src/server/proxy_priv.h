@@ -3,7 +3,7 @@
  *   main.c      the command line
  *   proxy.c     the start and the end
  *   control.c   the control thread: signals, draining, what is due now and then
- *   workers.c   the workers' threads, and talking to them
+ *   workers.c   the workers and their threads, and talking to them
  *   reload.c    a new configuration; TLS contexts
  *   listen.c    listening sockets;  handover.c  the next process;  notify.c  systemd
  */
@@ -24,9 +24,7 @@ enum proxy_state { PROXY_RUNNING, PROXY_DRAINING, PROXY_HANDED_OVER };
 
 struct worker_thread {
 	struct worker worker;
-	pthread_t thread;
 	bool is_made; /* worker_init() was called, worker_destroy() is owed */
-	bool runs;
 };
 
 struct proxy {

@@ -1,15 +1,14 @@
 /*
- * The workers' threads, and talking to them.
+ * The workers, the crew of threads that runs them, and talking to them.
  *
- * The end: each worker closes what it has in its own thread, and its loop runs on until last words are written and
- * cancels are sent (p->grace_ms at most). Then the threads are joined. What is left is closed from here, in turns of
- * all loops until none has anything to do: messages go to and fro between them. Only then the first loop is freed.
+ * The end: each worker closes what it has in the thread that runs it, and its loop runs on until last words are written
+ * and cancels are sent (p->grace_ms at most). Then the threads are joined. What is left is closed from here, in turns
+ * of all loops until none has anything to do: messages go to and fro between them. Only then the first loop is freed.
  */
 #include "server/proxy_priv.h"
 
 #include "base/log.h"
-
-#include <stdio.h>
+#include "loop/crew.h"
 
 #define SETTLE_TURNS_MAX 1000
 
@@ -58,17 +57,6 @@ void workers_tell(struct proxy *p, void (*run)(struct worker *, void *), void (*
 }
 
 /* ---- start ---- */
-
-static void *worker_main(void *argument)
-{
-	struct worker_thread *t = argument;
-	char name[16];
-
-	snprintf(name, sizeof(name), "worker-%u", t->worker.pool_thread.index);
-	pthread_setname_np(pthread_self(), name);
-	loop_run(t->worker.pool_thread.loop);
-	return NULL;
-}
 
 static const char *io_name(enum config_io io)
 {
@@ -122,6 +110,20 @@ const char *workers_io(const struct proxy *p)
 	return loop_backend(p->threads[0].worker.pool_thread.loop);
 }
 
+static bool start_threads(struct proxy *p)
+{
+	struct loop *loops[THREADS_MAX];
+	int r;
+
+	for (uint32_t i = 0; i < p->thread_count; i++)
+		loops[i] = p->threads[i].worker.pool_thread.loop;
+	r = crew_start(loops, p->thread_count, p->config->proxy.adaptive_workers ? crew_judge : NULL, "worker",
+		       &p->shared.crew);
+	if (r < 0)
+		log_error("cannot start the workers' threads", kv_str("reason", strerror(-r)));
+	return r == 0;
+}
+
 bool workers_start(struct proxy *p)
 {
 	p->threads = calloc(p->thread_count, sizeof(*p->threads));
@@ -131,16 +133,7 @@ bool workers_start(struct proxy *p)
 	for (uint32_t i = 0; i < p->thread_count; i++)
 		if (!make_worker(p, i))
 			return false;
-	for (uint32_t i = 0; i < p->thread_count; i++) { /* only now: they may look at each other */
-		int error = pthread_create(&p->threads[i].thread, NULL, worker_main, &p->threads[i]);
-
-		if (error) {
-			log_error("cannot start a worker's thread", kv_str("reason", strerror(error)));
-			return false;
-		}
-		p->threads[i].runs = true;
-	}
-	return true;
+	return start_threads(p); /* only now: they may look at each other */
 }
 
 /* ---- the end ---- */
@@ -149,14 +142,6 @@ static void end_worker(struct worker *w, void *argument)
 {
 	(void)argument;
 	worker_end(w);
-}
-
-static bool all_run(const struct proxy *p)
-{
-	for (uint32_t i = 0; i < p->thread_count; i++)
-		if (!p->threads[i].runs)
-			return false;
-	return true;
 }
 
 static bool all_quiet(const struct proxy *p)
@@ -189,16 +174,6 @@ static void close_in_their_threads(struct proxy *p)
 	}
 }
 
-static void join_threads(struct proxy *p)
-{
-	for (uint32_t i = 0; i < p->thread_count; i++)
-		if (p->threads[i].runs)
-			worker_stop(&p->threads[i].worker);
-	for (uint32_t i = 0; i < p->thread_count; i++)
-		if (p->threads[i].runs)
-			pthread_join(p->threads[i].thread, NULL);
-}
-
 /* One turn of each loop. true: none has anything left to do. */
 static bool settle(struct proxy *p)
 {
@@ -222,9 +197,9 @@ void workers_end(struct proxy *p)
 {
 	if (!p->threads)
 		return;
-	if (all_run(p))
+	if (p->shared.crew)
 		close_in_their_threads(p);
-	join_threads(p);
+	crew_stop(p->shared.crew);
 	for (int i = 0; i < SETTLE_TURNS_MAX && !settle(p); i++)
 		;
 	for (uint32_t i = 0; i < p->thread_count; i++)

@@ -371,20 +371,23 @@ void session_set_limits(struct session *s)
 	s->conn.keep_max = (uint32_t)MAX(longest, UINT64_C(1) << 20) + 1; /* else it would never be whole */
 }
 
+bool session_admit(struct worker *w, int fd)
+{
+	count_add(&w->pool_thread.counters.connections_total, 1);
+	/* a few more than max_clients may knock, for cancels must get through: see login.c for the real limit */
+	if (atomic_fetch_add(&w->shared->clients, 1) < w->settings.config->proxy.max_clients + 16u)
+		return true;
+	atomic_fetch_sub(&w->shared->clients, 1);
+	count_add(&w->pool_thread.counters.connections_closed, 1);
+	refuse_connection(w, fd);
+	return false;
+}
+
 void session_new(struct worker *w, int fd, const struct sockaddr *address, bool speaks_first)
 {
 	const struct config *c = w->settings.config;
 	struct session *s;
 
-	count_add(&w->pool_thread.counters.connections_total, 1);
-	if (atomic_fetch_add(&w->shared->clients, 1) >= c->proxy.max_clients + 16u) {
-		/* a few more than max_clients may knock, for cancels must get through: see login.c for the real limit
-		 */
-		atomic_fetch_sub(&w->shared->clients, 1);
-		count_add(&w->pool_thread.counters.connections_closed, 1);
-		refuse_connection(w, fd);
-		return;
-	}
 	s = slab_take(&w->session_slab);
 	if (!s)
 		goto no_memory;

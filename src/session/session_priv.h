@@ -124,6 +124,9 @@ static inline const struct config_pool *session_settings(const struct session *s
 
 /* ---- session.c ---- */
 /* speaks_first: it has sent something already, as far as one knows. */
+/* Counts one that was accepted; false: there is no room, and it was told so. Admitted, it must become a session, of
+ * this worker or of another. */
+bool session_admit(struct worker *w, int fd) MUST_USE;
 void session_new(struct worker *w, int fd, const struct sockaddr *address, bool speaks_first);
 void session_set_limits(struct session *s); /* anew, when the worker has another configuration */
 void session_set_state(struct session *s, enum session_state to);

@@ -98,12 +98,66 @@ void worker_destroy(struct worker *w)
 
 /* ---- listening ---- */
 
+struct newcomer { /* accepted by one worker for another */
+	struct loop_message message;
+	struct sockaddr_storage address;
+	int fd;
+	bool speaks_first;
+};
+
+static void newcomer_arrives(struct loop_message *message, void *thread)
+{
+	struct newcomer *n = container_of(message, struct newcomer, message);
+	struct worker *w = thread;
+
+	session_new(w, n->fd, (const struct sockaddr *)&n->address, n->speaks_first);
+	atomic_fetch_sub(&w->coming, 1);
+	free(n);
+}
+
+static uint32_t clients_of(struct worker *w)
+{
+	return atomic_load_explicit(&w->session_count_seen, memory_order_relaxed) +
+	       atomic_load_explicit(&w->coming, memory_order_relaxed);
+}
+
+/*
+ * Of those that the same thread runs now: the one with the fewest, so that each thread has its share when the load asks
+ * for more of them. The one that leads may have two more: the first clients are served with one wait a turn.
+ */
+static struct worker *least_loaded(struct worker *w)
+{
+	struct worker *best = w, *lead = w;
+
+	for (uint32_t i = 0; i < w->shared->worker_count; i++) {
+		struct worker *other = w->shared->workers[i];
+
+		if (!loop_shares_thread(other->pool_thread.loop, w->pool_thread.loop))
+			continue;
+		if (loop_leads(other->pool_thread.loop))
+			lead = other;
+		if (clients_of(other) < clients_of(best))
+			best = other;
+	}
+	return clients_of(lead) <= clients_of(best) + 1 ? lead : best;
+}
+
 static void accepted(struct loop_listener *listener, int fd, const struct sockaddr *address, socklen_t len)
 {
-	struct worker *w = listener->owner;
+	struct worker *w = listener->owner, *to = least_loaded(w);
+	struct newcomer *n;
 
-	(void)len;
-	session_new(w, fd, address, listener->speaks_first);
+	if (!session_admit(w, fd))
+		return;
+	n = to == w ? NULL : malloc(sizeof(*n));
+	if (!n) {
+		session_new(w, fd, address, listener->speaks_first);
+		return;
+	}
+	*n = (struct newcomer){.message.run = newcomer_arrives, .fd = fd, .speaks_first = listener->speaks_first};
+	memcpy(&n->address, address, len);
+	atomic_fetch_add(&to->coming, 1);
+	loop_post(to->pool_thread.loop, &n->message);
 }
 
 int worker_listen(struct worker *w, int fd)
@@ -171,11 +225,6 @@ void worker_end(struct worker *w)
 bool worker_is_quiet(const struct worker *w)
 {
 	return __atomic_load_n(&loop_counters(w->pool_thread.loop)->open, __ATOMIC_RELAXED) == 0;
-}
-
-void worker_stop(struct worker *w)
-{
-	loop_stop(w->pool_thread.loop);
 }
 
 /* ---- for people ---- */

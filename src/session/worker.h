@@ -1,6 +1,6 @@
 /*
- * A worker: one thread with its loop, its client sessions, and its shards of the pools. Nothing of it is touched by
- * another thread but by message (loop_post), and its counters, which others read.
+ * A worker: a loop, its client sessions, and its shards of the pools. One thread runs it at a time (which one, see
+ * loop/crew.h); nothing of it is touched by another but by message (loop_post), and its counters, which others read.
  */
 #ifndef SESSION_WORKER_H
 #define SESSION_WORKER_H
@@ -27,6 +27,7 @@ struct predecessors {
 	_Atomic uint32_t asking; /* cancels that are under way to them */
 };
 
+struct crew;
 struct pipeline;
 struct stage;
 
@@ -37,6 +38,7 @@ struct sessions_shared {
 	_Atomic bool draining;    /* shutting down: no new clients, links go when they are free */
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
+	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
 };
@@ -63,6 +65,7 @@ struct worker {
 	struct list sessions;
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */
+	_Atomic uint32_t coming;             /* accepted by others, under way to this one */
 	struct session **slots;              /* by slot number: finds the session of a cancel key */
 	uint64_t last_serial;
 	uint32_t slot_count, free_slot; /* free slots are chained through their values, see session.c */
@@ -102,8 +105,6 @@ void worker_drain(struct worker *w);
 void worker_end(struct worker *w);
 /* Nothing is open any more (any thread; true for good only after worker_end()). */
 bool worker_is_quiet(const struct worker *w);
-/* Ends the worker's loop after this turn (any thread). */
-void worker_stop(struct worker *w);
 
 /* A session for people; strings live as long as the call. */
 struct session_view {

@@ -194,7 +194,7 @@ def test_watchdog_hears_nothing_of_a_stuck_worker(make_proxy, notify):
         return "WATCHDOG=1" in notify.take()[known:]
 
     wait_until(hears)
-    with Stuck(proxy.process.pid, "worker-1"):
+    with Stuck(proxy.process.pid, "worker-0"):  # one that is never parked
         hears()  # an answer may have been under way
         assert not any(hears() for _ in range(2))
     wait_until(hears)

@@ -1,0 +1,330 @@
+/* Loops go from thread to thread while they are used; to be run under ThreadSanitizer too. */
+#include "loop/crew.h"
+#include "loop/loop_test_util.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#define LOOPS 3
+
+static struct loop *loops[LOOPS];
+static struct crew *crew;
+
+static void *const names[LOOPS] = {(void *)1, (void *)2, (void *)3}; /* what messages are told of their loop */
+
+static void start(crew_judge_function *judge)
+{
+	for (int i = 0; i < LOOPS; i++)
+		assert_int_equal(loop_new(backend, names[i], &loops[i]), 0);
+	assert_int_equal(crew_start(loops, LOOPS, judge, "crew", &crew), 0);
+}
+
+static void end(void)
+{
+	crew_stop(crew);
+	for (int i = 0; i < LOOPS; i++)
+		loop_free(loops[i]);
+}
+
+static bool adapts(void)
+{
+	return strcmp(backend, "epoll") == 0;
+}
+
+static void force(uint32_t threads)
+{
+	assert_int_equal(crew_force(crew, threads), adapts() ? 0 : -ENOTSUP);
+}
+
+/* ---- who runs a loop ---- */
+
+struct question {
+	struct loop_message message;
+	pthread_t answer;
+	_Atomic bool answered;
+};
+
+static void who_runs(struct loop_message *message, void *thread UNUSED)
+{
+	struct question *q = container_of(message, struct question, message);
+
+	q->answer = pthread_self();
+	atomic_store(&q->answered, true);
+}
+
+static pthread_t ask(struct loop *loop)
+{
+	struct question q = {.message.run = who_runs};
+
+	loop_post(loop, &q.message);
+	while (!atomic_load(&q.answered))
+		sched_yield();
+	return q.answer;
+}
+
+static bool share(int a, int b)
+{
+	return pthread_equal(ask(loops[a]), ask(loops[b]));
+}
+
+static void as_many_threads_as_it_is_told(void **state UNUSED)
+{
+	start(crew_judge);
+	if (!adapts()) {
+		assert_false(share(0, 1) || share(0, 2) || share(1, 2));
+		end();
+		return;
+	}
+	assert_true(share(0, 1) && share(0, 2));
+	assert_true(loop_shares_thread(loops[1], loops[2]));
+	force(2);
+	while (share(0, 1) || !share(0, 2))
+		;
+	assert_int_equal(atomic_load(&crew_counters(crew)->active), 2);
+	force(3);
+	while (share(0, 1) || share(0, 2) || share(1, 2))
+		;
+	assert_false(loop_shares_thread(loops[1], loops[2]));
+	force(100);
+	assert_int_equal(atomic_load(&crew_counters(crew)->active), 3);
+	force(1);
+	while (!share(0, 1) || !share(0, 2))
+		;
+	assert_int_equal(atomic_load(&crew_counters(crew)->splits), 2);
+	assert_int_equal(atomic_load(&crew_counters(crew)->joins), 1);
+	end();
+}
+
+static void a_fixed_one_has_a_thread_for_each(void **state UNUSED)
+{
+	start(NULL);
+	assert_int_equal(crew_force(crew, 1), -ENOTSUP);
+	assert_false(share(0, 1) || share(0, 2) || share(1, 2));
+	assert_int_equal(atomic_load(&crew_counters(crew)->active), LOOPS);
+	end();
+}
+
+static void ends_while_parked_and_on_the_way(void **state UNUSED)
+{
+	for (uint32_t i = 0; i < 200; i++) {
+		start(crew_judge);
+		force(1 + i % LOOPS);
+		if (i % 2)
+			force(1 + i / 2 % LOOPS);
+		end();
+	}
+}
+
+/* ---- under fire ---- */
+
+#define TOKENS 8
+#define HOPS   20000
+
+struct token {
+	struct loop_message message;
+	int hops;
+	_Atomic bool done;
+};
+
+static uint64_t runs[LOOPS]; /* not atomic: each is its loop's own */
+
+static int number_of(void *thread)
+{
+	return (int)(uintptr_t)thread - 1;
+}
+
+/* To the next loop, the one before, or the same. */
+static void hop(struct loop_message *message, void *thread)
+{
+	struct token *t = container_of(message, struct token, message);
+	int at = number_of(thread);
+
+	runs[at]++;
+	if (++t->hops == HOPS)
+		atomic_store(&t->done, true);
+	else
+		loop_post(loops[(at + t->hops) % LOOPS], &t->message);
+}
+
+/* A timer that sets itself again, in each loop: followers' timers are waited for, too. */
+struct ticker {
+	struct loop_message message;
+	struct timer timer;
+	struct loop *loop;
+	_Atomic int ticks;
+};
+
+static void tick(struct timer *timer)
+{
+	struct ticker *t = container_of(timer, struct ticker, timer);
+
+	atomic_fetch_add(&t->ticks, 1);
+	timer_set(loop_timers(t->loop), timer, clock_now() + 10 * USEC_PER_MSEC);
+}
+
+static void begin_ticking(struct loop_message *message, void *thread)
+{
+	struct ticker *t = container_of(message, struct ticker, message);
+
+	t->loop = loops[number_of(thread)];
+	timer_init(&t->timer, tick);
+	tick(&t->timer);
+}
+
+static void end_ticking(struct loop_message *message, void *thread UNUSED)
+{
+	struct ticker *t = container_of(message, struct ticker, message);
+
+	timer_cancel(&t->timer);
+	atomic_store(&t->ticks, -1);
+}
+
+static size_t echo(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	conn_send_ref(conn, bytes, len);
+	return len;
+}
+
+static const struct conn_ops echoing = {.received = echo, .closed = probe_closed};
+
+/* Says something, and waits for the echo. False: not all came back. */
+static void talk(int fd)
+{
+	char c = 'q';
+
+	assert_int_equal(write(fd, &c, 1), 1);
+	c = 0;
+	while (read(fd, &c, 1) != 1)
+		;
+	assert_int_equal(c, 'q');
+}
+
+static void loops_change_hands_under_fire(void **state UNUSED)
+{
+	struct token tokens[TOKENS] = {0};
+	struct ticker tickers[LOOPS] = {0};
+	struct probe probes[LOOPS];
+	int fds[LOOPS], left = TOKENS;
+	uint32_t changes = 0;
+	uint64_t total = 0;
+
+	memset(runs, 0, sizeof(runs));
+	for (int i = 0; i < LOOPS; i++) {
+		assert_int_equal(loop_new(backend, names[i], &loops[i]), 0);
+		fds[i] = open_probe(loops[i], &probes[i]);
+		probes[i].conn.ops = &echoing;
+	}
+	assert_int_equal(crew_start(loops, LOOPS, crew_judge, "crew", &crew), 0);
+	for (int i = 0; i < LOOPS; i++) {
+		tickers[i].message.run = begin_ticking;
+		loop_post(loops[i], &tickers[i].message);
+	}
+	for (int i = 0; i < TOKENS; i++) {
+		tokens[i].message.run = hop;
+		loop_post(loops[i % LOOPS], &tokens[i].message);
+	}
+	while (left > 0 || changes < 300) {
+		force(changes++ % LOOPS + 1);
+		for (int i = 0; i < LOOPS; i++)
+			talk(fds[i]);
+		left = 0;
+		for (int i = 0; i < TOKENS; i++)
+			left += !atomic_load(&tokens[i].done);
+	}
+	for (uint32_t threads = 1; threads <= LOOPS; threads++) { /* and when nothing else happens */
+		force(threads);
+		for (int i = 0; i < LOOPS; i++) {
+			int seen = atomic_load(&tickers[i].ticks);
+
+			while (atomic_load(&tickers[i].ticks) < seen + 2)
+				sched_yield();
+		}
+	}
+	for (int i = 0; i < LOOPS; i++) {
+		tickers[i].message.run = end_ticking;
+		loop_post(loops[i], &tickers[i].message);
+		while (atomic_load(&tickers[i].ticks) >= 0)
+			sched_yield();
+	}
+	crew_stop(crew);
+	for (int i = 0; i < LOOPS; i++) {
+		total += runs[i];
+		close(fds[i]);
+		probe_end(&probes[i]);
+		loop_free(loops[i]);
+	}
+	assert_int_equal(total, TOKENS * HOPS);
+}
+
+/* ---- by load ---- */
+
+#define PAIRS 24 /* each wait brings as many events as there are bytes under way: one of each pair */
+
+static _Atomic bool rests;
+
+static size_t bounce(struct conn *conn, uint8_t *bytes, size_t len)
+{
+	if (!atomic_load(&rests))
+		conn_send_ref(conn, bytes, len);
+	return len;
+}
+
+static const struct conn_ops bouncing = {.received = bounce, .closed = probe_closed};
+
+/* As crew_judge() does, but whatever the CPU time: other programs may leave us little. */
+static uint32_t judge_by_batch(struct crew_memory *memory UNUSED, const struct crew_window *window, usec_t now UNUSED,
+			       uint32_t active, uint32_t most)
+{
+	assert_int_equal(most, LOOPS);
+	assert_true(window->batch_most <= window->batch_sum && window->busy_most <= window->busy_sum);
+	return window->batch_most > 10 * PAIRS / 2 ? MIN(active + 1, most) : window->batch_sum < 50 ? 1 : active;
+}
+
+static void the_load_decides(void **state UNUSED)
+{
+	struct probe probes[PAIRS][2];
+
+	if (!adapts())
+		return;
+	atomic_store(&rests, false);
+	for (int i = 0; i < LOOPS; i++)
+		assert_int_equal(loop_new(backend, names[i], &loops[i]), 0);
+	for (int i = 0; i < PAIRS; i++) {
+		int fd = open_probe(loops[1], &probes[i][0]);
+
+		probe_init(&probes[i][1]);
+		assert_int_equal(conn_open(&probes[i][1].conn, loops[1], fd), 0);
+		probes[i][0].conn.ops = probes[i][1].conn.ops = &bouncing;
+		conn_send(&probes[i][0].conn, "x", 1);
+	}
+	assert_int_equal(crew_start(loops, LOOPS, judge_by_batch, "crew", &crew), 0);
+	while (atomic_load(&crew_counters(crew)->active) < LOOPS)
+		sched_yield();
+	assert_int_equal(atomic_load(&crew_counters(crew)->splits), 2); /* to two, and to three */
+	atomic_store(&rests, true);
+	while (atomic_load(&crew_counters(crew)->active) > 1) { /* it takes a turn now and then to find out */
+		ask(loops[0]);
+		usleep(1000);
+	}
+	crew_stop(crew);
+	for (int i = 0; i < PAIRS; i++) {
+		probe_end(&probes[i][0]);
+		probe_end(&probes[i][1]);
+	}
+	for (int i = 0; i < LOOPS; i++)
+		loop_free(loops[i]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(as_many_threads_as_it_is_told),
+		cmocka_unit_test(a_fixed_one_has_a_thread_for_each),
+		cmocka_unit_test(ends_while_parked_and_on_the_way),
+		cmocka_unit_test(loops_change_hands_under_fire),
+		cmocka_unit_test(the_load_decides),
+	};
+
+	choose_backend(argc, argv);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
