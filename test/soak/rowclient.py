@@ -191,6 +191,7 @@ class Client(Connection):
         self.name = name
         self.rng = rng
         self.die = die
+        self.said_goodbye = False
         self.status = {}
         self.told = {}
         self.rest = b""
@@ -211,7 +212,7 @@ class Client(Connection):
 
     def resume(self):
         """Goes on with its life, up to the next request that must be answered."""
-        while self.socket and not self.units and not self.cancelling:
+        while self.socket and not self.units and not self.cancelling and not self.said_goodbye:
             try:
                 asked = next(self.life)
             except StopIteration:
@@ -231,7 +232,8 @@ class Client(Connection):
         if self.rng.random() < self.die:
             how = self.rng.choice(("rst", "fin", "terminate"))
             cut = self.rng.randrange(len(data) + 1) if self.rng.random() < 0.3 else len(data)
-            self.send(data[:cut] + (wire.terminate() if how == "terminate" and cut == len(data) else b""))
+            self.said_goodbye = how == "terminate" and cut == len(data)
+            self.send(data[:cut] + (wire.terminate() if self.said_goodbye else b""))
             self.history.append((self.since, f"dies ({how}), {cut} of {len(data)} bytes", b""))
             delay = self.rng.choice((0, 0, 0.002, 0.02, 0.1))
             self.loop.later(delay, lambda: self.leave("rst" if how == "rst" else "fin"))
@@ -296,6 +298,9 @@ class Client(Connection):
 
     def received(self, data):
         if not data:
+            if self.said_goodbye and not self.units:  # it had all its answers, and the proxy took it at its word
+                self.leave("fin")
+                return
             raise Lost("closed")
         now = self.since = time.monotonic()
         self.history.append((now, "<", data if len(data) < 300 else data[:200] + b" ... " + data[-60:]))
