@@ -140,11 +140,13 @@ static enum answer ready(struct session *s, const struct frame *f)
 		struct buf error = link->error;
 
 		pop(s);
-		if (!settings)
-			return ANSWER_SWALLOW;
-		link->error = BUF_INIT(LOOK_MAX);
-		settings_sync_done(s, error.len ? error.bytes : NULL, error.len);
-		buf_free(&error);
+		if (settings) {
+			link->error = BUF_INIT(LOOK_MAX);
+			settings_sync_done(s, error.len ? error.bytes : NULL, error.len);
+			buf_free(&error);
+		}
+		if (unlikely(s->cancels))
+			cancel_held_back(s);
 		return s->state == SESSION_CLOSED || !s->link ? ANSWER_GONE : ANSWER_SWALLOW;
 	}
 	pop(s);
@@ -213,6 +215,19 @@ static bool is_done_with(const struct session *s)
 	       s->mode != POOL_MODE_SESSION;
 }
 
+/* Of settings it is kept until they are settled. What else the proxy asks leaves the link in doubt, and nobody is told.
+ */
+static void swallow_error(struct link *link, const struct expect *x, const uint8_t *whole, size_t size)
+{
+	if (x->purpose != PURPOSE_SETTINGS) {
+		link->close_when_free = true;
+		return;
+	}
+	buf_clear(&link->error);
+	link->error.max = LOOK_MAX;
+	buf_add(&link->error, whole, size);
+}
+
 static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
 {
 	struct link *link = s->link;
@@ -224,10 +239,8 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 		return ANSWER_BROKEN;
 	fatal = slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"));
 	link->close_when_free = link->close_when_free || fatal;
-	if (x && x->flags & EXPECT_SWALLOW && x->purpose == PURPOSE_SETTINGS) {
-		buf_clear(&link->error);
-		link->error.max = LOOK_MAX;
-		buf_add(&link->error, whole, frame_size(f));
+	if (x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY) {
+		swallow_error(link, x, whole, frame_size(f));
 		return ANSWER_SWALLOW;
 	}
 	if (unlikely(fatal && is_done_with(s)))
@@ -581,6 +594,7 @@ static void answer_lost(struct link *link, int error)
 	for (bool first = true; link->expects.count; first = false)
 		pop_as(s, /* skipped= */ !first);
 	s->syncing = false;
+	cancel_held_back(s);
 	if (owed) {
 		error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);
 		message_ready(&out, 'I');

@@ -2,7 +2,8 @@
  * CancelRequest: the key that a client was given leads to its session, wherever that is; what the session runs now is
  * cancelled, or its waiting ends. The process id is (worker, slot); the secret tells sessions apart that had the
  * same slot. A link that is being cancelled does not change hands until the server is done with the cancel, so that
- * nobody else's query can be hit. A key that leads nowhere may be one of the process before (cancel_relay.c).
+ * nobody else's query can be hit. A cancel that would hit what the proxy put in front of the client's query waits until
+ * the server is done with that. A key that leads nowhere may be one of the process before (cancel_relay.c).
  */
 #include "session/cancel_priv.h"
 
@@ -46,7 +47,19 @@ static struct session *find(struct worker *w, const struct cancel_message *m)
 	return s;
 }
 
-/* true: m goes on, with the cancel to the server. */
+/*
+ * What the server runs is the proxy's own, and what the client asked for was sent behind it: without its settings that
+ * must not run. Settings that a request waits for may be hit, for then it was not sent, and ends with the same error.
+ */
+static bool is_behind_ours(const struct session *s)
+{
+	const struct expect *x = expects_first(&s->link->expects);
+
+	return x && x->flags & EXPECT_SWALLOW && expect_ends_with_ready(x) &&
+	       !(x->purpose == PURPOSE_SETTINGS && s->syncing && !s->hold_ready);
+}
+
+/* true: m goes on, with the cancel to the server, or is held back. */
 static bool cancel_session(struct session *s, struct cancel_message *m)
 {
 	struct buf out = BUF_INIT(1024);
@@ -59,6 +72,10 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 		error_message(&out, ERROR_CANCELED_WAITING, NULL);
 		session_fail_request(s, out.bytes, out.len);
 		buf_free(&out);
+	} else if (link && s->link && is_behind_ours(s)) {
+		m->next = s->cancels;
+		s->cancels = m;
+		return true;
 	} else if (link && (link->expects.count || link->tx_status != 'I' || s->state == SESSION_REPLICATION ||
 			    s->state == SESSION_SHARED)) {
 		if (pool_cancel(link, cancel_is_over, m) == 0)
@@ -66,6 +83,18 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 		session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
 	}
 	return false;
+}
+
+void cancel_held_back(struct session *s)
+{
+	struct cancel_message *m = s->cancels, *next;
+
+	s->cancels = NULL;
+	for (; m; m = next) {
+		next = m->next;
+		if (!cancel_session(s, m))
+			cancel_is_over(m);
+	}
 }
 
 static void cancel_arrives(struct loop_message *message, void *thread)

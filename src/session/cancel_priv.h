@@ -10,6 +10,7 @@
  */
 struct cancel_message {
 	struct loop_message message;
+	struct cancel_message *next;            /* of those that its session holds back */
 	struct worker *from;                    /* where the connection that asked is */
 	void (*over)(struct cancel_message *m); /* in that thread, last; frees it */
 	struct cancel_visitor *visitor;         /* it asked; NULL: a client did, and the next two tell which */

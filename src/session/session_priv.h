@@ -57,9 +57,10 @@ struct session {
 	const struct params *settings, *startup_settings, *reported;
 	struct map *statements; /* client's name -> statement_text; NULL: none yet */
 	struct statement_text *unnamed;
-	struct statement_text *bound; /* the unnamed portal's statement; NULL: nothing of it must be known */
-	struct map *portals;          /* named portals of which something must be known -> statement_text */
-	struct turn *turn;            /* while it is SHARED */
+	struct statement_text *bound;   /* the unnamed portal's statement; NULL: nothing of it must be known */
+	struct map *portals;            /* named portals of which something must be known -> statement_text */
+	struct turn *turn;              /* while it is SHARED */
+	struct cancel_message *cancels; /* held back while its server runs something of the proxy's own; NULL */
 	struct waiter waiter;
 	struct timer timer;
 	struct list node;              /* in worker->sessions */
@@ -253,6 +254,8 @@ void settings_report(struct session *s);
 uint32_t session_pid(const struct session *s);
 /* s: the connection that asks; it is closed when the cancel is done with. false: there is nothing to be done. */
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
+/* What the server ran was not the client's, and is over, or the link is gone: so much for the cancels held back. */
+void cancel_held_back(struct session *s);
 
 /* ---- auth_query.c ---- */
 struct auth_asker {       /* a login that asks; embedded in it */

@@ -195,10 +195,18 @@ void settings_report(struct session *s)
 	session_send_buf(s, &out);
 }
 
+static bool is_canceled(const uint8_t *error, size_t len)
+{
+	struct error_fields e = {0};
+
+	return message_read_error(error + FRAME_HEADER, (uint32_t)len - FRAME_HEADER, &e) &&
+	       slice_equal(e.sqlstate, SLICE_LITERAL("57014"));
+}
+
 void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 {
 	struct link *link = s->link;
-	bool waited = s->syncing;
+	bool waited = s->syncing, again = error && s->hold_ready && !link->close_when_free && is_canceled(error, len);
 
 	s->syncing = false;
 	if (error) {
@@ -207,6 +215,11 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 				true; /* if what failed was to undo another client's, nobody is to meet it again */
 		/* one simple query is one transaction: nothing of it holds */
 		params_assign(&link->settings, link->settings_before);
+		if (again) { /* the cancel was for what ended just before */
+			link->close_when_free = true;
+			(void)settings_sync(s);
+			return;
+		}
 		if (!waited) {
 			/* accepted once, refused now: the client's request may have run under wrong settings */
 			link->close_when_free = true;

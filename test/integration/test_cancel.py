@@ -348,6 +348,110 @@ def test_statement_timeout_is_no_cancel(target):
     assert wire.errors(client.query("SELECT pg_sleep(0.05)")) == []
 
 
+# ---------------------------------------------------------------- while the server runs what the proxy put in front
+
+class Held:
+    """What touches a relation waits while this lasts: SETs of default_tablespace look at pg_tablespace."""
+
+    def __init__(self, postgres, relation):
+        self.postgres = postgres
+        self.relation = relation
+
+    def __enter__(self):
+        self.holder = self.postgres.admin("app")
+        self.holder.execute(f"BEGIN; LOCK TABLE {self.relation} IN ACCESS EXCLUSIVE MODE")
+        return self
+
+    def __exit__(self, *exception):
+        self.holder.close()  # and so it ends
+
+    def waiters(self):
+        return [pid for pid, in self.holder.execute("SELECT pid FROM pg_locks WHERE NOT granted AND relation = %s::regclass",
+                                                    [self.relation])]
+
+    def wait(self):
+        wait_until(self.waiters)
+        return self.waiters()
+
+
+def with_settings_of_its_own(proxy, closing):
+    """A client, and another one whose settings are known, and not those that are on the only link."""
+    other, client = closing(proxy.wire()), closing(proxy.wire())
+    client.query("SET default_tablespace = 'pg_default'")
+    for each in (other, client, other):
+        each.query("SELECT 1")
+    return client, other
+
+
+def cancel_is_held_back(proxy, client, bystander):
+    """A cancel that has come to the proxy and is still to go to the server. Returns the thread that waits for its end."""
+    connections, forwarded = proxy.metric("connections_total"), proxy.metric("cancels_forwarded_total")
+    thread = threading.Thread(target=client.cancel)
+    thread.start()
+    wait_until(lambda: proxy.metric("connections_total") > connections)
+    assert not errors(bystander.query("DEALLOCATE ALL"))  # which the proxy answers: it has seen the cancel before
+    assert proxy.metric("cancels_forwarded_total") == forwarded
+    return thread
+
+
+@pytest.mark.parametrize("text", ["simple", "extended"])
+def test_cancel_while_the_settings_are_put_onto_the_link(make_proxy, closing, postgres, gate, text):
+    """They stand in front of the query, which must not run without them: the cancel is the query's."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1}})
+    client, other = with_settings_of_its_own(proxy, closing)
+    sql = f"SELECT {gate().passage}"
+    with Held(postgres, "pg_tablespace") as held:
+        client.send(query(sql) if text == "simple" else run(sql) + sync())
+        held.wait()
+        threads = [cancel_is_held_back(proxy, client, other) for _ in range(2)]
+    assert errors(client.until_ready()) == ["57014"]
+    for thread in threads:
+        thread.join()
+    assert client.value("SHOW default_tablespace") == "pg_default"
+    assert other.value("SHOW default_tablespace") == ""
+    assert not errors(client.query("SELECT 1"))
+
+
+@pytest.mark.parametrize("by", ["client", "server"])
+def test_cancel_of_what_reset_leads_to(make_proxy, closing, postgres, by):
+    """RESET is done, and what the client logged in with is put onto the link again: that is not to be cancelled."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1}})
+    other, client = closing(proxy.wire()), closing(proxy.wire(default_tablespace="pg_default"))
+    client.query("SET default_tablespace = ''")
+    with Held(postgres, "pg_tablespace") as held:
+        client.send(query("RESET default_tablespace"))
+        backend, = held.wait()
+        if by == "client":
+            thread = cancel_is_held_back(proxy, client, other)
+        else:
+            held.holder.execute("SELECT pg_cancel_backend(%s)", [backend])
+            wait_until(lambda: backend in held.waiters())
+    assert not errors(client.until_ready())
+    if by == "client":
+        thread.join()
+    assert client.value("SHOW default_tablespace") == "pg_default"
+
+
+@pytest.mark.parametrize("by", ["client", "server"])
+def test_cancel_of_what_the_proxy_asks_for(make_proxy, closing, postgres, by):
+    """Parameters are asked for behind the answer (track_parameters): a client that has that hears of nothing else."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1, "track_parameters": ["work_mem"]}})
+    other, client = closing(proxy.wire()), closing(proxy.wire())
+    client.query("SELECT 1")
+    with Held(postgres, "pg_settings") as held:
+        client.send(query("SELECT 'answer'"))
+        assert rows(client.until_ready()) == [["answer"]]
+        backend, = held.wait()
+        if by == "client":
+            thread = cancel_is_held_back(proxy, client, other)
+        else:
+            held.holder.execute("SELECT pg_cancel_backend(%s)", [backend])
+            wait_until(lambda: backend not in held.waiters())
+    if by == "client":
+        thread.join()
+    assert client.value("SELECT 'usable'") == "usable"
+
+
 # ---------------------------------------------------------------- a replaced process (SIGUSR2)
 
 def sleeping(client, postgres, mark):
