@@ -50,8 +50,7 @@ struct expects {
 };
 
 void expects_free(struct expects *e);
-/* 0 or -ENOMEM. */
-int expects_push(struct expects *e, struct expect x) MUST_USE;
+int expects_grow(struct expects *e) MUST_USE; /* expects_push() calls it */
 
 static inline struct expect *expects_at(const struct expects *e, uint32_t index)
 {
@@ -71,6 +70,20 @@ static inline struct expect *expects_first(const struct expects *e)
 static inline bool expect_ends_with_ready(const struct expect *x)
 {
 	return x->kind <= EXPECT_FUNCTION;
+}
+
+/* 0 or -ENOMEM. */
+static inline MUST_USE int expects_push(struct expects *e, struct expect x)
+{
+	if (unlikely(e->count == e->cap)) {
+		int r = expects_grow(e);
+		if (r < 0)
+			return r;
+	}
+	*expects_at(e, e->count) = x;
+	e->count++;
+	e->answers += expect_ends_with_ready(&x) && !(x.flags & EXPECT_SWALLOW);
+	return 0;
 }
 
 static inline void expects_pop(struct expects *e)

@@ -49,6 +49,7 @@ int link_open(struct loop *loop, const struct link_target *target, const struct 
 	link->born = link->used = clock_now();
 	link->tx_status = 'I';
 	buf_init(&link->error, 1u << 20);
+	buf_init(&link->batch, LINK_BATCH_MAX);
 	list_init(&link->node);
 	list_init(&link->cancels_under_way);
 	statement_set_init(&link->statements);
@@ -72,6 +73,7 @@ static void link_free(struct loop_deferred *deferred)
 	params_unref(link->settings_before);
 	params_unref(link->reported);
 	params_unref(link->reported_at_mark);
+	buf_free(&link->batch);
 	statement_set_clear(&link->statements);
 	expects_free(&link->expects);
 	buf_free(&link->error);

@@ -38,6 +38,7 @@ const char *link_state_name(enum link_state state);
 struct link;
 
 #define LINK_ADDRESSES_MAX 16u
+#define LINK_BATCH_MAX     (16u << 10) /* a batch that is longer is not kept */
 
 /* What it takes to log in. Strings are copied by link_open(). */
 struct link_target {
@@ -131,6 +132,11 @@ struct link {
 	struct statement_set statements;
 	struct statement_id unnamed;
 	bool has_unnamed, unnamed_in_transaction;
+	/* of the batch that was begun last, while no other is under way: */
+	bool shares;           /* it uses a statement that was prepared before it */
+	bool unnamed_in_batch; /* it has bound the unnamed statement: nothing may change what that means before it ends
+				*/
+	struct buf batch;      /* its messages as the client sent them, if it may have to be run again; see repair.c */
 	struct expects expects;
 	struct buf error;          /* ErrorResponse to something of the proxy's own, until its ReadyForQuery */
 	uint32_t statements_epoch; /* of its pool, when its statements were last known to be good */

@@ -12,6 +12,7 @@
 enum answer {
 	ANSWER_PASS,    /* to the client */
 	ANSWER_SWALLOW, /* it answered something of the proxy's own */
+	ANSWER_LOOK,    /* what to do with it hangs on the next message */
 	ANSWER_BROKEN,  /* makes no sense here */
 	ANSWER_GONE,    /* the session has no link any more, or is closed */
 };
@@ -94,6 +95,7 @@ void session_release(struct session *s)
 	prepared_schema_changed(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
+	s->fault = 0;
 	if (s->state == SESSION_ACTIVE)
 		session_set_state(s, SESSION_IDLE);
 	if (s->paused_for_link) {
@@ -131,6 +133,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 	struct expect *x = expects_first(&link->expects);
 	bool swallow;
 
+	if (unlikely(s->fault))
+		return repair_go_on(s) ? ANSWER_SWALLOW : ANSWER_GONE;
 	if (!x || !expect_ends_with_ready(x) || f->body_len != 1 || !memchr("ITE", f->body[0], 3))
 		return ANSWER_BROKEN;
 	link->tx_status = (char)f->body[0];
@@ -167,19 +171,6 @@ static enum answer ready(struct session *s, const struct frame *f)
 		return ANSWER_GONE;
 	}
 	return ANSWER_PASS;
-}
-
-/* A plan that was made before the schema changed: statements of all links are made anew. */
-static void look_at_sqlstate(struct session *s, const struct error_fields *e)
-{
-	/* 26000 counts if it is one of ours that the server does not know: a function may have said DEALLOCATE ALL */
-	bool ours = e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
-	bool changed = e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "0A000", 5) == 0 &&
-		       slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
-	bool unknown = ours && e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "26000", 5) == 0;
-
-	if (changed || unknown)
-		pool_forget_statements(session_pool(s));
 }
 
 /* Servers know statements by our names, clients by their own. True: it was sent with those. */
@@ -245,12 +236,13 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 	}
 	if (unlikely(fatal && is_done_with(s)))
 		return ANSWER_SWALLOW;
+	if (unlikely(repair_begin(s, &e)))
+		return ANSWER_SWALLOW;
 	link->fatal = fatal;
 	observe_failed(s, x, e.sqlstate);
 	s->error_in_batch = true;
 	s->copying_in = false;
 	count_add(&session_counters(s)->query_errors_total, 1);
-	look_at_sqlstate(s, &e);
 	if (unlikely(x && prepared_is_deallocate(x) && s->mode != POOL_MODE_SESSION))
 		link->close_when_free = true; /* what stood in for the client's statement may be left there */
 	if (x && x->flags & EXPECT_REPLACE) {
@@ -404,7 +396,9 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 		return completes(s, EXPECT_DESCRIBE);
 	case 't':
 		x = expects_first(&s->link->expects);
-		return x && x->kind == EXPECT_DESCRIBE ? ANSWER_PASS : ANSWER_BROKEN;
+		return !x || x->kind != EXPECT_DESCRIBE ? ANSWER_BROKEN
+		       : s->link->batch.len             ? ANSWER_LOOK
+							: ANSWER_PASS;
 	case '1':
 		return completes(s, EXPECT_PARSE);
 	case '2':
@@ -483,6 +477,24 @@ static void after_messages(struct session *s)
 	session_maybe_release(s);
 }
 
+/*
+ * The parameters of a statement have come. Its rows follow at once, or an error for which the batch is run again: then
+ * the client must not have both answers. size: of the message. Bytes of both, if it is run again; 0: not all of the
+ * next one is there; size: it is like any other.
+ */
+static NEVER_INLINE size_t look_behind(struct session *s, const uint8_t *bytes, size_t len, size_t size)
+{
+	struct error_fields e = {0};
+	struct frame f;
+	enum frame_result r = len > size ? frame_read(bytes + size, len - size, &f) : FRAME_SHORT;
+
+	if (r == FRAME_SHORT || (r == FRAME_HEAD && f.type == 'E' && f.body_len <= LOOK_MAX))
+		return 0;
+	if (r != FRAME_WHOLE || f.type != 'E' || !message_read_error(f.body, f.body_len, &e) || !repair_begin(s, &e))
+		return size;
+	return size + frame_size(&f);
+}
+
 static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 {
 	struct session *s = link->user;
@@ -522,12 +534,25 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			from = at;
 		}
 		answer = answer_message(s, &f, bytes + at);
-		if (unlikely(answer == ANSWER_GONE))
-			return at + have;
-		if (unlikely(answer == ANSWER_BROKEN)) {
-			pass_span(s, bytes + from, bytes + at);
-			broken(s, &f);
-			return len;
+		if (unlikely(answer >= ANSWER_LOOK)) {
+			if (answer == ANSWER_LOOK) {
+				size_t both = look_behind(s, bytes + at, len - at, size);
+
+				if (both == 0)
+					break;
+				if (both > size) {
+					pass_span(s, bytes + from, bytes + at);
+					from = at += both;
+					continue;
+				}
+			}
+			if (answer == ANSWER_GONE)
+				return at + have;
+			if (answer == ANSWER_BROKEN) {
+				pass_span(s, bytes + from, bytes + at);
+				broken(s, &f);
+				return len;
+			}
 		}
 		if (answer == ANSWER_SWALLOW) {
 			pass_span(s, bytes + from, bytes + at);

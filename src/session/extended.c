@@ -47,18 +47,36 @@ static bool send_poison(struct session *s, enum proxy_error error, ...)
 	return session_out_of_memory(s);
 }
 
+/* The rest of the batch is there, and nothing behind it: its messages are measured, not read. */
+static bool ends_with_batch(const uint8_t *at, size_t len)
+{
+	const uint8_t *end = at + len - FRAME_HEADER;
+
+	if (*end != 'S' || get_be32(end + 1) != 4)
+		return false;
+	do
+		at += (size_t)get_be32(at + 1) + 1;
+	while (at < end && *at != 'S');
+	return at == end;
+}
+
 /*
  * A Parse may be answered here only if the server would surely take it: not in a transaction that has failed, nor in
- * one that what is under way may still fail.
+ * one that what is under way may still fail. And outside of a transaction only if its batch could be run again, should
+ * the plan turn out to be older than the schema: it is all there, and nothing of it was sent yet (see repair.c).
  */
-static bool may_answer_parse(const struct session *s)
+static bool may_answer_parse(const struct session *s, const uint8_t *whole, size_t available)
 {
 	const struct link *link = s->link;
 
-	return link->tx_status == 'I' ? !link->begin_sent : link->tx_status == 'T' && link->expects.count == 0;
+	if (link->tx_status == 'I')
+		return !link->begin_sent && !link->open_batch && link->expects.answers == 0 &&
+		       available <= LINK_BATCH_MAX && ends_with_batch(whole, available);
+	return link->tx_status == 'T' && link->expects.count == 0;
 }
 
-static bool parse_named(struct session *s, struct slice name, struct statement_text *text)
+static bool parse_named(struct session *s, struct slice name, struct statement_text *text, const uint8_t *whole,
+			size_t available)
 {
 	struct statement_set *set = &s->link->statements;
 
@@ -66,7 +84,7 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 		statement_text_unref(s->worker->statements, text);
 		return send_poison(s, ERROR_TOO_MANY_STATEMENTS, session_settings(s)->max_client_prepared_statements);
 	}
-	if (statement_set_use(set, text->id) && (!may_answer_parse(s) || prepared_is_stale(s))) {
+	if (statement_set_use(set, text->id) && (!may_answer_parse(s, whole, available) || prepared_is_stale(s))) {
 		statement_set_remove(set, text->id); /* and prepared anew: the server says if it may be */
 		if (!prepared_close_at_link(s, text->id))
 			return false;
@@ -108,16 +126,30 @@ static struct statement_text *text_of(struct session *s, struct slice name, stru
 	return text;
 }
 
-static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole)
+/* Nobody can change what the unnamed statement means before the batch ends: its tables are locked. */
+static bool is_bound_in_batch(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return link->tx_status == 'I' && !link->begin_sent && link->open_batch && link->unnamed_in_batch &&
+	       link->expects.answers == 0;
+}
+
+static bool parse_unnamed(struct session *s, struct statement_text *text, const struct frame *f, const uint8_t *whole,
+			  size_t available)
 {
 	bool may_skip = s->worker->settings.config->proxy.optimize_unnamed_parse &&
 			prepared_link_has_unnamed(s, text) && !has_clock(text) &&
-			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) && may_answer_parse(s) &&
+			(s->link->tx_status == 'I' || s->link->unnamed_in_transaction) &&
+			(may_answer_parse(s, whole, available) || is_bound_in_batch(s)) &&
 			!(s->unnamed_pending && s->unnamed_batch != s->batch) && !prepared_is_stale(s);
 
 	if (may_skip) {
 		count_add(&session_counters(s)->statements_shared_total, 1);
-		return prepared_push_unnamed(s, text, EXPECT_LOCAL);
+		if (!prepared_push_unnamed(s, text, EXPECT_LOCAL))
+			return false;
+		s->link->shares = true;
+		return true;
 	}
 	if (!prepared_push_unnamed(s, text, 0))
 		return false;
@@ -190,7 +222,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		statement_text_unref(s->worker->statements, text);
 		return frame_size(f);
 	}
-	fine = name.len ? parse_named(s, name, text) : parse_unnamed(s, text, f, whole);
+	fine = name.len ? parse_named(s, name, text, whole, available) : parse_unnamed(s, text, f, whole, available);
 	return fine ? frame_size(f) : available;
 }
 
@@ -237,10 +269,13 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		if ((name.len == 0 && !prepared_ensure_unnamed(s, text)) ||
 		    !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 			return available;
+		s->link->shares = s->link->shares || !s->link->unnamed_in_transaction;
+		s->link->unnamed_in_batch = true;
 		return session_pass_on(s, f, whole, available);
 	}
 	if (!prepared_ensure(s, text) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 		return available;
+	s->link->shares = true;
 	expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
 	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), text->server_name,
 			  names_end))
@@ -263,6 +298,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	if (text && name.len) {
 		if (!prepared_ensure(s, text) || !push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 			return available;
+		s->link->shares = true;
 		expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
 		return send_renamed(s, f, whole, available, slice_make("S", 1), text->server_name, frame_size(f))
 			       ? frame_size(f)
@@ -270,6 +306,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 	}
 	if (!push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 		return available;
+	s->link->shares = s->link->shares || text;
 	return session_pass_on(s, f, whole, available);
 }
 
@@ -450,7 +487,7 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 		return 0;
 	if (unlikely(s->changes_pending) && named_statement(f, available, &name) &&
 	    prepared_name_is_undecided(s, name)) {
-		s->waits_for_name = true;
+		prepared_wait_for_name(s);
 		return 0;
 	}
 	switch (f->type) {

@@ -188,9 +188,29 @@ static bool is_about(const struct expect *x, struct statement_id id)
 	return text && statement_id_equal(text->id, id);
 }
 
+/* Does the entry's DEALLOCATE end the statement of this name, if it is executed? */
+static bool ends_name(const struct expect *x, struct slice name)
+{
+	const struct query_info *info = x->object;
+	char ended[256];
+
+	if (info->opaque || info->scan.count > SCAN_STATEMENTS_MAX)
+		return true;
+	for (uint32_t i = 0; i < info->scan.count; i++) {
+		const struct statement *st = &info->scan.statements[i];
+
+		if (st->verb == VERB_DEALLOCATE_ALL || st->verb == VERB_DISCARD_ALL)
+			return true;
+		if (st->verb == VERB_DEALLOCATE && scan_identifier(st->name, ended, sizeof(ended)) > 0 &&
+		    slice_equal(slice_str(ended), name))
+			return true;
+	}
+	return false;
+}
+
 /*
- * Within one batch nothing is undecided: if the one message fails, the other is skipped. A DEALLOCATE counts also
- * within its batch if it is a simple query, for that is executed at once.
+ * Within one batch nothing is undecided: if the one message fails, the other is skipped. But for a DEALLOCATE, which
+ * has its effect when it is executed.
  */
 bool prepared_name_is_undecided(const struct session *s, struct slice name)
 {
@@ -206,7 +226,8 @@ bool prepared_name_is_undecided(const struct session *s, struct slice name)
 		const struct statement_note *note = note_of(x);
 
 		sync_between = sync_between || x->kind == EXPECT_SYNC;
-		if (unlikely(prepared_is_deallocate(x)) && (sync_between || x->kind == EXPECT_QUERY))
+		if (unlikely(prepared_is_deallocate(x)) &&
+		    (sync_between || x->kind == EXPECT_QUERY || ends_name(x, name)))
 			return true;
 		if (!sync_between || !is_change(x))
 			continue;
@@ -214,6 +235,15 @@ bool prepared_name_is_undecided(const struct session *s, struct slice name)
 			return true;
 	}
 	return false;
+}
+
+void prepared_wait_for_name(struct session *s)
+{
+	static const uint8_t flush_message[] = {'H', 0, 0, 0, 4};
+
+	s->waits_for_name = true;
+	if (!expect_ends_with_ready(expects_last(&s->link->expects)))
+		conn_send_ref(&s->link->conn, flush_message, sizeof(flush_message));
 }
 
 bool prepared_is_undecided(const struct session *s, struct statement_id id)
@@ -280,7 +310,7 @@ bool prepared_before_deallocate(struct session *s, const struct query_info *info
 		if (st->verb != VERB_DEALLOCATE || scan_identifier(st->name, name, sizeof(name)) == 0)
 			continue;
 		if (prepared_name_is_undecided(s, slice_str(name))) {
-			s->waits_for_name = true;
+			prepared_wait_for_name(s);
 			return false;
 		}
 		if (prepared_find(s, slice_str(name)) && strncmp(name, "hp_", 3) != 0 && !send_stand_in(s, name))
@@ -553,6 +583,15 @@ bool prepared_ensure_unnamed(struct session *s, struct statement_text *text)
 		return false;
 	prepared_link_got_unnamed(s, text);
 	return true;
+}
+
+bool prepared_again(struct session *s, struct statement_text *text, bool named)
+{
+	uint8_t flags = named ? EXPECT_SWALLOW : EXPECT_SWALLOW | EXPECT_UNNAMED;
+
+	return (!named || prepared_close_at_link(s, text->id)) &&
+	       push(s, EXPECT_PARSE, flags, PURPOSE_STATEMENT, statement_text_ref(text)) &&
+	       prepared_send_parse(s, text, named ? text->server_name : "");
 }
 
 /* ---- changes of the schema ---- */

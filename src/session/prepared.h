@@ -44,6 +44,9 @@ const struct statement_text *prepared_portal(const struct session *s, struct sli
 
 /* What the name means, or if the link has its statement, is decided by what an earlier batch still has to answer. */
 bool prepared_name_is_undecided(const struct session *s, struct slice name);
+/* The next message waits until that is decided. It may hang on the same batch, whose answers the server holds back for
+ * a Sync: then they are asked for. */
+void prepared_wait_for_name(struct session *s);
 bool prepared_is_undecided(const struct session *s, struct statement_id id);
 /* The entries of link->expects: a client's Parse or Close that has an effect. The entry gets a reference to the text of
  * its own. */
@@ -74,6 +77,8 @@ void prepared_link_got_unnamed(struct session *s, const struct statement_text *t
 /* Room for one more on the link. */
 bool prepared_make_room(struct session *s);
 bool prepared_close_at_link(struct session *s, struct statement_id id);
+/* The link has it, and gets it anew; as the unnamed statement, unless named. */
+bool prepared_again(struct session *s, struct statement_text *text, bool named);
 bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name);
 
 /* ---- changes of the schema ---- */

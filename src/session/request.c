@@ -60,6 +60,8 @@ int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint
 		s->learned = false;
 		effects_mark(s);
 		link->unnamed_in_transaction = false;
+		link->shares = link->unnamed_in_batch = false;
+		link->batch.len = 0;
 	}
 	if (unlikely(link->expects.count >= s->worker->settings.config->limits.max_pipeline && !s->paused_for_link)) {
 		s->paused_for_link = true; /* goes on when half of them are answered */
@@ -498,6 +500,7 @@ static void arm_query_timer(struct session *s)
 size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 {
 	size_t at = 0, taken;
+	bool from_message = s->left == 0;
 	struct frame f;
 
 	s->synced = false;
@@ -530,5 +533,7 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 out:
 	count_add(&session_counters(s)->bytes_received_total, at);
 	arm_query_timer(s);
+	if (s->link && s->link->shares && from_message)
+		repair_keep(s->link, bytes, len);
 	return at;
 }

@@ -446,6 +446,7 @@ static void let_go_of_link(struct session *s)
 	s->link = NULL;
 	s->copying_in = s->syncing = s->synced = s->hold_ready = false;
 	cancel_held_back(s); /* there is nothing any more that they could hit */
+	s->fault = 0;
 	if (s->pins)
 		pool_count_pinned(link, -1);
 	for (uint32_t i = 0; i < link->expects.count; i++)

@@ -81,6 +81,7 @@ struct session {
 	uint8_t pins;
 	uint8_t mode;            /* enum pool_mode, as of the time the link was taken */
 	uint8_t timer_meaning;   /* enum session_timer */
+	uint8_t fault;           /* of its batch, which is run again as soon as ReadyForQuery comes; 0: none */
 	bool left_dropped : 1;   /* left: to be dropped rather than passed on */
 	bool skip_to_sync : 1;   /* an error was sent for an extended message; no link is held */
 	bool fail_next : 1;      /* an error was sent for the message at the head of its bytes */
@@ -187,6 +188,14 @@ extern const struct waiter_ops session_waiter_ops;
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
+
+/* ---- repair.c: a batch whose plan was older than the schema ---- */
+/* The client's bytes from a message on; what was taken of them ends the batch that is under way, maybe. */
+void repair_keep(struct link *link, const uint8_t *bytes, size_t len);
+/* The oldest entry failed. True: the client is not to hear of it, for its batch is run again. */
+bool repair_begin(struct session *s, const struct error_fields *e);
+/* ReadyForQuery of what failed has come. False: the session is closed. */
+bool repair_go_on(struct session *s);
 
 /* ---- answer.c (server -> client) ---- */
 extern const struct link_user_ops session_link_ops;

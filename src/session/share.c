@@ -342,6 +342,7 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 	turn->request_len = (uint32_t)len;
 	turn->alone = verdict == SHARE_ALONE;
 	turn->tells_parse = r.parse.len > 0;
+	turn->describes = r.rest.len > 0 && r.rest.bytes[0] == 'D';
 	list_init(&turn->node);
 	if (!place(s, turn, &r)) {
 		turn_free(w, turn);

@@ -294,18 +294,27 @@ static void parse_settled(struct lane *lane, struct turn *turn, bool done)
 /*
  * An error that a link of its own might not have given, or would have told in other words: the statement could not be
  * prepared, or is not what it was. As long as nothing of the answer was passed on, the request can take its own way.
+ * The server's own words are for a client that goes by an older description of its rows (as in repair.c); not for one
+ * whose Parse was not sent, whatever (42...) its text means by now.
  */
 static bool is_of_sharing(struct lane *lane, const struct turn *turn, const struct error_fields *e)
 {
+	struct pool *pool = shard_pool(lane->group->shard);
 	bool stale = slice_equal(e->sqlstate, SLICE_LITERAL("0A000")) &&
 		     slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
 	bool named = e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
+	bool otherwise =
+		turn->tells_parse && !turn->prepares && e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "42", 2) == 0;
 
 	if (!turn->text)
 		return false;
 	if (stale || (named && slice_equal(e->sqlstate, SLICE_LITERAL("26000"))))
-		pool_forget_statements(shard_pool(lane->group->shard));
-	return turn->prepares || stale || named;
+		pool_forget_statements(pool);
+	if (otherwise) { /* the link's statements are made anew when it is taken next */
+		lane->link->statements_epoch = pool_statements_epoch(pool) - 1;
+		lane->queue.closed = true;
+	}
+	return turn->prepares || named || otherwise || (stale && (turn->describes || turn->tells_parse));
 }
 
 static enum answer error(struct lane *lane, struct turn *turn, const struct frame *f, const uint8_t *whole)

@@ -25,6 +25,7 @@ struct turn {
 	bool alone;                  /* nobody may stand behind it */
 	bool prepares;               /* a Parse of ours stands in front, and its ParseComplete has not come */
 	bool tells_parse;            /* the client sent a Parse, and is told that it is complete in front of the rest */
+	bool describes;              /* its portal, before it is executed: no older RowDescription counts */
 	bool told;                   /* some of the answer was passed on */
 	bool returns;                /* the answer is an error of sharing: the request takes a way of its own */
 	char sqlstate[6];            /* of an error that was passed on; "" */

@@ -410,6 +410,28 @@ def test_deallocate_of_a_protocol_statement_through_the_extended_protocol(target
     assert errors(stranger.batch(bind("", "a1"))) == ["26000"]
 
 
+@pytest.mark.modes("session", "transaction")
+@pytest.mark.parametrize("text", ["DEALLOCATE a1", "DEALLOCATE ALL", "deallocate prepare \"a1\""])
+def test_name_that_is_free_again_within_a_batch(target, text):
+    client, direct, neighbour = target.wire(), target.oracle(), target.wire()
+    prepare(neighbour, "a1", "SELECT 'neighbour'")
+    for parts in ([run(text), run("SELECT 'new'", name="a1"), run("", name="a1", parse_too=False)],
+                  [run(text), bind("", "a1"), execute(), run("SELECT 'skipped'")],
+                  [run("BEGIN"), run("SELECT 1/0"), run(text), run("SELECT 'skipped'", name="a1"), sync(),
+                   query("ROLLBACK"), bind("", "a1"), execute()],
+                  [run(text), run(text), describe("S", "a1")],
+                  [run(text), parse("a1", "SELECT 'twice'"), parse("a1", "SELECT 'never'")],
+                  [run("SELECT 1/0"), run(text), parse("a1", "SELECT 'skipped'"), sync(), bind("", "a1"), execute()],
+                  [run(text), close("S", "a1"), parse("a1", "SELECT 'third'"), describe("S", "a1")]):
+        for each in (client, direct):
+            each.batch(close("S", "a1"), parse("a1", "SELECT 'old'"))
+            each.send(*parts, sync())
+        syncs = 3 if query("ROLLBACK") in parts else 2 if sync() in parts else 1
+        found, expected = client.until_ready(syncs), direct.until_ready(syncs)
+        assert summary(found) == summary(expected)
+        assert call(neighbour, "a1") == [["neighbour"]]
+
+
 def test_deallocate_behind_what_makes_the_statement(target):
     client = target.wire()
     client.send(parse("a1", "SELECT 1"), sync(), query("DEALLOCATE a1"), bind("", "a1"), sync(),

@@ -431,6 +431,41 @@ def test_a_changed_table_is_no_error_where_the_client_parses(make_proxy, closing
     assert shared(proxy) > before
 
 
+def test_a_text_that_means_something_else_now(make_proxy, closing, postgres, table):
+    """The old plan has $1 as an int for ever, and fails otherwise than with 0A000."""
+    proxy = make_proxy(config(max_connections=1))
+    client = closing(proxy.wire())
+    batch = run(f"SELECT v FROM {table} WHERE id = $1", ["1"])
+    for _ in range(5):
+        assert rows(client.batch(batch)) == [["v1"]]
+    before = shared(proxy)
+    assert before > 0
+    postgres.sql(f"ALTER TABLE {table} ALTER id TYPE text", database="app")
+    for _ in range(3):
+        answer = client.batch(batch)
+        assert rows(answer) == [["v1"]] and not errors(answer)
+    assert shared(proxy) > before
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_prepared_statement_whose_result_has_changed(make_proxy, closing, postgres, table, described):
+    """Who goes by an older description of the rows hears of it, as from PostgreSQL; nobody else does."""
+    proxy = make_proxy(config(max_connections=1))
+    client = closing(proxy.wire())
+    client.batch(parse("s", f"SELECT * FROM {table} WHERE id = 1"), describe("S", "s"))
+    batch = bind("", "s") + (describe("P", "") if described else b"") + execute()
+    for _ in range(5):
+        assert rows(client.batch(batch)) == [["1", "v1"]]
+    assert shared(proxy) > 0
+    postgres.sql(f"ALTER TABLE {table} ADD b int DEFAULT 2", database="app")
+    if not described:
+        assert errors(client.batch(batch)) == ["0A000"] and client.status == "I"
+    for _ in range(3):
+        answer = client.batch(batch)
+        assert rows(answer) == [["1", "v1", "2"]] and not errors(answer)
+    assert proxy.metric("shared_returned_total") == described
+
+
 def test_a_statement_that_cannot_be_prepared(make_proxy, closing, postgres, table):
     proxy = make_proxy(config(max_connections=1))
     client = closing(proxy.wire())
