@@ -196,7 +196,7 @@ static void fail_for_the_end(struct shard *shard)
 
 /* ---- opening ---- */
 
-static uint32_t idle_anywhere(const struct pool *pool)
+uint32_t pool_idle_anywhere(const struct pool *pool)
 {
 	uint32_t count = atomic_load(&pool->in_hand);
 
@@ -214,7 +214,7 @@ static bool opening_begin(struct pool *pool, const struct config_pool *s, bool f
 	uint32_t n = atomic_load(&pool->opening);
 
 	do {
-		bool needed = for_waiter && n + idle_anywhere(pool) < atomic_load(&pool->waiting);
+		bool needed = for_waiter && n + pool_idle_anywhere(pool) < atomic_load(&pool->waiting);
 
 		if (!needed && atomic_load(&pool->links) >= s->min_connections)
 			return false;

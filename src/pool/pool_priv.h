@@ -186,6 +186,8 @@ static inline struct destination *pool_destination(const struct pool *pool)
 
 /* opening.c */
 void shard_open_links(struct shard *shard); /* as many as waiters need and limits allow */
+/* Idle links of all threads, and those that are about to serve somebody. */
+uint32_t pool_idle_anywhere(const struct pool *pool);
 void shard_close_opening(struct shard *shard);
 int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret,
 		struct secret *secret) MUST_USE;
