@@ -135,8 +135,12 @@ struct link *pool_take_like(struct shard *shard, const struct params *settings, 
 /* Is whoever uses the link for many to give it back as soon as he can: it is to be closed, or more wait than there are
  * links that he is about to give back anyway? */
 bool pool_wants_back(const struct link *link, uint32_t coming);
-/* Whoever wants a link now has to wait until somebody gives one back: none is idle, and no more may be opened. */
+/* Whoever wants a link now has to wait until somebody gives one back: none is idle or on its way for him, and no more
+ * may be opened. */
 bool pool_is_short(const struct shard *shard);
+/* Somebody had to wait, in line or for room on a link that is used for many. Was that within the last second? */
+void pool_mark_short(struct shard *shard);
+bool pool_was_short(const struct shard *shard);
 /* A place for one pointer of the session layer's own, NULL at first. */
 void **shard_slot(struct shard *shard);
 /* The same for what prewarm.c knows of the pool. */

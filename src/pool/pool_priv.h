@@ -126,6 +126,7 @@ struct shard {
 	struct list waiters; /* longest waiting first */
 	void *slot;          /* see shard_slot() */
 	void *warm_slot;     /* see shard_warm_slot() */
+	usec_t short_at;     /* see pool_was_short() */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, parked_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t done, held, waited, used; /* see struct limiter_sample; since the start */

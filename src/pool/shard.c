@@ -204,11 +204,22 @@ bool pool_wants_back(const struct link *link, uint32_t coming)
 bool pool_is_short(const struct shard *shard)
 {
 	struct pool *pool = shard->pool;
+	uint32_t waiting = atomic_load(&pool->waiting);
 
-	if (!list_is_empty(&shard->idle) || pool_idle_anywhere(pool) > 0)
+	if (!list_is_empty(&shard->idle) || atomic_load(&pool->opening) + pool_idle_anywhere(pool) > waiting)
 		return false;
 	return atomic_load(&pool->links) >= pool_settings(pool)->max_connections || !active_has_room(pool) ||
-	       (atomic_load(&pool->waiting) > 0 && atomic_load(&pool->opening) == 0);
+	       (waiting > 0 && atomic_load(&pool->opening) == 0);
+}
+
+void pool_mark_short(struct shard *shard)
+{
+	shard->short_at = clock_now();
+}
+
+bool pool_was_short(const struct shard *shard)
+{
+	return shard->short_at && clock_now() - shard->short_at < USEC_PER_SEC;
 }
 
 void **shard_slot(struct shard *shard)

@@ -93,6 +93,7 @@ static void join_backlog(struct share_group *group, struct session *s, struct tu
 	turn->sent = clock_now();
 	list_push_back(&group->backlog, &turn->node);
 	group->waiting++;
+	pool_mark_short(group->shard);
 	list_for_each (node, &group->lanes)
 		lane_watch(list_entry(node, struct lane, node));
 	session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
@@ -293,7 +294,8 @@ static bool place(struct session *s, struct turn *turn, const struct share_reque
 	if (!group)
 		return false;
 	lane = find_lane(group, s, turn->text, &any);
-	if (!any || lanes_open(group) < lanes_max(s))
+	if (any ? lanes_open(group) < lanes_max(s)
+		: session_settings(s)->share != SHARE_AUTO || pool_was_short(s->shard))
 		opened = open_lane(group, s);
 	lane = opened ? opened : lane;
 	if (lane && lane_send(lane, turn, r)) {
@@ -410,13 +412,16 @@ static void return_all(struct share_group *group)
 	share_settle(group);
 }
 
+/* While its bytes are being shown they are not kept yet: then it is to be shown them once more. */
 static void serve(struct lane *lane, struct turn *turn)
 {
 	struct session *s = turn->session;
+	struct slice kept = conn_kept(&s->conn);
 	struct share_request r;
 
 	leave_backlog(turn);
-	if (share_read(conn_kept(&s->conn).bytes, turn->request_len, &r) && lane_send(lane, turn, &r)) {
+	if (kept.len >= turn->request_len && share_read(kept.bytes, turn->request_len, &r) &&
+	    lane_send(lane, turn, &r)) {
 		session_arm_query_timer(s);
 		return;
 	}

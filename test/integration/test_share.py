@@ -170,6 +170,29 @@ def test_off_by_default_and_in_session_mode(make_proxy, closing):
         assert shared(proxy) == 0
 
 
+def test_auto_shares_nothing_while_there_are_links_for_all(make_proxy, closing):
+    proxy = make_proxy(config(share="auto"))
+    clients = [closing(proxy.wire()) for _ in range(5)]
+    for turn in range(10):
+        for client in clients:
+            client.send(query(f"SELECT {turn}"))
+        for client in clients:
+            assert rows(client.until_ready()) == [[str(turn)]]
+    assert shared(proxy) == 0
+
+
+def test_auto_shares_what_would_have_to_wait(together):
+    proxy, holder, clients = together(3, share="auto")
+    holder.query("COMMIT")
+    for i, client in enumerate(clients):
+        assert rows(client.until_ready()) == [["behind", str(i)]]
+    assert shared(proxy) == 3
+    settle(proxy)
+    proxy.advance(2)
+    assert rows(clients[0].query("SELECT 'behind', 4")) == [["behind", "4"]]
+    assert shared(proxy) == 3
+
+
 def test_reload_turns_it_on_and_off(make_proxy, closing):
     proxy = make_proxy(config(share="off"))
     client = closing(proxy.wire())
@@ -500,8 +523,9 @@ def test_slow_queries_are_told(make_proxy, closing, gate):
 @pytest.fixture
 def crowd(closing):
     """Clients that ask one read after the other, so that at every time more of them wait than there are links."""
-    def make(proxy, count=20, text="SELECT {0}, count(*) FROM generate_series(1, 20000)"):
+    def make(proxy, count=20, size=20000):
         ending, failed = threading.Event(), []
+        text = f"SELECT {{}}, count(*) FROM generate_series(1, {size})"
         clients = [closing(proxy.wire()) for _ in range(count)]
 
         def go_on():
@@ -511,7 +535,7 @@ def crowd(closing):
                 while not ending.is_set():
                     for i, client in enumerate(clients):
                         answer = rows(client.until_ready())
-                        assert answer == [[str(i), "20000"]]
+                        assert answer == [[str(i), str(size)]]
                         client.send(query(text.format(i)))
                 for client in clients:
                     client.until_ready()
@@ -529,10 +553,11 @@ def crowd(closing):
     return make
 
 
+@pytest.mark.parametrize("share", ["autocommit", "auto"])
 @pytest.mark.parametrize("links", [1, 2])
-def test_sharing_begins_and_stays_while_all_links_are_busy(make_proxy, crowd, links):
+def test_sharing_begins_and_stays_while_all_links_are_busy(make_proxy, crowd, links, share):
     """Nobody ever finds an idle link: whoever could share one waits in line for it with the others."""
-    proxy = make_proxy(config(max_connections=links))
+    proxy = make_proxy(config(max_connections=links, share=share))
     end = crowd(proxy)
     try:
         wait_until(lambda: shared(proxy) > 100)
@@ -577,14 +602,17 @@ def test_other_settings_have_their_turn(make_proxy, crowd, closing):
     settle(proxy)
 
 
-def test_workers_take_turns_with_one_link(make_proxy, crowd):
-    """Each client of the crowd waits for its answer before it goes on, so none may be forgotten."""
-    proxy = make_proxy({**config(max_connections=1), "proxy": {"workers": 2}})
-    end = crowd(proxy)
+@pytest.mark.parametrize("share", ["autocommit", "auto"])
+@pytest.mark.parametrize("links", [1, 4])
+def test_workers_take_turns(make_proxy, crowd, links, share):
+    """Each client of a crowd waits for its answer before it goes on, so none may be forgotten."""
+    proxy = make_proxy({**config(max_connections=links, share=share), "proxy": {"workers": 2}})
+    ends = [crowd(proxy, size=size) for size in (1, 20000)]
     try:
         wait_until(lambda: shared(proxy) > 500)
     finally:
-        end()
+        for end in ends:
+            end()
     settle(proxy)
 
 
