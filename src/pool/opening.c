@@ -293,6 +293,20 @@ void shard_open_links(struct shard *shard)
 		 kv_str("reason", strerror(-r)));
 }
 
+void pool_open_one(struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+	uint32_t none = 0;
+
+	if (atomic_load(&pool->links) >= pool_settings(pool)->max_connections || !active_has_room(pool) ||
+	    atomic_load(&pool->opening) > 0 || pool_idle_anywhere(pool) > 0)
+		return;
+	if (shard->thread->ending || must_hold_back(pool) || !atomic_compare_exchange_strong(&pool->opening, &none, 1))
+		return;
+	if (open_within_limits(shard, pool_destination(pool), /* waits_since= */ 0, /* reserve= */ false) < 0)
+		atomic_fetch_sub(&pool->opening, 1);
+}
+
 static int open_dedicated(struct shard *shard, const char *replication, const struct secret *secret,
 			  struct waiter *waiter)
 {

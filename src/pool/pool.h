@@ -132,6 +132,10 @@ struct link *pool_take(struct shard *shard); /* an IDLE link, or NULL: then pool
 /* One of this thread's own that has these settings, reports this, and whose statements are as good as any; or NULL, and
  * nobody waits for it. */
 struct link *pool_take_like(struct shard *shard, const struct params *settings, const struct params *reported);
+/* Could pool_take() have one of this thread's own? */
+bool pool_has_idle(const struct shard *shard);
+/* Opens one more link than anybody waits for, unless one is idle or being opened, or a limit is reached. */
+void pool_open_one(struct shard *shard);
 /* Is whoever uses the link for many to give it back as soon as he can: it is to be closed, or more wait than there are
  * links that he is about to give back anyway? */
 bool pool_wants_back(const struct link *link, uint32_t coming);

@@ -192,6 +192,11 @@ struct link *pool_take_like(struct shard *shard, const struct params *settings, 
 	return NULL;
 }
 
+bool pool_has_idle(const struct shard *shard)
+{
+	return list_is_empty(&shard->waiters) && !list_is_empty(&shard->idle);
+}
+
 bool pool_wants_back(const struct link *link, uint32_t coming)
 {
 	const struct shard *shard = link->owner;

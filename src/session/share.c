@@ -230,11 +230,6 @@ void share_answered(struct worker *w, struct turn *turn)
 
 /* ---- a place ---- */
 
-static uint32_t lanes_max(const struct session *s)
-{
-	return MAX(1u, session_settings(s)->share_connections / MAX(1u, s->worker->shared->worker_count));
-}
-
 /* The emptiest that takes it. *ret_any: there is one that takes it, though it may be full. */
 static struct lane *find_lane(const struct share_group *group, const struct session *s,
 			      const struct statement_text *text, bool *ret_any)
@@ -278,10 +273,32 @@ static void remember(struct session *s, const struct share_request *r, struct st
 	}
 }
 
+/* There is a lane for it, `lane` is the emptiest that takes it now (NULL: none). Is it time for another one? */
+static bool wants_another(const struct share_group *group, const struct lane *lane, const struct session *s)
+{
+	const struct config_pool *p = session_settings(s);
+
+	if (p->share_connections)
+		return lanes_open(group) < MAX(1u, p->share_connections / MAX(1u, s->worker->shared->worker_count));
+	return !lane || lane->queue.count >= (p->share_depth + 1) / 2;
+}
+
+/* May there be a first lane for it on a link that is idle? */
+static bool wants_first(const struct session *s)
+{
+	return session_settings(s)->share != SHARE_AUTO || pool_was_short(s->shard);
+}
+
 /* All links are somebody's, and none of the group's takes any more: only waiting can help. */
 static bool may_wait(const struct share_group *group, const struct session *s)
 {
 	return lanes_open(group) == 0 && pool_is_short(s->shard) && !pool_line_is_full(s->shard, group->waiting);
+}
+
+static bool give_up(struct share_group *group)
+{
+	group_free_if_empty(group);
+	return false;
 }
 
 /* On a lane, or in the line for one: then the group is to be settled. false: neither. */
@@ -294,9 +311,13 @@ static bool place(struct session *s, struct turn *turn, const struct share_reque
 	if (!group)
 		return false;
 	lane = find_lane(group, s, turn->text, &any);
-	if (any ? lanes_open(group) < lanes_max(s)
-		: session_settings(s)->share != SHARE_AUTO || pool_was_short(s->shard))
+	if (any ? wants_another(group, lane, s) : wants_first(s)) {
 		opened = open_lane(group, s);
+		if (!opened && pool_has_idle(s->shard))
+			return give_up(group); /* it goes on a link of its own, which then has the settings of a lane */
+		if (!opened && any)
+			pool_open_one(s->shard);
+	}
 	lane = opened ? opened : lane;
 	if (lane && lane_send(lane, turn, r)) {
 		session_arm_query_timer(s);
@@ -306,11 +327,11 @@ static bool place(struct session *s, struct turn *turn, const struct share_reque
 		join_backlog(group, s, turn);
 		return true;
 	}
-	if (opened)
+	if (opened) {
 		lane_end(opened);
-	else
-		group_free_if_empty(group);
-	return false;
+		return false;
+	}
+	return give_up(group);
 }
 
 static struct statement_text *statement_of(struct session *s, const struct share_request *r)

@@ -518,6 +518,34 @@ def test_slow_queries_are_told(make_proxy, closing, gate):
     assert [each["query"] for each in told] == [f"SELECT ?, count(*) FROM {gate.table}"]
 
 
+def test_as_many_links_are_shared_as_pay(line, gate, closing):
+    """Half of share_depth is reached on the only one: another one is opened, and taken by who comes next."""
+    proxy, clients = line(3, share_connections=0, share_depth=4)
+    wait_until(lambda: proxy.pools()[0]["idle"] == 1)
+    more = closing(proxy.wire())
+    for i in range(3):
+        assert rows(more.query(f"SELECT 'behind', {i + 7}")) == [["behind", str(i + 7)]]
+    assert proxy.metric("links_opened_total") == 2
+    gate.open()
+    assert rows(clients[0].until_ready()) == [["through", "0"]]
+    for i, client in enumerate(clients[1:], 1):
+        assert rows(client.until_ready()) == [["behind", str(i)]]
+    settle(proxy)
+
+
+def test_no_more_links_are_shared_than_configured(line, gate, closing):
+    proxy, clients = line(3, share_connections=1, share_depth=4)
+    more = closing(proxy.wire())
+    more.send(query("SELECT 'behind', 7"))
+    wait_until(lambda: in_shared(proxy) == 4)
+    assert proxy.metric("links_opened_total") == 1 and proxy.metric("links_shared") == 1
+    gate.open()
+    for client in clients:
+        client.until_ready()
+    assert rows(more.until_ready()) == [["behind", "7"]]
+    settle(proxy)
+
+
 # ---- when links are few
 
 @pytest.fixture
