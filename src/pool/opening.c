@@ -196,7 +196,7 @@ static void fail_for_the_end(struct shard *shard)
 
 /* ---- opening ---- */
 
-static uint32_t idle_anywhere(const struct pool *pool)
+uint32_t pool_idle_anywhere(const struct pool *pool)
 {
 	uint32_t count = atomic_load(&pool->in_hand);
 
@@ -214,7 +214,7 @@ static bool opening_begin(struct pool *pool, const struct config_pool *s, bool f
 	uint32_t n = atomic_load(&pool->opening);
 
 	do {
-		bool needed = for_waiter && n + idle_anywhere(pool) < atomic_load(&pool->waiting);
+		bool needed = for_waiter && n + pool_idle_anywhere(pool) < atomic_load(&pool->waiting);
 
 		if (!needed && atomic_load(&pool->links) >= s->min_connections)
 			return false;
@@ -291,6 +291,20 @@ void shard_open_links(struct shard *shard)
 	}
 	log_warn("cannot open a server connection", kv_str("database", pool->database), kv_str("user", pool->user),
 		 kv_str("reason", strerror(-r)));
+}
+
+void pool_open_one(struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+	uint32_t none = 0;
+
+	if (atomic_load(&pool->links) >= pool_settings(pool)->max_connections || !active_has_room(pool) ||
+	    atomic_load(&pool->opening) > 0 || pool_idle_anywhere(pool) > 0)
+		return;
+	if (shard->thread->ending || must_hold_back(pool) || !atomic_compare_exchange_strong(&pool->opening, &none, 1))
+		return;
+	if (open_within_limits(shard, pool_destination(pool), /* waits_since= */ 0, /* reserve= */ false) < 0)
+		atomic_fetch_sub(&pool->opening, 1);
 }
 
 static int open_dedicated(struct shard *shard, const char *replication, const struct secret *secret,

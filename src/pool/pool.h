@@ -56,6 +56,7 @@ struct waiter {
 	struct shard *shard;
 	usec_t since;
 	const struct waiter_ops *ops;
+	bool for_many; /* it stands for clients that are counted elsewhere */
 };
 
 struct waiter_ops {
@@ -131,8 +132,19 @@ struct link *pool_take(struct shard *shard); /* an IDLE link, or NULL: then pool
 /* One of this thread's own that has these settings, reports this, and whose statements are as good as any; or NULL, and
  * nobody waits for it. */
 struct link *pool_take_like(struct shard *shard, const struct params *settings, const struct params *reported);
-/* Is whoever uses the link for many to give it back as soon as he can: somebody waits, or it is to be closed? */
-bool pool_wants_back(const struct link *link);
+/* Could pool_take() have one of this thread's own? */
+bool pool_has_idle(const struct shard *shard);
+/* Opens one more link than anybody waits for, unless one is idle or being opened, or a limit is reached. */
+void pool_open_one(struct shard *shard);
+/* Is whoever uses the link for many to give it back as soon as he can: it is to be closed, or more wait than there are
+ * links that he is about to give back anyway? */
+bool pool_wants_back(const struct link *link, uint32_t coming);
+/* Whoever wants a link now has to wait until somebody gives one back: none is idle or on its way for him, and no more
+ * may be opened. */
+bool pool_is_short(const struct shard *shard);
+/* Somebody had to wait, in line or for room on a link that is used for many. Was that within the last second? */
+void pool_mark_short(struct shard *shard);
+bool pool_was_short(const struct shard *shard);
 /* A place for one pointer of the session layer's own, NULL at first. */
 void **shard_slot(struct shard *shard);
 /* The same for what prewarm.c knows of the pool. */
@@ -141,6 +153,10 @@ void **shard_warm_slot(struct shard *shard);
 void pool_each_recent(struct shard *shard, uint32_t max, void (*each)(struct link *link, void *to), void *to);
 /* false: too many wait already (max_waiting_clients). */
 bool pool_wait(struct shard *shard, struct waiter *waiter) MUST_USE;
+/* The same for one who has been waiting since then, and whose place in line is by that. */
+void pool_wait_since(struct shard *shard, struct waiter *waiter, usec_t since);
+/* Would it be false for somebody behind so many more? */
+bool pool_line_is_full(const struct shard *shard, uint32_t more);
 void pool_wait_end(struct waiter *waiter); /* not waiting: nothing happens */
 /* An ACTIVE link that is clean, or that reset_query makes clean (link->dirty), or that is to be closed
  * (link->close_when_free, CLOSED, not idle in transaction, answers outstanding ...): the pool finds out. */

@@ -126,6 +126,7 @@ struct shard {
 	struct list waiters; /* longest waiting first */
 	void *slot;          /* see shard_slot() */
 	void *warm_slot;     /* see shard_warm_slot() */
+	usec_t short_at;     /* see pool_was_short() */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, parked_count, active_count, waiting_count, opening_count, pinned_count;
 	_Atomic uint64_t done, held, waited, used; /* see struct limiter_sample; since the start */
@@ -186,6 +187,8 @@ static inline struct destination *pool_destination(const struct pool *pool)
 
 /* opening.c */
 void shard_open_links(struct shard *shard); /* as many as waiters need and limits allow */
+/* Idle links of all threads, and those that are about to serve somebody. */
+uint32_t pool_idle_anywhere(const struct pool *pool);
 void shard_close_opening(struct shard *shard);
 int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret,
 		struct secret *secret) MUST_USE;

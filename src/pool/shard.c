@@ -192,13 +192,39 @@ struct link *pool_take_like(struct shard *shard, const struct params *settings, 
 	return NULL;
 }
 
-bool pool_wants_back(const struct link *link)
+bool pool_has_idle(const struct shard *shard)
+{
+	return list_is_empty(&shard->waiters) && !list_is_empty(&shard->idle);
+}
+
+bool pool_wants_back(const struct link *link, uint32_t coming)
 {
 	const struct shard *shard = link->owner;
 
-	return atomic_load(&shard->pool->waiting) > 0 || link->close_when_free || clock_now() >= link->expires ||
+	return atomic_load(&shard->pool->waiting) > coming || link->close_when_free || clock_now() >= link->expires ||
 	       shard->thread->ending || shard_link_is_misplaced(shard, link) ||
-	       budget_wanted_since(link->server) != USEC_NEVER;
+	       (coming == 0 && budget_wanted_since(link->server) != USEC_NEVER);
+}
+
+bool pool_is_short(const struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+	uint32_t waiting = atomic_load(&pool->waiting);
+
+	if (!list_is_empty(&shard->idle) || atomic_load(&pool->opening) + pool_idle_anywhere(pool) > waiting)
+		return false;
+	return atomic_load(&pool->links) >= pool_settings(pool)->max_connections || !active_has_room(pool) ||
+	       (waiting > 0 && atomic_load(&pool->opening) == 0);
+}
+
+void pool_mark_short(struct shard *shard)
+{
+	shard->short_at = clock_now();
+}
+
+bool pool_was_short(const struct shard *shard)
+{
+	return shard->short_at && clock_now() - shard->short_at < USEC_PER_SEC;
 }
 
 void **shard_slot(struct shard *shard)
@@ -223,29 +249,50 @@ void pool_each_recent(struct shard *shard, uint32_t max, void (*each)(struct lin
 	}
 }
 
-bool pool_wait(struct shard *shard, struct waiter *waiter)
+bool pool_line_is_full(const struct shard *shard, uint32_t more)
 {
 	uint32_t limit = pool_settings(shard->pool)->max_waiting_clients;
 
-	if (limit && atomic_load(&shard->pool->waiting) >= limit)
+	return limit && atomic_load(&shard->pool->waiting) + more >= limit;
+}
+
+bool pool_wait(struct shard *shard, struct waiter *waiter)
+{
+	if (pool_line_is_full(shard, 0))
 		return false;
+	pool_wait_since(shard, waiter, clock_now());
+	return true;
+}
+
+/* Behind all who have waited as long; most come last. */
+static void stand_in_line(struct shard *shard, struct waiter *waiter)
+{
+	struct list *before = shard->waiters.prev;
+
+	while (before != &shard->waiters && list_entry(before, struct waiter, node)->since > waiter->since)
+		before = before->prev;
+	list_insert_after(before, &waiter->node);
+}
+
+void pool_wait_since(struct shard *shard, struct waiter *waiter, usec_t since)
+{
 	shard_in_use(shard);
 	atomic_store_explicit(&shard->pool->was_used, true, memory_order_relaxed);
 	waiter->shard = shard;
-	waiter->since = clock_now();
-	list_push_back(&shard->waiters, &waiter->node);
+	waiter->since = since;
+	stand_in_line(shard, waiter);
 	atomic_fetch_add(&shard->waiting_count, 1);
 	atomic_fetch_add(&shard->pool->waiting, 1);
 	publish_oldest(shard);
 	count_add(&shard->thread->counters.link_waits_total, 1);
-	count_add(&shard->thread->counters.clients_waiting, 1);
+	if (likely(!waiter->for_many))
+		count_add(&shard->thread->counters.clients_waiting, 1);
 	shard_serve(shard);
 	if (!list_is_empty(&shard->waiters) && !active_is_off(shard->pool)) {
 		if (active_binds(shard->pool))
 			count_add(&shard->thread->counters.active_limit_waits_total, 1);
 		active_watch(shard);
 	}
-	return true;
 }
 
 void pool_wait_end(struct waiter *waiter)
@@ -261,7 +308,8 @@ void pool_wait_end(struct waiter *waiter)
 	publish_oldest(shard);
 	next = list_first(&shard->waiters);
 	budget_want_end(shard->pool, waiter->since, next ? list_entry(next, struct waiter, node)->since : 0);
-	count_sub(&shard->thread->counters.clients_waiting, 1);
+	if (likely(!waiter->for_many))
+		count_sub(&shard->thread->counters.clients_waiting, 1);
 	count_add(&shard->thread->counters.link_wait_us_total, clock_now() - waiter->since);
 	shard_maybe_unused(shard);
 }

@@ -93,6 +93,8 @@ void session_release(struct session *s)
 	struct link *link = s->link;
 
 	prepared_schema_changed(s);
+	if (unlikely(s->measured))
+		share_measured(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
 	s->fault = 0;

@@ -172,7 +172,7 @@ static void step_takes_long(struct timer *timer)
 {
 	struct warming *warming = container_of(timer, struct warming, timer);
 
-	if (!warming->cancelled && !pool_wants_back(warming->link) && clock_now() < warming->deadline) {
+	if (!warming->cancelled && !pool_wants_back(warming->link, 0) && clock_now() < warming->deadline) {
 		timer_set(loop_timers(warming->worker->pool_thread.loop), timer, clock_now() + STEP_TIME);
 		return;
 	}
@@ -272,7 +272,7 @@ static void step_is_over(struct warming *warming)
 
 	warming->answered += warming->failed; /* that one is left out */
 	warming->failed = false;
-	if (warming->cancelled || warming->answered == warming->count || pool_wants_back(link) ||
+	if (warming->cancelled || warming->answered == warming->count || pool_wants_back(link, 0) ||
 	    link->statements_epoch != pool_statements_epoch(shard_pool(link_shard(link))) || !send_step(warming))
 		finish(warming);
 }

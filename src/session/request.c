@@ -144,6 +144,13 @@ bool session_need_link(struct session *s)
 	return !s->syncing;
 }
 
+void session_use_link(struct session *s, struct link *link)
+{
+	take_link(s, link);
+	session_set_timer(s, TIMER_WAIT, 0);
+	conn_resume(&s->conn);
+}
+
 static void granted(struct waiter *waiter, struct link *link)
 {
 	struct session *s = container_of(waiter, struct session, waiter);
@@ -152,9 +159,7 @@ static void granted(struct waiter *waiter, struct link *link)
 		login_link_granted(s, link);
 		return;
 	}
-	take_link(s, link);
-	session_set_timer(s, TIMER_WAIT, 0);
-	conn_resume(&s->conn);
+	session_use_link(s, link);
 }
 
 static void failed(struct waiter *waiter, const struct link_failure *failure)
@@ -486,13 +491,10 @@ bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len)
 	return answers > 0 || (!half && batch_is_owed(s));
 }
 
-static void arm_query_timer(struct session *s)
+void session_arm_query_timer(struct session *s)
 {
-	usec_t limit;
+	usec_t limit = session_settings(s)->query_timeout;
 
-	if (!s->link || !s->link->expects.answers)
-		return;
-	limit = session_settings(s)->query_timeout;
 	if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
 		session_set_timer(s, TIMER_QUERY, limit);
 }
@@ -532,7 +534,8 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 	}
 out:
 	count_add(&session_counters(s)->bytes_received_total, at);
-	arm_query_timer(s);
+	if (s->link && s->link->expects.answers)
+		session_arm_query_timer(s);
 	if (s->link && s->link->shares && from_message)
 		repair_keep(s->link, bytes, len);
 	return at;

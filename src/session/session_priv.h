@@ -61,6 +61,8 @@ struct session {
 	struct map *portals;            /* named portals of which something must be known -> statement_text */
 	struct turn *turn;              /* while it is SHARED */
 	struct cancel_message *cancels; /* held back while its server runs something of the proxy's own; NULL */
+	uint64_t measured;              /* the text of the request on its link, whose time is to be known; 0: none */
+	uint32_t measured_batch;        /* `batch`, if nothing but that was sent */
 	struct waiter waiter;
 	struct timer timer;
 	struct list node;              /* in worker->sessions */
@@ -182,6 +184,10 @@ size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *
 bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len);
 /* Has a link with the session's settings on it; false: it waits, or is closed. */
 bool session_need_link(struct session *s);
+/* What waited for a link, IDLE again, has this one, which is lent to nobody; its request is shown once more. */
+void session_use_link(struct session *s, struct link *link);
+/* A request was sent: query_timeout counts. */
+void session_arm_query_timer(struct session *s);
 /* The request that waits at the head of the client's bytes fails with this ErrorResponse. */
 void session_fail_request(struct session *s, const uint8_t *error, size_t len);
 extern const struct waiter_ops session_waiter_ops;

@@ -6,6 +6,8 @@
 
 #define BACKLOG_LOOK 16 /* so many of those who wait are looked at for one who fits */
 
+static void return_all(struct share_group *group);
+
 void share_init(struct share *share)
 {
 	slab_init(&share->turns, sizeof(struct turn), 64);
@@ -21,8 +23,12 @@ void share_end(struct share *share)
 
 	while ((node = list_first(&share->groups))) {
 		struct share_group *group = list_entry(node, struct share_group, node);
+		struct list *lane = list_first(&group->lanes);
 
-		lane_drop(list_entry(list_first(&group->lanes), struct lane, node));
+		if (lane)
+			lane_drop(list_entry(lane, struct lane, node));
+		else
+			return_all(group);
 	}
 }
 
@@ -42,6 +48,8 @@ void turn_free(struct worker *w, struct turn *turn)
 
 /* ---- groups ---- */
 
+static const struct waiter_ops group_waiter_ops;
+
 static struct share_group *group_of(const struct session *s)
 {
 	return *shard_slot(s->shard);
@@ -60,6 +68,10 @@ static struct share_group *group_get(struct session *s)
 	group->shard = s->shard;
 	list_init(&group->lanes);
 	list_init(&group->backlog);
+	list_init(&group->waiter.node);
+	group->waiter.shard = s->shard;
+	group->waiter.ops = &group_waiter_ops;
+	group->waiter.for_many = true;
 	list_push_back(&s->worker->share.groups, &group->node);
 	*shard_slot(s->shard) = group;
 	return group;
@@ -67,12 +79,35 @@ static struct share_group *group_get(struct session *s)
 
 static void group_free_if_empty(struct share_group *group)
 {
-	if (group->count > 0)
+	if (!list_is_empty(&group->lanes) || !list_is_empty(&group->backlog))
 		return;
-	assert(list_is_empty(&group->backlog));
 	*shard_slot(group->shard) = NULL;
 	list_remove(&group->node);
 	slab_give(&group->worker->share.group_slab, group);
+}
+
+/* ---- the backlog ---- */
+
+static void join_backlog(struct share_group *group, struct session *s, struct turn *turn)
+{
+	turn->sent = clock_now();
+	list_push_back(&group->backlog, &turn->node);
+	group->waiting++;
+	pool_mark_short(group->shard);
+	list_for_each (node, &group->lanes)
+		lane_watch(list_entry(node, struct lane, node));
+	session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
+	count_add(&session_counters(s)->shared_waits_total, 1);
+	count_add(&session_counters(s)->clients_waiting, 1);
+}
+
+static void leave_backlog(struct turn *turn)
+{
+	struct session *s = turn->session;
+
+	list_remove(&turn->node);
+	group_of(s)->waiting--;
+	count_sub(&session_counters(s)->clients_waiting, 1);
 }
 
 /* ---- leaving ---- */
@@ -101,8 +136,10 @@ void share_leave(struct session *s)
 	struct lane *lane = turn->lane;
 
 	if (!lane) {
-		list_remove(&turn->node);
+		leave_backlog(turn);
 		turn_free(s->worker, turn);
+		if (list_is_empty(&group_of(s)->backlog))
+			share_settle(group_of(s));
 		return;
 	}
 	queue_leave(turn);
@@ -193,26 +230,20 @@ void share_answered(struct worker *w, struct turn *turn)
 
 /* ---- a place ---- */
 
-static uint32_t lanes_max(const struct session *s)
-{
-	return MAX(1u, session_settings(s)->share_connections / MAX(1u, s->worker->shared->worker_count));
-}
-
 /* The emptiest that takes it. *ret_any: there is one that takes it, though it may be full. */
 static struct lane *find_lane(const struct share_group *group, const struct session *s,
 			      const struct statement_text *text, bool *ret_any)
 {
-	const struct config_pool *p = session_settings(s);
 	struct lane *best = NULL;
 
 	*ret_any = false;
 	list_for_each (node, &group->lanes) {
 		struct lane *lane = list_entry(node, struct lane, node);
 
-		if (!lane_fits(lane, s, text))
+		if (!lane_is_for(lane, s))
 			continue;
 		*ret_any = true;
-		if (queue_has_room(&lane->queue, p->share_depth) && (!best || lane->queue.count < best->queue.count))
+		if (lane_has_room(lane, text) && (!best || lane->queue.count < best->queue.count))
 			best = lane;
 	}
 	return best;
@@ -221,8 +252,11 @@ static struct lane *find_lane(const struct share_group *group, const struct sess
 static struct lane *open_lane(struct share_group *group, struct session *s)
 {
 	struct link *link = pool_take_like(s->shard, s->settings, s->reported);
+	struct lane *lane = link ? lane_new(group, link) : NULL;
 
-	return link ? lane_new(group, link) : NULL;
+	if (link && !lane)
+		pool_give_back(link);
+	return lane;
 }
 
 /* What the client's statements are from here on, as if the server had read the request. */
@@ -239,25 +273,35 @@ static void remember(struct session *s, const struct share_request *r, struct st
 	}
 }
 
-static void wait_in_backlog(struct share_group *group, struct session *s, struct turn *turn)
+/* There is a lane for it, `lane` is the emptiest that takes it now (NULL: none). Is it time for another one? */
+static bool wants_another(const struct share_group *group, const struct lane *lane, const struct session *s)
 {
-	turn->sent = clock_now();
-	list_push_back(&group->backlog, &turn->node);
-	list_for_each (node, &group->lanes)
-		lane_watch(list_entry(node, struct lane, node));
-	session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
-	count_add(&session_counters(s)->shared_waits_total, 1);
+	const struct config_pool *p = session_settings(s);
+
+	if (p->share_connections)
+		return lanes_open(group) < MAX(1u, p->share_connections / MAX(1u, s->worker->shared->worker_count));
+	return !lane || lane->queue.count >= (p->share_depth + 1) / 2;
 }
 
-static void arm_query_timer(struct session *s)
+/* May there be a first lane for it on a link that is idle? */
+static bool wants_first(const struct session *s)
 {
-	usec_t limit = session_settings(s)->query_timeout;
-
-	if (unlikely(limit || timer_is_set(&s->timer)))
-		session_set_timer(s, TIMER_QUERY, limit);
+	return session_settings(s)->share != SHARE_AUTO || pool_was_short(s->shard);
 }
 
-/* On a lane, or in the line for one. false: neither. */
+/* All links are somebody's, and none of the group's takes any more: only waiting can help. */
+static bool may_wait(const struct share_group *group, const struct session *s)
+{
+	return lanes_open(group) == 0 && pool_is_short(s->shard) && !pool_line_is_full(s->shard, group->waiting);
+}
+
+static bool give_up(struct share_group *group)
+{
+	group_free_if_empty(group);
+	return false;
+}
+
+/* On a lane, or in the line for one: then the group is to be settled. false: neither. */
 static bool place(struct session *s, struct turn *turn, const struct share_request *r)
 {
 	struct share_group *group = group_get(s);
@@ -267,22 +311,27 @@ static bool place(struct session *s, struct turn *turn, const struct share_reque
 	if (!group)
 		return false;
 	lane = find_lane(group, s, turn->text, &any);
-	if (turn->alone || !lane || group->count < lanes_max(s))
+	if (any ? wants_another(group, lane, s) : wants_first(s)) {
 		opened = open_lane(group, s);
-	lane = opened || turn->alone ? opened : lane;
+		if (!opened && pool_has_idle(s->shard))
+			return give_up(group); /* it goes on a link of its own, which then has the settings of a lane */
+		if (!opened && any)
+			pool_open_one(s->shard);
+	}
+	lane = opened ? opened : lane;
 	if (lane && lane_send(lane, turn, r)) {
-		arm_query_timer(s);
+		session_arm_query_timer(s);
 		return true;
 	}
-	if (!lane && any && !turn->alone) {
-		wait_in_backlog(group, s, turn);
+	if (!lane && (any || may_wait(group, s))) {
+		join_backlog(group, s, turn);
 		return true;
 	}
-	if (opened)
+	if (opened) {
 		lane_end(opened);
-	else
-		group_free_if_empty(group);
-	return false;
+		return false;
+	}
+	return give_up(group);
 }
 
 static struct statement_text *statement_of(struct session *s, const struct share_request *r)
@@ -331,7 +380,11 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 	key = text ? text->id.low : share_key(r.sql);
 	verdict = share_judge(w->share.memory, key, text ? statement_text_sql(text) : r.sql, p->share_max_cost,
 			      SHARE_RUNS);
-	turn = verdict == SHARE_NEVER ? NULL : slab_take(&w->share.turns);
+	if (verdict == SHARE_ALONE) {
+		s->measured = key;
+		s->measured_batch = s->batch + 1;
+	}
+	turn = verdict == SHARE_YES ? slab_take(&w->share.turns) : NULL;
 	if (!turn) {
 		statement_text_unref(w->statements, text);
 		return false;
@@ -340,7 +393,6 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 	turn->text = text;
 	turn->key = key;
 	turn->request_len = (uint32_t)len;
-	turn->alone = verdict == SHARE_ALONE;
 	turn->tells_parse = r.parse.len > 0;
 	turn->describes = r.rest.len > 0 && r.rest.bytes[0] == 'D';
 	list_init(&turn->node);
@@ -351,52 +403,72 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 	remember(s, &r, text);
 	s->turn = turn;
 	session_set_state(s, SESSION_SHARED);
+	if (!turn->lane && lanes_open(group_of(s)) == 0)
+		share_settle(group_of(s)); /* last: it may be granted a link, or be told that there is none */
 	return true;
+}
+
+void share_measured(struct session *s)
+{
+	if (s->batch == s->measured_batch && s->worker->share.memory)
+		share_learn(s->worker->share.memory, s->measured, clock_now() - s->link->lent);
+	s->measured = 0;
 }
 
 /* ---- those who wait ---- */
 
-static void leave_backlog(struct turn *turn)
+/* It does not wait any longer, and goes the way of a link of its own. */
+static void return_turn(struct turn *turn)
 {
 	struct session *s = turn->session;
 
-	list_remove(&turn->node);
+	leave_backlog(turn);
 	share_return(s);
 	turn_free(s->worker, turn);
 }
 
-static bool serve(struct lane *lane, struct turn *turn)
+static void return_all(struct share_group *group)
+{
+	list_for_each (node, &group->backlog)
+		return_turn(list_entry(node, struct turn, node));
+	share_settle(group);
+}
+
+/* While its bytes are being shown they are not kept yet: then it is to be shown them once more. */
+static void serve(struct lane *lane, struct turn *turn)
 {
 	struct session *s = turn->session;
+	struct slice kept = conn_kept(&s->conn);
 	struct share_request r;
 
-	if (!lane_fits(lane, s, turn->text))
-		return false;
-	list_remove(&turn->node);
-	if (share_read(conn_kept(&s->conn).bytes, turn->request_len, &r) && lane_send(lane, turn, &r)) {
-		arm_query_timer(s);
-		return true;
+	leave_backlog(turn);
+	if (kept.len >= turn->request_len && share_read(kept.bytes, turn->request_len, &r) &&
+	    lane_send(lane, turn, &r)) {
+		session_arm_query_timer(s);
+		return;
 	}
 	share_return(s);
 	turn_free(s->worker, turn);
-	return true;
 }
 
 void share_serve(struct lane *lane)
 {
-	struct share_group *group = lane->group;
-	const struct config_pool *p = pool_settings(shard_pool(group->shard));
 	int looked = 0;
 
-	list_for_each (node, &group->backlog) {
-		if (looked++ == BACKLOG_LOOK || !queue_has_room(&lane->queue, p->share_depth))
+	list_for_each (node, &lane->group->backlog) {
+		struct turn *turn = list_entry(node, struct turn, node);
+
+		if (looked++ == BACKLOG_LOOK || !lane_has_room(lane, NULL))
 			break;
-		if (serve(lane, list_entry(node, struct turn, node)))
-			looked = 0;
+		if (!lane_is_for(lane, turn->session) || !lane_has_room(lane, turn->text))
+			continue;
+		serve(lane, turn);
+		looked = 0;
 	}
 }
 
-void share_prune(struct share_group *group)
+/* A lane is open: who fits none waits for a link of his own. */
+static void return_unlike(struct share_group *group)
 {
 	bool any;
 
@@ -405,7 +477,62 @@ void share_prune(struct share_group *group)
 
 		(void)find_lane(group, turn->session, turn->text, &any);
 		if (!any)
-			leave_backlog(turn);
+			return_turn(turn);
+	}
+}
+
+void share_settle(struct share_group *group)
+{
+	struct list *first;
+
+	if (lanes_open(group) > 0)
+		return_unlike(group);
+	first = list_first(&group->backlog);
+	if (lanes_open(group) > 0 || !first)
+		pool_wait_end(&group->waiter);
+	else if (list_is_empty(&group->waiter.node)) {
+		pool_wait_since(group->shard, &group->waiter, list_entry(first, struct turn, node)->sent);
+		return; /* it may have been granted a link, and all be over */
 	}
 	group_free_if_empty(group);
 }
+
+static void group_granted(struct waiter *waiter, struct link *link)
+{
+	struct share_group *group = container_of(waiter, struct share_group, waiter);
+	struct turn *first = list_entry(list_first(&group->backlog), struct turn, node);
+	struct session *s = first->session;
+	struct lane *lane = link_is_like(link, s) ? lane_new(group, link) : NULL;
+
+	if (!lane) {
+		leave_backlog(first);
+		detach(s);
+		turn_free(s->worker, first);
+		session_use_link(s, link);
+	} else {
+		share_serve(lane);
+		if (lane->queue.count == 0) {
+			lane_end(lane);
+			return;
+		}
+	}
+	share_settle(group);
+}
+
+static void group_failed(struct waiter *waiter, const struct link_failure *failure)
+{
+	struct share_group *group = container_of(waiter, struct share_group, waiter);
+
+	list_for_each (node, &group->backlog) {
+		struct turn *turn = list_entry(node, struct turn, node);
+		struct session *s = turn->session;
+
+		leave_backlog(turn);
+		detach(s);
+		turn_free(s->worker, turn);
+		session_fail_request(s, failure->error, failure->error_len);
+	}
+	share_settle(group);
+}
+
+static const struct waiter_ops group_waiter_ops = {.granted = group_granted, .failed = group_failed};

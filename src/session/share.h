@@ -12,10 +12,15 @@
  *   3. Who stands behind a request that takes long takes a way of his own; the answer that comes here is nobody's.
  *   4. A cancel goes to the server only when nobody else waits on that link, and nobody is added until it is over.
  *   5. What began to be answered is not sent again. What is sent again is a pure read.
- *   6. A text that was not measured yet has nobody behind it; one that takes long as a rule is not shared.
+ *   6. A text is measured on links of its clients' own first; one that takes long as a rule is not shared.
  *
  * A link is shared (a lane) as long as there are requests on it. It goes back to its pool with the last one's answer;
  * nobody is added when somebody waits for a link of his own.
+ *
+ * Requests that may be shared and find neither room on a lane nor an idle link wait together (in the backlog of their
+ * group), and as long as none of the group's lanes takes any more the group has one place in the pool's line: that of
+ * whoever of them has waited longest. What it is granted becomes a lane, or is his own if it has other settings. So
+ * sharing begins under any load, and shared requests and others take turns by age.
  */
 #ifndef SESSION_SHARE_H
 #define SESSION_SHARE_H
@@ -41,6 +46,8 @@ void share_destroy(struct share *share);
 /* The session, IDLE, is shown these bytes. true: they are a request that is on a lane now, or waits for one; they stay
  * with the loop, and it is SHARED. */
 bool share_request(struct session *s, const uint8_t *bytes, size_t len);
+/* The link on which a request was measured is about to be given back. */
+void share_measured(struct session *s);
 /* SHARED -> IDLE: it does not wait for its answer any more. What only it has on the server is cancelled. */
 void share_leave(struct session *s);
 /* The link on which its request is answered now, after those behind it were moved away: the server may be told to

@@ -29,17 +29,14 @@ struct lane *lane_new(struct share_group *group, struct link *link)
 {
 	struct lane *lane = slab_take(&group->worker->share.lanes);
 
-	link_lend(link, &lane_ops, lane);
-	if (!lane) {
-		pool_give_back(link);
+	if (!lane)
 		return NULL;
-	}
+	link_lend(link, &lane_ops, lane);
 	lane->group = group;
 	lane->link = link;
 	queue_init(&lane->queue);
 	timer_init(&lane->stall, stalled);
 	list_push_back(&group->lanes, &lane->node);
-	group->count++;
 	count_add(&lane_counters(lane)->links_shared, 1);
 	return lane;
 }
@@ -53,11 +50,29 @@ void lane_end(struct lane *lane)
 	assert(lane->queue.count == 0);
 	timer_cancel(&lane->stall);
 	list_remove(&lane->node);
-	group->count--;
 	count_sub(&lane_counters(lane)->links_shared, 1);
 	slab_give(&w->share.lanes, lane);
-	share_prune(group); /* the group may be gone behind it */
+	share_settle(group); /* before the link is back: so the group is in line for it */
 	pool_give_back(link);
+}
+
+static uint32_t count_lanes(const struct share_group *group, bool closed)
+{
+	uint32_t count = 0;
+
+	list_for_each (node, &group->lanes)
+		count += list_entry(node, struct lane, node)->queue.closed == closed;
+	return count;
+}
+
+uint32_t lanes_open(const struct share_group *group)
+{
+	return count_lanes(group, /* closed= */ false);
+}
+
+uint32_t lanes_closed(const struct share_group *group)
+{
+	return count_lanes(group, /* closed= */ true);
 }
 
 /* ---- sending ---- */
@@ -73,13 +88,22 @@ static bool is_being_prepared(const struct lane *lane, struct statement_id id)
 	return false;
 }
 
-bool lane_fits(const struct lane *lane, const struct session *s, const struct statement_text *text)
+bool link_is_like(const struct link *link, const struct session *s)
 {
-	const struct link *link = lane->link;
+	return link->settings == s->settings && link->reported == s->reported &&
+	       link->statements_epoch == pool_statements_epoch(session_pool(s));
+}
 
-	return !lane->queue.closed && !queue_is_stalled(&lane->queue, clock_now(), lane_settings(lane)->share_stall) &&
-	       link->settings == s->settings && link->reported == s->reported &&
-	       link->statements_epoch == pool_statements_epoch(session_pool(s)) &&
+bool lane_is_for(struct lane *lane, const struct session *s)
+{
+	if (queue_is_stalled(&lane->queue, clock_now(), lane_settings(lane)->share_stall))
+		lane->queue.closed = true;
+	return !lane->queue.closed && link_is_like(lane->link, s);
+}
+
+bool lane_has_room(const struct lane *lane, const struct statement_text *text)
+{
+	return queue_has_room(&lane->queue, lane_settings(lane)->share_depth) &&
 	       !(text && lane->preparing && is_being_prepared(lane, text->id));
 }
 
@@ -148,7 +172,7 @@ bool lane_send(struct lane *lane, struct turn *turn, const struct share_request 
 	turn->lane = lane;
 	turn->sent = now;
 	queue_add(&lane->queue, turn, now);
-	if (lane->queue.count > 1)
+	if (lane->queue.count > 1 || !list_is_empty(&lane->group->backlog))
 		lane_watch(lane);
 	return true;
 }
@@ -158,7 +182,7 @@ bool lane_send(struct lane *lane, struct turn *turn, const struct share_request 
 void lane_move_others(struct lane *lane)
 {
 	queue_move_others(&lane->queue, share_return);
-	share_prune(lane->group);
+	share_settle(lane->group);
 }
 
 void lane_watch(struct lane *lane)
@@ -385,6 +409,15 @@ static enum answer message(struct lane *lane, struct turn *turn, const struct fr
 	}
 }
 
+/* Those who wait for links of their own are to have it. Then those who wait for this lane are in line with them. */
+static void close_if_wanted(struct lane *lane)
+{
+	if (lane->queue.closed || !pool_wants_back(lane->link, lanes_closed(lane->group)))
+		return;
+	lane->queue.closed = true;
+	share_settle(lane->group);
+}
+
 /* The first is answered. false: the lane is gone. */
 static bool turn_over(struct lane *lane)
 {
@@ -395,12 +428,9 @@ static bool turn_over(struct lane *lane)
 	turn = queue_take(&lane->queue, now);
 	if (turn->sqlstate[0] == 0 && !turn->returns)
 		share_learn(w->share.memory, turn->key, now - MAX(since, turn->sent));
-	lane->queue.closed = lane->queue.closed || pool_wants_back(lane->link);
+	close_if_wanted(lane);
 	share_answered(w, turn);
-	if (lane->queue.closed)
-		share_prune(lane->group);
-	else
-		share_serve(lane);
+	share_serve(lane);
 	if (lane->queue.count > 0)
 		return true;
 	lane_end(lane);

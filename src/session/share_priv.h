@@ -20,13 +20,19 @@ struct lane {
 	struct timer stall; /* runs while somebody stands behind the first */
 };
 
-/* The lanes of one shard, and who waits for room on one of them. It exists while there is a lane. */
+/*
+ * The lanes of one shard, and who waits for room on one of them. It exists while there is either. A lane is open as
+ * long as its queue is. While any is, whoever waits fits one of those; while none is, the group waits in the pool's
+ * line.
+ */
 struct share_group {
 	struct list node;
 	struct worker *worker;
 	struct shard *shard;
-	struct list lanes, backlog;
-	uint32_t count; /* of lanes */
+	struct list lanes;
+	struct list backlog; /* turns, longest waiting first */
+	uint32_t waiting;    /* of them */
+	struct waiter waiter;
 };
 
 /* ---- share.c ---- */
@@ -36,15 +42,23 @@ void share_answered(struct worker *w, struct turn *turn);
 void share_return(struct session *s);
 /* There is room on the lane: for whoever has waited longest and fits. */
 void share_serve(struct lane *lane);
-/* The lane takes nothing more: who could only wait for it does not wait any longer. */
-void share_prune(struct share_group *group);
+/* Some lane was closed, opened or ended, or nobody waits any more: the group waits in the pool's line if it has to, and
+ * not longer. It may be gone. */
+void share_settle(struct share_group *group);
 void turn_free(struct worker *w, struct turn *turn);
 
 /* ---- share_lane.c ---- */
-/* The link, taken from the pool, becomes a lane. NULL: no memory; it was given back. */
+/* The link, taken from the pool, becomes a lane. NULL: no memory; it is nobody's still. */
 struct lane *lane_new(struct share_group *group, struct link *link);
-/* May this session's request with this statement (NULL: a simple query) be on it, now or when there is room? */
-bool lane_fits(const struct lane *lane, const struct session *s, const struct statement_text *text);
+/* Does the link look to the server as the session's own would? */
+bool link_is_like(const struct link *link, const struct session *s);
+/* May this session's requests be on it, now or when there is room? It is closed when its first one takes long. */
+bool lane_is_for(struct lane *lane, const struct session *s);
+/* Is there room for one with this statement (NULL: a simple query)? */
+bool lane_has_room(const struct lane *lane, const struct statement_text *text);
+/* How many of the group's lanes are open; closed, on their way back. */
+uint32_t lanes_open(const struct share_group *group);
+uint32_t lanes_closed(const struct share_group *group);
 /* Somebody hangs on its first one's end: when that takes long, he is told. */
 void lane_watch(struct lane *lane);
 /* Sends the request. false: no memory; nothing was sent. */

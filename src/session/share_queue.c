@@ -9,12 +9,11 @@ void queue_init(struct queue *q)
 
 void queue_add(struct queue *q, struct turn *turn, usec_t now)
 {
-	assert(!q->closed && (!turn->alone || q->count == 0));
+	assert(!q->closed);
 	if (q->count == 0)
 		q->since = now;
 	list_push_back(&q->turns, &turn->node);
 	q->count++;
-	q->closed = turn->alone;
 }
 
 struct turn *queue_take(struct queue *q, usec_t now)

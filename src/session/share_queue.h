@@ -22,7 +22,6 @@ struct turn {
 	usec_t sent;                 /* or: began to wait */
 	uint32_t request_len;        /* of what the client's connection keeps */
 	uint8_t closes;              /* CloseCompletes to swallow: of statements that made room */
-	bool alone;                  /* nobody may stand behind it */
 	bool prepares;               /* a Parse of ours stands in front, and its ParseComplete has not come */
 	bool tells_parse;            /* the client sent a Parse, and is told that it is complete in front of the rest */
 	bool describes;              /* its portal, before it is executed: no older RowDescription counts */

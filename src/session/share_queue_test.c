@@ -255,19 +255,23 @@ static void all_interleavings(void **state)
 	assert_true(state_count > 500);
 }
 
-static void one_alone_closes_the_queue(void **state)
+static void who_is_first_for_long_stalls_the_queue(void **state)
 {
-	struct turn turn = {.alone = true};
+	struct turn turn = {0}, other = {0};
 	struct queue q;
 
 	(void)state;
 	queue_init(&q);
-	assert_true(queue_has_room(&q, 2));
 	queue_add(&q, &turn, 5);
+	assert_true(queue_has_room(&q, 2));
+	queue_add(&q, &other, 7);
 	assert_false(queue_has_room(&q, 2));
 	assert_false(queue_is_stalled(&q, 14, 10));
 	assert_true(queue_is_stalled(&q, 15, 10));
 	assert_ptr_equal(queue_take(&q, 20), &turn);
+	assert_false(queue_is_stalled(&q, 29, 10));
+	assert_true(queue_is_stalled(&q, 30, 10));
+	assert_ptr_equal(queue_take(&q, 31), &other);
 	assert_false(queue_is_stalled(&q, 100, 10));
 }
 
@@ -275,7 +279,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_interleavings),
-		cmocka_unit_test(one_alone_closes_the_queue),
+		cmocka_unit_test(who_is_first_for_long_stalls_the_queue),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@ proxy's clock is held, so it is known who stands behind whom.
 
 import json
 import signal
+import threading
 
 import psycopg
 import pytest
@@ -167,6 +168,29 @@ def test_off_by_default_and_in_session_mode(make_proxy, closing):
         for _ in range(5):
             client.query("SELECT 1")
         assert shared(proxy) == 0
+
+
+def test_auto_shares_nothing_while_there_are_links_for_all(make_proxy, closing):
+    proxy = make_proxy(config(share="auto"))
+    clients = [closing(proxy.wire()) for _ in range(5)]
+    for turn in range(10):
+        for client in clients:
+            client.send(query(f"SELECT {turn}"))
+        for client in clients:
+            assert rows(client.until_ready()) == [[str(turn)]]
+    assert shared(proxy) == 0
+
+
+def test_auto_shares_what_would_have_to_wait(together):
+    proxy, holder, clients = together(3, share="auto")
+    holder.query("COMMIT")
+    for i, client in enumerate(clients):
+        assert rows(client.until_ready()) == [["behind", str(i)]]
+    assert shared(proxy) == 3
+    settle(proxy)
+    proxy.advance(2)
+    assert rows(clients[0].query("SELECT 'behind', 4")) == [["behind", "4"]]
+    assert shared(proxy) == 3
 
 
 def test_reload_turns_it_on_and_off(make_proxy, closing):
@@ -527,3 +551,212 @@ def test_slow_queries_are_told(make_proxy, closing, gate):
     wait_until(lambda: proxy.metric("slow_queries_total") == 1)
     told = [json.loads(each) for each in proxy.log().splitlines() if "slow query" in each]
     assert [each["query"] for each in told] == [f"SELECT ?, count(*) FROM {gate.table}"]
+
+
+def test_as_many_links_are_shared_as_pay(line, gate, closing):
+    """Half of share_depth is reached on the only one: another one is opened, and taken by who comes next."""
+    proxy, clients = line(3, share_connections=0, share_depth=4)
+    wait_until(lambda: proxy.pools()[0]["idle"] == 1)
+    more = closing(proxy.wire())
+    for i in range(3):
+        assert rows(more.query(f"SELECT 'behind', {i + 7}")) == [["behind", str(i + 7)]]
+    assert proxy.metric("links_opened_total") == 2
+    gate.open()
+    assert rows(clients[0].until_ready()) == [["through", "0"]]
+    for i, client in enumerate(clients[1:], 1):
+        assert rows(client.until_ready()) == [["behind", str(i)]]
+    settle(proxy)
+
+
+def test_no_more_links_are_shared_than_configured(line, gate, closing):
+    proxy, clients = line(3, share_connections=1, share_depth=4)
+    more = closing(proxy.wire())
+    more.send(query("SELECT 'behind', 7"))
+    wait_until(lambda: in_shared(proxy) == 4)
+    assert proxy.metric("links_opened_total") == 1 and proxy.metric("links_shared") == 1
+    gate.open()
+    for client in clients:
+        client.until_ready()
+    assert rows(more.until_ready()) == [["behind", "7"]]
+    settle(proxy)
+
+
+# ---- when links are few
+
+@pytest.fixture
+def crowd(closing):
+    """Clients that ask one read after the other, so that at every time more of them wait than there are links."""
+    def make(proxy, count=20, size=20000):
+        ending, failed = threading.Event(), []
+        text = f"SELECT {{}}, count(*) FROM generate_series(1, {size})"
+        clients = [closing(proxy.wire()) for _ in range(count)]
+
+        def go_on():
+            try:
+                for i, client in enumerate(clients):
+                    client.send(query(text.format(i)))
+                while not ending.is_set():
+                    for i, client in enumerate(clients):
+                        answer = rows(client.until_ready())
+                        assert answer == [[str(i), str(size)]]
+                        client.send(query(text.format(i)))
+                for client in clients:
+                    client.until_ready()
+            except Exception as error:  # pylint: disable=broad-except
+                failed.append(error)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+
+        def end():
+            ending.set()
+            thread.join()
+            assert not failed
+        return end
+    return make
+
+
+@pytest.mark.parametrize("share", ["autocommit", "auto"])
+@pytest.mark.parametrize("links", [1, 2])
+def test_sharing_begins_and_stays_while_all_links_are_busy(make_proxy, crowd, links, share):
+    """Nobody ever finds an idle link: whoever could share one waits in line for it with the others."""
+    proxy = make_proxy(config(max_connections=links, share=share))
+    end = crowd(proxy)
+    try:
+        wait_until(lambda: shared(proxy) > 100)
+        before = proxy.metric("queries_total"), shared(proxy)
+        wait_until(lambda: proxy.metric("queries_total") > before[0] + 100)
+        assert shared(proxy) > before[1]
+    finally:
+        end()
+    settle(proxy)
+    assert proxy.metric("links_opened_total") == links
+
+
+def test_transactions_and_shared_reads_take_turns(make_proxy, crowd, closing, table):
+    proxy = make_proxy(config(max_connections=1))
+    end = crowd(proxy)
+    try:
+        wait_until(lambda: shared(proxy) > 100)
+        writer = closing(proxy.wire())
+        for i in range(20):
+            assert tags(writer.query("BEGIN")) == ["BEGIN"]
+            assert tags(writer.query(f"UPDATE {table} SET v = '{i}' WHERE id = 1")) == ["UPDATE 1"]
+            assert tags(writer.query("COMMIT")) == ["COMMIT"]
+        before = shared(proxy)
+        wait_until(lambda: shared(proxy) > before + 100)
+    finally:
+        end()
+    settle(proxy)
+
+
+def test_other_settings_have_their_turn(make_proxy, crowd, closing):
+    proxy = make_proxy(config(max_connections=1))
+    end = crowd(proxy)
+    try:
+        wait_until(lambda: shared(proxy) > 100)
+        other = closing(proxy.wire(TimeZone="Asia/Tokyo"))
+        for _ in range(20):
+            assert other.value("SELECT to_char('2026-01-01 00:00Z'::timestamptz, 'HH24')") == "09"
+        before = shared(proxy)
+        wait_until(lambda: shared(proxy) > before + 100)
+    finally:
+        end()
+    settle(proxy)
+
+
+@pytest.mark.parametrize("share", ["autocommit", "auto"])
+@pytest.mark.parametrize("links", [1, 4])
+def test_workers_take_turns(make_proxy, crowd, links, share):
+    """Each client of a crowd waits for its answer before it goes on, so none may be forgotten."""
+    proxy = make_proxy({**config(max_connections=links, share=share), "proxy": {"workers": 2}})
+    ends = [crowd(proxy, size=size) for size in (1, 20000)]
+    try:
+        wait_until(lambda: shared(proxy) > 500)
+    finally:
+        for end in ends:
+            end()
+    settle(proxy)
+
+
+@pytest.fixture
+def together(make_proxy, closing):
+    """A proxy whose only link a transaction holds, and clients whose reads wait for it together."""
+    def make(count, **pool):
+        proxy = make_proxy(config(max_connections=1, **pool))
+        holder, *clients = [closing(proxy.wire()) for _ in range(count + 1)]
+        learn(clients[0], "SELECT 'behind', 0")
+        settle(proxy)
+        holder.query("BEGIN")
+        for i, client in enumerate(clients):
+            client.send(query(f"SELECT 'behind', {i}"))
+        wait_until(lambda: in_shared(proxy) == count)
+        assert proxy.metric("clients_waiting") == count and proxy.metric("links_shared") == 0
+        return proxy, holder, clients
+    return make
+
+
+def test_those_who_wait_together_share_the_link(together):
+    proxy, holder, clients = together(5)
+    before = shared(proxy)
+    clients[0].cancel()
+    assert errors(clients[0].until_ready()) == ["57014"]
+    clients[1].abort()
+    wait_until(lambda: proxy.metric("clients_waiting") == 3)
+    holder.query("COMMIT")
+    for i in (2, 3, 4):
+        assert rows(clients[i].until_ready()) == [["behind", str(i)]]
+    assert shared(proxy) == before + 3 and proxy.metric("clients_waiting") == 0
+    assert clients[0].value("SELECT 'usable'") == "usable"
+    settle(proxy)
+
+
+def test_nobody_is_left_of_those_who_wait_together(together):
+    proxy, holder, clients = together(3)
+    for client in clients:
+        client.abort()
+    wait_until(lambda: proxy.metric("clients") == 1 and proxy.metric("clients_waiting") == 0)
+    holder.query("COMMIT")
+    assert holder.value("SELECT 'usable'") == "usable"
+
+
+def test_waiting_together_has_an_end(together):
+    proxy, holder, clients = together(3, query_wait_timeout="10s")
+    proxy.advance(10)
+    for client in clients:
+        assert errors(client.until_ready()) == ["53300"] and client.status == "I"
+    assert proxy.metric("clients_waiting") == 0
+    holder.query("COMMIT")
+    assert clients[0].value("SELECT 'usable'") == "usable"
+
+
+def test_those_who_wait_together_and_others_are_served_by_age(together, closing):
+    proxy, holder, clients = together(2)
+    writer = closing(proxy.wire())
+    writer.send(query("BEGIN"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 3)
+    late = closing(proxy.wire())
+    late.send(query("SELECT 'behind', 9"))
+    wait_until(lambda: in_shared(proxy) == 3)
+    holder.query("COMMIT")
+    for i, client in enumerate(clients):
+        assert rows(client.until_ready()) == [["behind", str(i)]]
+    assert rows(late.until_ready()) == [["behind", "9"]]  # it had room with them
+    assert tags(writer.until_ready()) == ["BEGIN"]
+
+
+def test_there_is_no_server_for_those_who_wait_together(line, gate, postgres):
+    """The link is lost, and there will be no other: each is told by the server's own words."""
+    _, clients = line(5, share_depth=2, max_connections=1)
+    postgres.sql("ALTER DATABASE app ALLOW_CONNECTIONS false")
+    try:
+        postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = %s AND wait_event_type = 'Lock'",
+                     [gate.read])
+        assert errors(clients[0].until_ready()) == ["57P01"]
+        for client in clients[1:]:
+            assert errors(client.until_ready()) == ["55000"] and client.status == "I"
+    finally:
+        postgres.sql("ALTER DATABASE app ALLOW_CONNECTIONS true")
+    gate.open()
+    for client in clients:
+        wait_until(lambda client=client: rows(client.query("SELECT 'usable'")) == [["usable"]])
