@@ -192,6 +192,13 @@ static void see_open(struct walk *w)
 	w->depth++;
 }
 
+/* x.f may be f(x), whatever the type of x: ('s'::regclass).nextval. */
+static void see_behind_dot(struct walk *w, uint16_t code)
+{
+	if (code >= TOKEN_WORD)
+		see_function(w, code == TOKEN_QUOTED ? w->quoted : code);
+}
+
 /* Quoted names of functions call them all the same. Wrong case is no reason to look closer: it costs a mark too many.
  */
 static void see_quoted(struct walk *w, const uint8_t *bytes, size_t len)
@@ -326,6 +333,8 @@ static void see_token(struct walk *w, const uint8_t *text, const struct token *t
 		w->facts.marks |= SCAN_CLOCK_LITERAL;
 	else if (code == TOKEN_WORD && is_temp_schema(text + t->begin, t->end - t->begin))
 		w->facts.marks |= SCAN_PG_TEMP;
+	if (unlikely(w->before[0] == '.'))
+		see_behind_dot(w, code);
 	w->before[2] = w->before[1];
 	w->before[1] = w->before[0];
 	w->before[0] = code;

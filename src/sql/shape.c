@@ -178,6 +178,8 @@ static bool calls_only_pure_functions(struct slice text)
 	for (lexer_next(&l, &t); t.code != TOKEN_END; lexer_next(&l, &t)) {
 		if (t.code == '(' && !may_precede_parenthesis(text.bytes, &word, &before))
 			return false;
+		if (word.code == '.' && token_is_identifier(&t) && !token_is_identifier(&before))
+			return false; /* (x).f, x[1].f and $1.f may be f(x) */
 		before = word;
 		word = t;
 	}
