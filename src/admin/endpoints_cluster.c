@@ -293,16 +293,16 @@ static json_t *history_json(const struct topology *t)
 	return list;
 }
 
-/* Nodes that may serve, or those that may not. */
+/* Nodes that are up and may be used, or those that are not or may not. */
 static json_t *names_json(const struct topology *t, bool healthy)
 {
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; t && i < t->count; i++) {
-		enum node_standing s = t->nodes[i].standing;
+		const struct topology_node *n = &t->nodes[i];
 
-		if ((s == STANDING_PRIMARY || s == STANDING_STANDBY) == healthy)
-			(void)json_array_append_new(list, json_text(t->nodes[i].node->name));
+		if ((n->enabled && n->up && !standing_is_refused(n->standing)) == healthy)
+			(void)json_array_append_new(list, json_text(n->node->name));
 	}
 	return list;
 }
@@ -326,14 +326,19 @@ void endpoint_topology(struct request *request, struct answer *answer)
 	const struct node_list *nodes = request->admin->context.nodes;
 	const struct topology *topology = admin_hold_topology(request->admin);
 	uint32_t total = node_list_count(nodes), healthy = MIN(nodes_healthy(nodes), total);
-	json_t *json = json_object();
+	json_t *json = json_object(), *healthy_list;
 
+	healthy_list = names_json(topology, /* healthy= */ true);
+	if (topology) {
+		total = topology->count;
+		healthy = (uint32_t)json_array_size(healthy_list);
+	}
 	put_primary(json, topology, nodes);
 	json_put(json, "healthyNodes", json_integer(healthy));
 	json_put(json, "unhealthyNodes", json_integer(total - healthy));
 	json_put(json, "totalNodes", json_integer(total));
 	json_put(json, "lastFailoverAt", time_json(topology ? topology->last_failover_wall : 0));
-	json_put(json, "healthy", names_json(topology, /* healthy= */ true));
+	json_put(json, "healthy", healthy_list);
 	json_put(json, "unhealthy", names_json(topology, /* healthy= */ false));
 	json_put(json, "timeline", known_number(topology && topology->timeline, topology ? topology->timeline : 0));
 	json_put(json, "systemIdentifier", system_json(topology ? topology->system_id : 0));

@@ -124,6 +124,7 @@ def test_two_primaries_on_one_timeline(make_proxy, make_postgres):
     assert topology["currentPrimary"] is None
     assert topology["noPrimaryBecause"] == "several nodes are read-write on one timeline"
     assert topology["unhealthy"] == ["a", "b"]
+    assert topology["healthyNodes"] == 0 and topology["unhealthyNodes"] == 2 == topology["totalNodes"]
     proxy.wait_log("error.*node must not be used.*node=b.*standing=contested")
     second.stop()
     wait_standings(proxy, a="primary", b="down")
