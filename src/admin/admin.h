@@ -11,6 +11,7 @@
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
+#include "cluster/cluster.h"
 #include "cluster/node.h"
 #include "config/config.h"
 #include "pool/pool.h"
@@ -21,6 +22,7 @@ struct admin;
 struct admin_context {
 	struct pools *pools;
 	struct node_list *nodes;
+	struct cluster *cluster;          /* NULL: nobody checks the nodes */
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */
 	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */

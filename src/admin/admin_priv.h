@@ -132,6 +132,10 @@ struct pool_rows {
 bool pool_rows_collect(struct pool_rows *rows, struct pools *pools) MUST_USE;
 void pool_rows_free(struct pool_rows *rows);
 
+/* NULL: nobody looks after the nodes. */
+const struct topology *admin_hold_topology(struct admin *admin);
+void admin_release_topology(const struct topology *topology); /* NULL is fine */
+
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);
 /* May clients be sent here? message: why (not). */

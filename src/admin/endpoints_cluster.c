@@ -89,6 +89,17 @@ void endpoint_pools(struct request *request, struct answer *answer)
 
 /* ---- nodes ---- */
 
+const struct topology *admin_hold_topology(struct admin *admin)
+{
+	return admin->context.cluster ? cluster_hold(admin->context.cluster) : NULL;
+}
+
+void admin_release_topology(const struct topology *topology)
+{
+	if (topology)
+		cluster_release(topology);
+}
+
 static const char *role_name(enum node_role role)
 {
 	static const char *const names[] = {
@@ -128,8 +139,76 @@ static json_t *node_error_json(struct node *node, const struct pool_rows *pools)
 	return json_null();
 }
 
-static json_t *node_json(struct node *node, const struct pool_rows *pools)
+/* "0/3000148", or null. */
+static json_t *lsn_json(uint64_t lsn)
 {
+	char text[32];
+
+	if (lsn == 0)
+		return json_null();
+	snprintf(text, sizeof(text), "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
+	return json_text(text);
+}
+
+static json_t *known_number(bool known, int64_t number)
+{
+	return known ? json_integer((json_int_t)number) : json_null();
+}
+
+static json_t *milliseconds(bool known, int64_t us)
+{
+	return known ? json_real((double)us / 1000) : json_null();
+}
+
+static json_t *node_name_json(const struct node *node)
+{
+	return node ? json_text(node->name) : json_null();
+}
+
+/* What a monitor found out; all of it null while nobody asks. */
+static void put_facts(json_t *json, const struct topology_node *n)
+{
+	static const struct topology_node nothing = {.lag_bytes = TOPOLOGY_LAG_NONE, .lag_us = TOPOLOGY_LAG_NONE};
+	const struct node_facts *f;
+	bool lags;
+
+	n = n ? n : &nothing;
+	f = &n->facts;
+	lags = n->lag_bytes != TOPOLOGY_LAG_NONE;
+	json_put(json, "latency_ms", milliseconds(f->latency > 0, (int64_t)f->latency));
+	json_put(json, "replication_lag_bytes", known_number(lags, n->lag_bytes));
+	json_put(json, "replication_lag_ms", milliseconds(lags, n->lag_us));
+	json_put(json, "standing", n->node ? json_text(standing_name(n->standing)) : json_null());
+	json_put(json, "since", time_json(n->since_wall));
+	json_put(json, "in_recovery", f->known ? json_boolean(f->in_recovery) : json_null());
+	json_put(json, "read_only", f->known ? json_boolean(f->read_only) : json_null());
+	json_put(json, "timeline", known_number(f->known && f->timeline, f->timeline));
+	json_put(json, "server_version_num", known_number(f->known, f->version));
+	json_put(json, "current_lsn", lsn_json(f->current_lsn));
+	json_put(json, "receive_lsn", lsn_json(f->receive_lsn));
+	json_put(json, "replay_lsn", lsn_json(f->replay_lsn));
+	json_put(json, "replay_paused", f->known ? json_boolean(f->replay_paused) : json_null());
+	json_put(json, "streaming", f->known && f->in_recovery ? json_boolean(f->receiving) : json_null());
+	json_put(json, "upstream", node_name_json(n->upstream));
+	json_put(json, "sync_state", json_text_or_null(n->sync_state));
+	json_put(json, "clock_skew_ms", milliseconds(f->known, f->clock_skew_us));
+	json_put(json, "check_error", json_text_or_null(f->error));
+}
+
+/* System identifiers do not fit into the numbers of every JSON reader. */
+static json_t *system_json(uint64_t id)
+{
+	char text[24];
+
+	if (id == 0)
+		return json_null();
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)id);
+	return json_text(text);
+}
+
+static json_t *node_json(struct node *node, const struct pool_rows *pools, const struct topology *topology)
+{
+	const struct topology_node *found = topology_find(topology, node);
 	json_t *json = json_object();
 	char address[ADDRESS_SIZE];
 
@@ -143,13 +222,13 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools)
 	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
 	json_put(json, "last_error", node_error_json(node, pools));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
-	json_put(json, "latency_ms", json_null()); /* not measured in this build */
-	json_put(json, "replication_lag_bytes", json_null());
+	put_facts(json, found);
+	json_put(json, "system_identifier", system_json(found && found->facts.known ? found->facts.system_id : 0));
 	return json;
 }
 
 /* NULL: out of memory. */
-static json_t *nodes_json(struct admin *admin)
+static json_t *nodes_json(struct admin *admin, const struct topology *topology)
 {
 	const struct node_set *nodes = node_list_now(admin->context.nodes);
 	struct pool_rows pools;
@@ -159,19 +238,23 @@ static json_t *nodes_json(struct admin *admin)
 		return NULL;
 	list = json_array();
 	for (uint32_t i = 0; i < nodes->count; i++)
-		(void)json_array_append_new(list, node_json(nodes->nodes[i], &pools));
+		(void)json_array_append_new(list, node_json(nodes->nodes[i], &pools, topology));
 	pool_rows_free(&pools);
 	return list;
 }
 
 void endpoint_nodes(struct request *request, struct answer *answer)
 {
-	answer_json(answer, MHD_HTTP_OK, nodes_json(request->admin));
+	const struct topology *topology = admin_hold_topology(request->admin);
+
+	answer_json(answer, MHD_HTTP_OK, nodes_json(request->admin, topology));
+	admin_release_topology(topology);
 }
 
 void endpoint_node(struct request *request, struct answer *answer)
 {
 	struct node *node = node_list_find(request->admin->context.nodes, request->argument);
+	const struct topology *topology;
 	struct pool_rows pools;
 
 	if (!node) {
@@ -180,27 +263,89 @@ void endpoint_node(struct request *request, struct answer *answer)
 	}
 	if (!pool_rows_collect(&pools, request->admin->context.pools))
 		return;
-	answer_json(answer, MHD_HTTP_OK, node_json(node, &pools));
+	topology = admin_hold_topology(request->admin);
+	answer_json(answer, MHD_HTTP_OK, node_json(node, &pools, topology));
+	admin_release_topology(topology);
 	pool_rows_free(&pools);
 }
 
-void endpoint_topology(struct request *request, struct answer *answer)
+static json_t *event_json(const struct topology_event *e)
 {
-	const struct node_list *nodes = request->admin->context.nodes;
-	const struct node *primary = node_list_primary(nodes);
-	uint32_t total = node_list_count(nodes), healthy = MIN(nodes_healthy(nodes), total);
 	json_t *json = json_object();
+
+	json_put(json, "at", time_json(e->wall));
+	json_put(json, "event", json_text(topology_event_name(e->kind)));
+	json_put(json, "text", json_text(topology_event_text(e->kind)));
+	json_put(json, "node", node_name_json(e->node));
+	json_put(json, "standing", e->node ? json_text(standing_name(e->standing)) : json_null());
+	json_put(json, "reason", e->kind == TOPOLOGY_PRIMARY_LOST ? json_text(no_primary_text(e->why)) : json_null());
+	return json;
+}
+
+/* The newest first. */
+static json_t *history_json(const struct topology *t)
+{
+	json_t *list = json_array();
+	const struct topology_event *e;
+
+	for (uint64_t i = t ? t->event_count : 0; i > 0 && (e = topology_event(t, i - 1)); i--)
+		(void)json_array_append_new(list, event_json(e));
+	return list;
+}
+
+/* Nodes that are up and may be used, or those that are not or may not. */
+static json_t *names_json(const struct topology *t, bool healthy)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; t && i < t->count; i++) {
+		const struct topology_node *n = &t->nodes[i];
+
+		if ((n->enabled && n->up && !standing_is_refused(n->standing)) == healthy)
+			(void)json_array_append_new(list, json_text(n->node->name));
+	}
+	return list;
+}
+
+/* Which node is the primary, and where queries go: that is by configuration in this build. */
+static void put_primary(json_t *json, const struct topology *t, const struct node_list *nodes)
+{
+	const struct node *queries = node_list_primary(nodes), *primary = t ? t->primary : queries;
 	char address[ADDRESS_SIZE] = "";
 
 	if (primary)
 		node_address_text(primary, address, sizeof(address));
 	json_put(json, "currentPrimary", json_text_or_null(address));
+	json_put(json, "noPrimaryBecause", json_text_or_null(t ? no_primary_text(t->why) : ""));
+	json_put(json, "rolesBy", json_text(!t || t->by_configuration ? "configuration" : "facts"));
+	json_put(json, "queriesGoTo", node_name_json(queries));
+}
+
+void endpoint_topology(struct request *request, struct answer *answer)
+{
+	const struct node_list *nodes = request->admin->context.nodes;
+	const struct topology *topology = admin_hold_topology(request->admin);
+	uint32_t total = node_list_count(nodes), healthy = MIN(nodes_healthy(nodes), total);
+	json_t *json = json_object(), *healthy_list;
+
+	healthy_list = names_json(topology, /* healthy= */ true);
+	if (topology) {
+		total = topology->count;
+		healthy = (uint32_t)json_array_size(healthy_list);
+	}
+	put_primary(json, topology, nodes);
 	json_put(json, "healthyNodes", json_integer(healthy));
 	json_put(json, "unhealthyNodes", json_integer(total - healthy));
 	json_put(json, "totalNodes", json_integer(total));
-	json_put(json, "lastFailoverAt", json_null()); /* there is no failover in this build */
-	json_put(json, "nodes", nodes_json(request->admin));
+	json_put(json, "lastFailoverAt", time_json(topology ? topology->last_failover_wall : 0));
+	json_put(json, "healthy", healthy_list);
+	json_put(json, "unhealthy", names_json(topology, /* healthy= */ false));
+	json_put(json, "timeline", known_number(topology && topology->timeline, topology ? topology->timeline : 0));
+	json_put(json, "systemIdentifier", system_json(topology ? topology->system_id : 0));
+	json_put(json, "history", history_json(topology));
+	json_put(json, "nodes", nodes_json(request->admin, topology));
 	answer_json(answer, MHD_HTTP_OK, json);
+	admin_release_topology(topology);
 }
 
 /* ---- configuration ---- */

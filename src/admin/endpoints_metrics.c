@@ -110,6 +110,61 @@ static void add_nodes(struct buf *b, const struct node_list *nodes)
 #undef X
 }
 
+/* ---- what monitors found out ---- */
+
+/* X(metric, kind, help, known, value): a node of which it is not known has no line. */
+#define FACT_METRICS(X) \
+	X("primary", "gauge", "1 for the node that is the primary.", true, n->standing == STANDING_PRIMARY) \
+	X("refused", "gauge", "1 for a node that answers and must not be used.", true, \
+	  standing_is_refused(n->standing)) \
+	X("in_recovery", "gauge", "1 when the node says that it is a standby.", f->known, f->in_recovery) \
+	X("timeline", "gauge", "Its timeline.", f->known && f->timeline, f->timeline) \
+	X("replication_lag_bytes", "gauge", \
+	  "What the primary had written and the standby had not replayed, at its last check.", \
+	  n->lag_bytes != TOPOLOGY_LAG_NONE, n->lag_bytes) \
+	X("replication_lag_seconds", "gauge", "How long before its last check the primary was where the standby is.", \
+	  n->lag_us != TOPOLOGY_LAG_NONE, (double)n->lag_us / 1e6) \
+	X("check_latency_seconds", "gauge", "How long the last check waited for its answer.", f->latency > 0, \
+	  (double)f->latency / 1e6) \
+	X("clock_skew_seconds", "gauge", "The node's clock less that of the proxy.", f->known, \
+	  (double)f->clock_skew_us / 1e6) \
+	X("checks_failed_in_row", "gauge", "Failed checks since the last good one.", true, f->failed_in_row)
+
+static void add_facts(struct buf *b, const struct topology *t)
+{
+#define X(metric, kind, help, is_known, value) \
+	add_name(b, "heliosdb_proxy_node_" metric, kind, help); \
+	for (uint32_t i = 0; i < t->count; i++) { \
+		const struct topology_node *n = &t->nodes[i]; \
+		const struct node_facts *f = &n->facts; \
+\
+		(void)f; \
+		if (!(is_known)) \
+			continue; \
+		buf_add_str(b, "heliosdb_proxy_node_" metric "{node=\""); \
+		buf_add_label(b, n->node->name); \
+		buf_add_str(b, "\"}"); \
+		add_value(b, (double)(value)); \
+	}
+	FACT_METRICS(X)
+#undef X
+	add_single(b, "heliosdb_proxy_topology_has_primary", "gauge", "1 when it is known which node is the primary.",
+		   t->primary != NULL);
+	add_single(b, "heliosdb_proxy_topology_failovers_total", "counter",
+		   "Times that another node was found to be the primary.", (double)t->failovers);
+	add_single(b, "heliosdb_proxy_topology_last_failover_timestamp_seconds", "gauge",
+		   "When that was last, in seconds since 1970; 0: never.", (double)t->last_failover_wall / 1e6);
+}
+
+static void add_topology(struct buf *b, struct admin *admin)
+{
+	const struct topology *t = admin_hold_topology(admin);
+
+	if (t)
+		add_facts(b, t);
+	admin_release_topology(t);
+}
+
 /* ---- workers ---- */
 
 #define LOOP_METRICS(X) \
@@ -231,6 +286,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	if (!add_pools(b, admin))
 		return false;
 	add_nodes(b, admin->context.nodes);
+	add_topology(b, admin);
 	add_loops(b, admin->context.sessions);
 	add_crew(b, admin->context.sessions->crew);
 	add_process(b, admin);

@@ -225,6 +225,8 @@ void endpoint_clock(struct request *request, struct answer *answer)
 		return;
 	}
 	clock_advance(by_ms * USEC_PER_MSEC);
+	if (c->cluster)
+		cluster_wake(c->cluster);
 	json = json_object();
 	json_put(json, "advanced_ms", json_integer((json_int_t)by_ms));
 	json_put(json, "settled", json_boolean(settle_workers(c->sessions)));

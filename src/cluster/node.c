@@ -10,6 +10,8 @@
 struct node_list {
 	_Atomic(struct node_set *) now;
 	struct node *all;
+	void *alarm_argument;
+	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
 };
 
 /* ---- one node ---- */
@@ -29,13 +31,14 @@ static void node_free(struct node *node)
 	free(node);
 }
 
-static struct node *node_new(const struct config_node *from, const char *name)
+static struct node *node_new(const struct node_list *list, const struct config_node *from, const char *name)
 {
 	struct node *node = calloc(1, sizeof(*node));
 
 	if (!node)
 		return NULL;
 	pthread_mutex_init(&node->lock, NULL);
+	node->list = list;
 	node->name = strdup(name);
 	node->host = strdup(from->host);
 	node->port = (uint16_t)from->port;
@@ -57,7 +60,7 @@ static struct node *node_for(struct node_list *list, const struct config_node *f
 	for (node = list->all; node; node = node->next)
 		if (node_is(node, from, name))
 			return node;
-	node = node_new(from, name);
+	node = node_new(list, from, name);
 	if (!node)
 		return NULL;
 	node->next = list->all;
@@ -231,12 +234,27 @@ void node_answered(struct node *node)
 	atomic_store(&node->doubtful, false);
 	atomic_store(&node->failed_in_row, 0);
 	atomic_store(&node->last_check_wall, clock_wall());
+	atomic_store(&node->answered_at, clock_now());
 	become(node, /* unhealthy= */ false);
+}
+
+void node_set_health(struct node *node, bool up)
+{
+	become(node, /* unhealthy= */ !up);
+}
+
+void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument)
+{
+	list->alarm_argument = argument;
+	atomic_store(&list->alarm, alarm);
 }
 
 void node_in_doubt(struct node *node)
 {
-	atomic_store(&node->doubtful, true);
+	void (*alarm)(void *argument) = atomic_load(&node->list->alarm);
+
+	if (!atomic_exchange(&node->doubtful, true) && alarm)
+		alarm(node->list->alarm_argument);
 }
 
 bool node_is_healthy(const struct node *node)

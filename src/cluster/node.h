@@ -17,6 +17,8 @@
 
 #define NODE_ADDRESSES_MAX 16u
 
+struct node_list;
+
 struct node {
 	char *name; /* "host:port", or as configured */
 	char *host; /* a name, an address, or the folder of a unix socket ("/var/run/postgresql") */
@@ -32,6 +34,8 @@ struct node {
 	_Atomic bool doubtful; /* a link could not connect: to be checked at once */
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
+	_Atomic uint64_t answered_at; /* when a server last answered a login, by clock_now(); 0: never */
+	const struct node_list *list;
 	pthread_mutex_t lock; /* of what follows */
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
@@ -39,8 +43,6 @@ struct node {
 	char resolve_error[128];           /* "" when the last attempt was right */
 	struct node *next;                 /* of all there ever were */
 };
-
-struct node_list;
 
 /* The nodes of one configuration. Never changes. */
 struct node_set {
@@ -79,8 +81,14 @@ void node_address_worked(struct node *node, const struct sockaddr_storage *addre
 void node_checked(struct node *node, bool good, const struct config_health *settings);
 /* A server answered a login, be it with an error about the user, the database or its limits: that node is well. */
 void node_answered(struct node *node);
-/* A link could not be opened, for a reason that may lie with the node: it is to be checked soon. */
+/* A link could not be opened, for a reason that may lie with the node: it is to be checked soon; the alarm is raised.
+ */
 void node_in_doubt(struct node *node);
+/* alarm(argument) is called when a node is in doubt, from any thread. Set once, before or while nodes are in use; the
+ * argument lives as long as any thread uses them. */
+void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument);
+/* What the topology says of it. */
+void node_set_health(struct node *node, bool up);
 /* Enabled, and not known to be unhealthy. */
 bool node_is_healthy(const struct node *node);
 

@@ -1,6 +1,8 @@
 /* See probe.h. */
 #include "cluster/probe.h"
 
+#define PROBES_APART (200 * USEC_PER_MSEC) /* of one node, however much in doubt it is */
+
 struct probe {
 	struct probe *next;
 	struct probes *probes;
@@ -8,7 +10,7 @@ struct probe {
 	struct loop *loop;
 	struct conn conn;
 	struct timer timeout; /* set: a connection is being made, to the address of now */
-	usec_t due, deadline;
+	usec_t due, begun, deadline;
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX]; /* tried one after the other */
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
 	uint32_t address_count, address_at;
@@ -107,6 +109,7 @@ static void probe_begin(struct probe *probe, struct loop *loop)
 	usec_t now = clock_now();
 
 	probe->loop = loop;
+	probe->begun = now;
 	probe->due = now + probe->probes->settings.check_interval;
 	probe->deadline = now + probe->probes->settings.check_timeout;
 	probe->address_count = node_addresses(probe->node, probe->addresses, probe->address_lens);
@@ -131,20 +134,26 @@ void probes_tick(struct probes *probes, struct loop *loop, const struct config_h
 	for (uint32_t i = 0; i < set->count && !probes->stopped; i++) {
 		struct probe *probe = probe_of(probes, set->nodes[i]);
 
-		if (!probe || timer_is_set(&probe->timeout) || !atomic_load(&probe->node->enabled))
+		if (!probe || timer_is_set(&probe->timeout) || !atomic_load(&probe->node->enabled) ||
+		    (probe->begun && clock_now() < probe->begun + PROBES_APART))
 			continue;
 		if (atomic_exchange(&probe->node->doubtful, false) || clock_now() >= probe->due)
 			probe_begin(probe, loop);
 	}
 }
 
-void probes_stop(struct probes *probes)
+void probes_pause(struct probes *probes)
 {
-	probes->stopped = true;
 	for (struct probe *probe = probes->first; probe; probe = probe->next) {
 		timer_cancel(&probe->timeout);
 		conn_close(&probe->conn);
 	}
+}
+
+void probes_stop(struct probes *probes)
+{
+	probes->stopped = true;
+	probes_pause(probes);
 }
 
 void probes_free(struct probes *probes)

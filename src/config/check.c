@@ -8,6 +8,7 @@
 #include "config/units.h"
 #include "config/userlist.h"
 #include "config/value.h"
+#include "wire/scram.h"
 
 #define DRAIN_VARIABLE "HELIOS_DRAIN_TIMEOUT_SECS"
 
@@ -244,6 +245,19 @@ static void check_hba(struct loader *l)
 	}
 }
 
+static void check_health(struct loader *l)
+{
+	const struct config_health *h = &l->config->health;
+	struct secret secret = {0};
+
+	if (secret_parse(h->password, &secret) == -EINVAL)
+		report_add(l->report, REPORT_ERROR, l->file, 0, 0, "[health] password is a damaged SCRAM verifier");
+	secret_wipe(&secret);
+	if (h->check_query[0] && !h->user[0])
+		report_add(l->report, REPORT_NOTICE, l->file, 0, 0,
+			   "[health] check_query is not run: checks log in only when [health] user is set");
+}
+
 static void check_auth(struct loader *l)
 {
 	struct config *c = l->config;
@@ -292,5 +306,6 @@ void config_finish(struct loader *l)
 	check_tls(l);
 	check_server_tls(l);
 	check_auth(l);
+	check_health(l);
 	check_admin(l);
 }

@@ -16,11 +16,6 @@ struct pools *pools_new(const struct config *config, struct node_list *nodes, st
 	p->config = config;
 	p->nodes = nodes;
 	p->server_tls = tls_context_ref(server_tls);
-	p->probes = probes_new(nodes);
-	if (!p->probes) {
-		pools_free(p);
-		return NULL;
-	}
 	return p;
 }
 
@@ -212,7 +207,6 @@ void pools_free(struct pools *pools)
 		pools->first = p->next;
 		pool_free(p);
 	}
-	probes_free(pools->probes);
 	tls_context_unref(pools->server_tls);
 	pthread_mutex_destroy(&pools->lock);
 	free(pools);

@@ -2,7 +2,7 @@
 #ifndef POOL_POOL_PRIV_H
 #define POOL_POOL_PRIV_H
 
-#include "cluster/probe.h"
+#include "cluster/node.h"
 #include "pool/limiter.h"
 #include "pool/pool.h"
 
@@ -108,7 +108,6 @@ struct pools {
 	struct pool *first;
 	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
 	struct budget *databases, *users;
-	struct probes *probes;     /* of the first thread */
 	_Atomic uint32_t unproven; /* pools that are not proven */
 	struct pool_thread *threads[THREADS_MAX];
 	_Atomic uint32_t thread_count;

@@ -721,22 +721,9 @@ void thread_each_shard(struct pool_thread *thread, void (*run)(struct shard *sha
 	}
 }
 
-static void probe_nodes(struct pool_thread *thread)
-{
-	struct pools *pools = thread->pools;
-	struct config_health settings;
-
-	pthread_mutex_lock(&pools->lock);
-	settings = pools->config->health;
-	pthread_mutex_unlock(&pools->lock);
-	probes_tick(pools->probes, thread->loop, &settings);
-}
-
 void pool_thread_tick(struct pool_thread *thread)
 {
 	thread_each_shard(thread, shard_tick);
-	if (thread->index == 0)
-		probe_nodes(thread);
 }
 
 void pool_thread_close_idle(struct pool_thread *thread)
@@ -755,8 +742,6 @@ void pool_thread_end(struct pool_thread *thread)
 {
 	thread->ending = true;
 	timer_cancel(&thread->pressure);
-	if (thread->index == 0)
-		probes_stop(thread->pools->probes);
 	thread_each_shard(thread, end_shard);
 }
 

@@ -45,6 +45,7 @@ static bool start_admin(struct proxy *p)
 	struct admin_context context = {
 		.pools = p->pools,
 		.nodes = p->nodes,
+		.cluster = p->cluster,
 		.sessions = &p->shared,
 		.config = p->config,
 		.test_clock = p->options->test_clock,
@@ -60,6 +61,28 @@ static bool start_admin(struct proxy *p)
 	r = admin_start(&context, p->listeners.admin, &p->admin);
 	if (r < 0)
 		log_error("cannot start the admin API", kv_str("reason", strerror(-r)));
+	return r == 0;
+}
+
+static void retire_topology(void *server, void (*free_it)(void *topology), void *topology)
+{
+	workers_tell(server, NULL, free_it, topology);
+}
+
+static bool start_cluster(struct proxy *p)
+{
+	struct cluster_context context = {
+		.nodes = p->nodes,
+		.config = p->config,
+		.server_tls = p->server_tls,
+		.io = io_name(p->config->proxy.io),
+		.retire = retire_topology,
+		.server = p,
+	};
+	int r = cluster_start(&context, &p->cluster);
+
+	if (r < 0)
+		log_error("cannot start the checks of nodes", kv_str("reason", strerror(-r)));
 	return r == 0;
 }
 
@@ -118,7 +141,7 @@ static bool start(struct proxy *p)
 		return false;
 	}
 	handover_take_predecessors(&p->shared.predecessors);
-	if (!workers_start(p))
+	if (!workers_start(p) || !start_cluster(p))
 		return false;
 	write_pid_file(p); /* ahead of the admin API: who is told that the proxy is ready may look for it */
 	return start_admin(p);
@@ -131,13 +154,15 @@ static void end(struct proxy *p)
 {
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
-	admin_stop(p->admin); /* first: it asks the workers */
+	admin_stop(p->admin);     /* first: it asks the workers */
+	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
 	listen_set_close(&p->listeners, files_are_ours);
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
 	if (p->pools)
 		pools_free(p->pools);
+	cluster_free(p->cluster);
 	node_list_free(p->nodes);
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);

@@ -11,6 +11,7 @@
 #define SERVER_PROXY_PRIV_H
 
 #include "admin/admin.h"
+#include "cluster/cluster.h"
 #include "server/handover.h"
 #include "server/listen.h"
 #include "server/proxy.h"
@@ -32,6 +33,7 @@ struct proxy {
 	struct config *config;
 	struct node_list *nodes;
 	struct pools *pools;
+	struct cluster *cluster;
 	struct tls_context *client_tls, *server_tls;
 	struct sessions_shared shared;
 	struct worker_thread *threads;
@@ -66,6 +68,7 @@ int control_loop(struct proxy *p);
 /* ---- workers.c ---- */
 bool workers_start(struct proxy *p) MUST_USE;
 const char *workers_io(const struct proxy *p); /* which back end they run with */
+const char *io_name(enum config_io io);
 /* Runs `run` in each worker, and then `last` in whichever worker is last (both may be NULL). */
 void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument), void (*last)(void *argument),
 		  void *argument);

@@ -148,6 +148,7 @@ void reload(struct proxy *p)
 	p->config = fresh;
 	p->client_tls = client_tls;
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
+	cluster_reload(p->cluster, fresh, server_tls);
 	tls_context_unref(p->server_tls);
 	p->server_tls = server_tls;
 	listen_set_options(&p->listeners, &fresh->proxy);

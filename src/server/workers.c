@@ -58,7 +58,7 @@ void workers_tell(struct proxy *p, void (*run)(struct worker *, void *), void (*
 
 /* ---- start ---- */
 
-static const char *io_name(enum config_io io)
+const char *io_name(enum config_io io)
 {
 	return io == IO_EPOLL ? "epoll" : io == IO_URING ? "io_uring" : "auto";
 }

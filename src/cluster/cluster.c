@@ -1,0 +1,374 @@
+/* See cluster.h. */
+#include "cluster/cluster.h"
+
+#include "base/log.h"
+#include "cluster/monitor.h"
+#include "cluster/probe.h"
+
+#include <stdio.h>
+
+#define TURN_MAX         USEC_PER_SEC
+#define CHECKS_APART     (200 * USEC_PER_MSEC) /* of one node, however much in doubt it is */
+#define SETTLE_TURNS_MAX 100
+
+struct watched { /* a node that was ever checked by a monitor */
+	struct watched *next;
+	struct monitor *monitor;
+	usec_t due, begun;
+};
+
+struct cluster {
+	struct cluster_context context;
+	struct loop *loop;
+	pthread_t thread;
+	struct monitor_settings *settings;
+	struct watched *watched;
+	struct probes *probes; /* while no monitor is configured */
+	_Atomic bool stopping;
+	pthread_mutex_t lock; /* of `now`, for those who hold */
+	_Atomic(struct topology *) now;
+	struct loop_message wake;
+	_Atomic bool wake_is_posted;
+};
+
+/* ---- publishing ---- */
+
+static void release(void *argument)
+{
+	struct topology *t = argument;
+
+	if (atomic_fetch_sub(&t->references, 1) == 1)
+		free(t);
+}
+
+void cluster_release(const struct topology *topology)
+{
+	release((void *)(uintptr_t)topology);
+}
+
+const struct topology *cluster_now(const struct cluster *cluster)
+{
+	return atomic_load_explicit(&((struct cluster *)(uintptr_t)cluster)->now, memory_order_acquire);
+}
+
+const struct topology *cluster_hold(struct cluster *cluster)
+{
+	struct topology *t;
+
+	pthread_mutex_lock(&cluster->lock);
+	t = atomic_load(&cluster->now);
+	atomic_fetch_add(&t->references, 1);
+	pthread_mutex_unlock(&cluster->lock);
+	return t;
+}
+
+static void log_events(const struct topology *t, uint64_t since)
+{
+	for (uint64_t i = since; i < t->event_count; i++) {
+		const struct topology_event *e = topology_event(t, i);
+
+		if (!e || e->kind == TOPOLOGY_NODE_DOWN || e->kind == TOPOLOGY_NODE_UP) /* node_set_health() says so */
+			continue;
+		log_at(topology_event_level(e->kind), topology_event_text(e->kind),
+		       kv_str("node", e->node ? e->node->name : NULL),
+		       kv_str("standing", e->node ? standing_name(e->standing) : NULL),
+		       kv_str("reason", e->kind == TOPOLOGY_PRIMARY_LOST ? no_primary_text(e->why) : NULL));
+	}
+}
+
+static void publish(struct cluster *c, struct topology *fresh)
+{
+	struct topology *old = atomic_load(&c->now);
+
+	if (c->settings->logs_in)
+		log_events(fresh, old ? old->event_count : 0);
+	pthread_mutex_lock(&c->lock);
+	atomic_store(&c->now, fresh);
+	pthread_mutex_unlock(&c->lock);
+	if (old)
+		c->context.retire(c->context.server, release, old);
+}
+
+/* ---- from facts to a topology ---- */
+
+static struct watched *watched_of(struct cluster *c, const struct node *node)
+{
+	struct watched *w = c->watched;
+
+	while (w && monitor_node(w->monitor) != node)
+		w = w->next;
+	return w;
+}
+
+static struct topology_input input_of(struct cluster *c, struct node *node)
+{
+	static const struct node_facts nothing = {.replay_age_us = -1};
+	const struct watched *w = c->settings->logs_in ? watched_of(c, node) : NULL;
+
+	return (struct topology_input){
+		.node = node,
+		.host = node->host,
+		.port = node->port,
+		.configured = atomic_load(&node->role),
+		.enabled = atomic_load(&node->enabled),
+		.judged_up = !atomic_load(&node->unhealthy),
+		.answered_at = atomic_load(&node->answered_at),
+		.facts = w ? monitor_facts(w->monitor) : &nothing,
+	};
+}
+
+/* Out of memory: the topology stays as it is until the next look. */
+static void conclude(struct cluster *c)
+{
+	const struct node_set *set = node_list_now(c->context.nodes);
+	const struct topology_settings settings = {.failure_threshold = c->settings->health.failure_threshold,
+						   .success_threshold = c->settings->health.success_threshold,
+						   .when_contested = WRITES_HELD,
+						   .monitored = c->settings->logs_in};
+	struct topology_input *inputs = calloc(set->count + 1, sizeof(inputs[0]));
+	struct topology *fresh, *old = atomic_load(&c->now);
+
+	if (!inputs)
+		return;
+	for (uint32_t i = 0; i < set->count; i++)
+		inputs[i] = input_of(c, set->nodes[i]);
+	fresh = topology_make(&settings, inputs, set->count, old, clock_wall());
+	free(inputs);
+	for (uint32_t i = 0; fresh && c->settings->logs_in && i < fresh->count; i++)
+		if (fresh->nodes[i].enabled)
+			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up);
+	if (fresh && (!old || topology_differs(old, fresh)))
+		publish(c, fresh);
+	else
+		free(fresh);
+}
+
+/* ---- checks ---- */
+
+/* NULL: out of memory, and the next look tries again. */
+static struct watched *watch(struct cluster *c, struct node *node)
+{
+	struct watched *w = watched_of(c, node);
+
+	if (w)
+		return w;
+	w = calloc(1, sizeof(*w));
+	if (w)
+		w->monitor = monitor_new(node, c->loop);
+	if (!w || !w->monitor) {
+		free(w);
+		return NULL;
+	}
+	w->next = c->watched;
+	c->watched = w;
+	return w;
+}
+
+/* An interval from now, less a part of it by chance, so that proxies that were started together do not ask together. */
+static usec_t next_check(const struct config_health *h)
+{
+	usec_t jitter = h->check_interval * h->check_jitter / 100;
+
+	return clock_now() + h->check_interval - (jitter ? (usec_t)random() % jitter : 0);
+}
+
+static void look_at(struct cluster *c, struct node *node)
+{
+	struct watched *w = watch(c, node);
+	usec_t now = clock_now();
+
+	if (!w || monitor_is_busy(w->monitor) || (w->begun && now < w->begun + CHECKS_APART))
+		return;
+	if (!atomic_exchange(&node->doubtful, false) && now < w->due)
+		return;
+	w->begun = now;
+	w->due = next_check(&c->settings->health);
+	monitor_check(w->monitor, c->settings);
+}
+
+static bool is_watched_still(struct cluster *c, const struct node *node)
+{
+	const struct node_set *set = node_list_now(c->context.nodes);
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (set->nodes[i] == node)
+			return atomic_load(&node->enabled);
+	return false;
+}
+
+static void look_after(struct cluster *c)
+{
+	const struct node_set *set = node_list_now(c->context.nodes);
+
+	if (!c->settings->logs_in) {
+		probes_tick(c->probes, c->loop, &c->settings->health);
+	} else {
+		for (uint32_t i = 0; i < set->count; i++)
+			if (atomic_load(&set->nodes[i]->enabled))
+				look_at(c, set->nodes[i]);
+		for (struct watched *w = c->watched; w; w = w->next)
+			if (!is_watched_still(c, monitor_node(w->monitor)))
+				monitor_close(w->monitor);
+	}
+	conclude(c);
+}
+
+/* How long may the loop sleep? */
+static usec_t until_next(const struct cluster *c)
+{
+	usec_t now = clock_now(), until = TURN_MAX;
+
+	if (!c->settings->logs_in)
+		return until;
+	for (const struct watched *w = c->watched; w; w = w->next) {
+		usec_t at = w->due;
+
+		if (monitor_is_busy(w->monitor))
+			continue;
+		if (atomic_load(&monitor_node(w->monitor)->doubtful))
+			at = w->begun + CHECKS_APART;
+		until = MIN(until, at > now ? at - now : USEC_PER_MSEC);
+	}
+	return until;
+}
+
+/* ---- settings ---- */
+
+struct settings_message {
+	struct loop_message message;
+	struct monitor_settings *settings;
+};
+
+static void take_settings(struct loop_message *message, void *thread)
+{
+	struct settings_message *m = container_of(message, struct settings_message, message);
+	struct cluster *c = thread;
+	bool differ = monitor_settings_differ(c->settings, m->settings);
+
+	for (struct watched *w = c->watched; w; w = w->next) {
+		if (differ || monitor_is_busy(w->monitor)) /* a check under way looks at the old ones */
+			monitor_close(w->monitor);
+		w->due = 0;
+	}
+	if (c->settings->logs_in != m->settings->logs_in)
+		probes_pause(c->probes);
+	monitor_settings_free(c->settings);
+	c->settings = m->settings;
+	free(m);
+}
+
+void cluster_reload(struct cluster *c, const struct config *config, struct tls_context *server_tls)
+{
+	struct settings_message *m = calloc(1, sizeof(*m));
+
+	if (m)
+		m->settings = monitor_settings_new(config, server_tls);
+	if (!m || !m->settings) {
+		free(m);
+		log_error("out of memory; checks of nodes stay as they were");
+		return;
+	}
+	m->message.run = take_settings;
+	loop_post(c->loop, &m->message);
+}
+
+/* ---- the thread ---- */
+
+static void woken(struct loop_message *message, void *thread)
+{
+	struct cluster *c = thread;
+
+	(void)message;
+	atomic_store(&c->wake_is_posted, false); /* the loop goes round once: everything is looked at */
+}
+
+void cluster_wake(struct cluster *c)
+{
+	if (!atomic_exchange(&c->wake_is_posted, true))
+		loop_post(c->loop, &c->wake);
+}
+
+static void alarmed(void *argument)
+{
+	cluster_wake(argument);
+}
+
+static void *cluster_main(void *argument)
+{
+	struct cluster *c = argument;
+
+	pthread_setname_np(pthread_self(), "cluster");
+	while (!atomic_load(&c->stopping)) {
+		look_after(c);
+		loop_run_turn(c->loop, until_next(c));
+	}
+	probes_stop(c->probes);
+	for (struct watched *w = c->watched; w; w = w->next)
+		monitor_close(w->monitor);
+	for (int i = 0; i < SETTLE_TURNS_MAX && !loop_is_over(c->loop); i++) {
+		loop_close_all(c->loop);
+		loop_run_turn(c->loop, 0);
+	}
+	return NULL;
+}
+
+void cluster_free(struct cluster *c)
+{
+	struct watched *w;
+
+	if (!c)
+		return;
+	if (c->loop)
+		loop_run_turn(c->loop, 0); /* a wake that came late */
+	while ((w = c->watched)) {
+		c->watched = w->next;
+		monitor_free(w->monitor);
+		free(w);
+	}
+	probes_free(c->probes);
+	monitor_settings_free(c->settings);
+	if (atomic_load(&c->now))
+		release(atomic_load(&c->now));
+	if (c->loop)
+		loop_free(c->loop);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+int cluster_start(const struct cluster_context *context, struct cluster **ret_cluster)
+{
+	struct cluster *c = calloc(1, sizeof(*c));
+	int r = -ENOMEM;
+
+	if (!c)
+		return r;
+	c->context = *context;
+	c->wake.run = woken;
+	pthread_mutex_init(&c->lock, NULL);
+	c->settings = monitor_settings_new(context->config, context->server_tls);
+	c->probes = probes_new(context->nodes);
+	if (!c->settings || !c->probes)
+		goto fail;
+	r = loop_new(context->io, c, &c->loop);
+	if (r < 0)
+		goto fail;
+	conclude(c);
+	r = atomic_load(&c->now) ? -pthread_create(&c->thread, NULL, cluster_main, c) : -ENOMEM;
+	if (r < 0)
+		goto fail;
+	node_list_set_alarm(context->nodes, alarmed, c);
+	*ret_cluster = c;
+	return 0;
+fail:
+	cluster_free(c);
+	return r;
+}
+
+void cluster_stop(struct cluster *c)
+{
+	if (!c)
+		return;
+	atomic_store(&c->stopping, true);
+	cluster_wake(c);
+	pthread_join(c->thread, NULL);
+}

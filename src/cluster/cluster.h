@@ -1,0 +1,48 @@
+/*
+ * The cluster: the thread that checks the nodes, and the topology that follows from what it finds out.
+ *
+ * It is a thread of its own, with a loop: the control thread is held up by name resolution and reloads for seconds, and
+ * a worker that is busy would take a node for dead, as checks would make its clients wait. It reads, and once in a
+ * while: a machine whose cores are all taken by workers does not notice it.
+ *
+ * A topology is published by one pointer. Workers may look at it until the end of their turn; others hold a reference.
+ * The old one goes when every worker has passed a turn (retire()), and nobody holds it.
+ */
+#ifndef CLUSTER_CLUSTER_H
+#define CLUSTER_CLUSTER_H
+
+#include "cluster/node.h"
+#include "cluster/topology.h"
+#include "loop/loop.h"
+
+struct cluster;
+
+struct cluster_context {
+	struct node_list *nodes;
+	const struct config *config; /* at the start */
+	struct tls_context *server_tls;
+	const char *io; /* as loop_new() */
+	/* Calls free_it(topology) when every worker has passed a turn; on the cluster's thread. */
+	void (*retire)(void *server, void (*free_it)(void *topology), void *topology);
+	void *server;
+};
+
+/* Starts the thread; there is a topology when it returns. 0 or -errno. */
+int cluster_start(const struct cluster_context *context, struct cluster **ret_cluster) MUST_USE;
+/* Control thread: from now on with this configuration; the nodes are reloaded already. */
+void cluster_reload(struct cluster *cluster, const struct config *config, struct tls_context *server_tls);
+/* Any thread: something is to be looked at sooner than it would be. */
+void cluster_wake(struct cluster *cluster);
+/* For a worker: valid until the end of its turn. */
+const struct topology *cluster_now(const struct cluster *cluster);
+/* For other threads. */
+const struct topology *cluster_hold(struct cluster *cluster);
+void cluster_release(const struct topology *topology);
+/* Ends the thread, while the workers that retire() asks are still there; it may still be woken, for nothing. NULL is
+ * fine. */
+void cluster_stop(struct cluster *cluster);
+/* Stopped, and no other thread knows of it any more. What was retired is freed by those who were asked to. NULL is
+ * fine. */
+void cluster_free(struct cluster *cluster);
+
+#endif

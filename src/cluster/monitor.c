@@ -1,0 +1,421 @@
+/* See monitor.h. */
+#include "cluster/monitor.h"
+
+#include "base/log.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+#include "wire/reader.h"
+
+#include <stdio.h>
+
+#define QUESTION_MAX (64u << 10)
+#define ANSWER_MAX   (64u << 10) /* of one message */
+#define ROW_MAX      4096u
+
+static const char connect_query[] = "SET application_name = 'heliosdb-proxy monitor'";
+
+enum monitor_state { MONITOR_IDLE, MONITOR_OPENING, MONITOR_ASKING };
+
+struct monitor {
+	struct node *node;
+	struct loop *loop;
+	enum monitor_state state;
+	const struct monitor_settings *settings; /* of the check under way */
+	struct link *link;                       /* NULL: none */
+	bool link_is_new;                        /* opened for this check */
+	struct timer timeout;
+	usec_t deadline, asked;
+	/* the answer, as far as it has come */
+	uint32_t readies_due; /* ReadyForQuery that are to come */
+	uint32_t results;     /* of facts_query: 1, its first one has begun; 2, its second one */
+	bool told;            /* `coming` is whole */
+	char refusal[200];    /* ErrorResponse to facts_query; "": none */
+	struct node_facts facts, coming;
+};
+
+/* ---- settings ---- */
+
+struct monitor_settings *monitor_settings_new(const struct config *config, struct tls_context *server_tls)
+{
+	const struct config_health *h = &config->health;
+	struct monitor_settings *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->health = *h;
+	s->health.user = s->health.password = s->health.database = s->health.check_query = NULL;
+	s->logs_in = *h->user != 0;
+	s->user = strdup(h->user);
+	s->database = strdup(h->database);
+	s->check_query = strdup(h->check_query);
+	s->tls = tls_context_ref(server_tls);
+	s->tls_mode = config->server_tls.mode;
+	s->tls_direct = config->server_tls.direct;
+	s->keepalive = config->proxy.tcp_keepalive;
+	s->user_timeout = config->proxy.tcp_user_timeout;
+	if (!s->user || !s->database || !s->check_query || secret_parse(h->password, &s->secret) < 0) {
+		monitor_settings_free(s);
+		return NULL;
+	}
+	secret_remember_keys(&s->secret);
+	return s;
+}
+
+void monitor_settings_free(struct monitor_settings *s)
+{
+	if (!s)
+		return;
+	free(s->user);
+	free(s->database);
+	free(s->check_query);
+	secret_wipe(&s->secret);
+	tls_context_unref(s->tls);
+	free(s);
+}
+
+bool monitor_settings_differ(const struct monitor_settings *a, const struct monitor_settings *b)
+{
+	return a->logs_in != b->logs_in || strcmp(a->user, b->user) != 0 || strcmp(a->database, b->database) != 0 ||
+	       !secret_equal(&a->secret, &b->secret) || a->tls != b->tls || a->tls_mode != b->tls_mode ||
+	       a->tls_direct != b->tls_direct;
+}
+
+/* ---- the end of a check ---- */
+
+static void drop_link(struct monitor *m)
+{
+	struct link *link = m->link;
+
+	m->link = NULL;
+	if (link)
+		link_close(link);
+}
+
+/* Failures since a client's connection could log in, which says more than a check. */
+static uint32_t failed_in_row(const struct monitor *m)
+{
+	return atomic_load(&m->node->answered_at) > m->facts.failed_at ? 0 : m->facts.failed_in_row;
+}
+
+static void end_check(struct monitor *m, enum check_result result, const char *error)
+{
+	struct node_facts *f = &m->facts;
+	bool good = result != CHECK_FAILED, is_news = strcmp(f->error, error) != 0 || f->last != result;
+
+	timer_cancel(&m->timeout);
+	m->state = MONITOR_IDLE;
+	f->last = result;
+	f->checked_at = clock_now();
+	f->checked_wall = clock_wall();
+	f->failed_in_row = good ? 0 : failed_in_row(m) + 1;
+	f->good_in_row = good ? f->good_in_row + 1 : 0;
+	if (!good)
+		f->failed_at = f->checked_at;
+	snprintf(f->error, sizeof(f->error), "%s", error);
+	atomic_store(&m->node->failed_in_row, f->failed_in_row);
+	atomic_store(&m->node->good_in_row, f->good_in_row);
+	atomic_store(&m->node->last_check_wall, f->checked_wall);
+	if (is_news && result == CHECK_REFUSED)
+		log_warn("the node does not tell the monitor what it is: check [health] user, password and database",
+			 kv_str("node", m->node->name), kv_str("user", m->settings->user), kv_str("reason", error));
+	else if (is_news && result == CHECK_FAILED)
+		log_info("a check of the node failed", kv_str("node", m->node->name), kv_str("reason", error));
+}
+
+static void fail_check(struct monitor *m, const char *why)
+{
+	drop_link(m);
+	end_check(m, CHECK_FAILED, why);
+}
+
+static void timed_out(struct timer *timer)
+{
+	fail_check(container_of(timer, struct monitor, timeout), "no answer within check_timeout");
+}
+
+/* Everything has been answered. */
+static void end_answer(struct monitor *m, char tx_status)
+{
+	m->facts.latency = clock_now() - m->asked;
+	link_take_back(m->link);
+	if (tx_status != 'I') /* a check_query that begins a transaction */
+		drop_link(m);
+	if (!m->told) {
+		end_check(m, CHECK_REFUSED, *m->refusal ? m->refusal : "the answer makes no sense");
+		return;
+	}
+	m->coming.latency = m->facts.latency;
+	m->coming.known_at = clock_now();
+	m->facts = m->coming;
+	end_check(m, CHECK_GOOD, "");
+}
+
+/* ---- the answer ---- */
+
+static void error_text(const uint8_t *body, size_t len, char *text, size_t size)
+{
+	struct error_fields e = {0};
+
+	if (!message_read_error(body, len, &e))
+		e.message = SLICE_LITERAL("malformed error");
+	snprintf(text, size, "%.*s (%.*s)", (int)MIN(e.message.len, 180u), (const char *)e.message.bytes,
+		 (int)e.sqlstate.len, (const char *)e.sqlstate.bytes);
+}
+
+/* The columns as C strings in `room`. Their number; 0: malformed, or too long. */
+static uint32_t read_row(const struct frame *f, const char **columns, uint32_t max, char *room, size_t size)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	uint32_t count = read_u16(&r);
+	size_t at = 0;
+
+	if (count > max || f->body_len + count > size)
+		return 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t len = read_u32(&r);
+		struct slice value = read_slice(&r, len == UINT32_MAX ? 0 : len);
+
+		columns[i] = len == UINT32_MAX ? NULL : room + at;
+		if (len == UINT32_MAX)
+			continue;
+		memcpy(room + at, value.bytes, value.len);
+		room[at + value.len] = 0;
+		at += value.len + 1;
+	}
+	return reader_done(&r) ? count : 0;
+}
+
+static void take_row(struct monitor *m, const struct frame *f)
+{
+	const char *columns[FACTS_NODE_COLUMNS];
+	char room[ROW_MAX];
+	uint32_t count = read_row(f, columns, FACTS_NODE_COLUMNS, room, sizeof(room));
+
+	if (m->results == 1)
+		m->told = facts_take_node(&m->coming, columns, count, clock_wall(), clock_now() - m->asked) == 0;
+	else if (m->results == 2 && m->told)
+		m->told = facts_take_sender(&m->coming, columns, count) == 0;
+}
+
+/* false: the check has ended. */
+static bool take_message(struct monitor *m, const struct frame *f)
+{
+	bool of_check_query = m->readies_due == 2;
+	char text[200];
+
+	switch (f->type) {
+	case 'T':
+		m->results += !of_check_query;
+		return true;
+	case 'D':
+		if (!of_check_query)
+			take_row(m, f);
+		return true;
+	case 'E':
+		error_text(f->body, f->body_len, text, sizeof(text));
+		if (of_check_query) {
+			fail_check(m, text);
+			return false;
+		}
+		m->told = false;
+		snprintf(m->refusal, sizeof(m->refusal), "%s", text);
+		return true;
+	case 'S':
+		if (link_parameter_status(m->link, f->body, f->body_len))
+			return true;
+		fail_check(m, "a malformed message");
+		return false;
+	case 'Z':
+		if (--m->readies_due > 0)
+			return true;
+		end_answer(m, f->body_len == 1 ? (char)f->body[0] : 'E');
+		return false;
+	case 'C':
+	case 'I':
+	case 'N':
+	case 'A':
+		return true;
+	default:
+		fail_check(m, "an unexpected message");
+		return false;
+	}
+}
+
+static size_t received(struct link *link, uint8_t *bytes, size_t len)
+{
+	struct monitor *m = link->user;
+	size_t at = 0;
+
+	while (at < len) {
+		struct frame f = {0};
+		enum frame_result r = frame_read(bytes + at, len - at, &f);
+
+		if (r == FRAME_BAD || (r != FRAME_SHORT && f.body_len > ANSWER_MAX)) {
+			fail_check(m, "a message with an impossible length");
+			return len;
+		}
+		if (r != FRAME_WHOLE)
+			return at;
+		at += frame_size(&f);
+		if (!take_message(m, &f))
+			return at;
+	}
+	return at;
+}
+
+/* ---- the question ---- */
+
+static void open_link(struct monitor *m);
+
+static void lost_while_asking(struct link *link, int error)
+{
+	struct monitor *m = link->user;
+
+	drop_link(m);
+	if (m->link_is_new)
+		end_check(m, CHECK_FAILED, error ? strerror(-error) : "the server closed the connection");
+	else
+		open_link(m);
+}
+
+static const struct link_user_ops user_ops = {.received = received, .lost = lost_while_asking};
+
+static void ask(struct monitor *m)
+{
+	struct buf question = BUF_INIT(QUESTION_MAX);
+
+	m->state = MONITOR_ASKING;
+	m->readies_due = 1;
+	m->results = 0;
+	m->told = false;
+	m->refusal[0] = 0;
+	m->coming = m->facts;
+	m->asked = clock_update();
+	if (*m->settings->check_query) {
+		m->readies_due++;
+		message_query(&question, slice_make(m->settings->check_query, strlen(m->settings->check_query)));
+	}
+	message_query(&question, slice_make(facts_query, strlen(facts_query)));
+	link_lend(m->link, &user_ops, m);
+	timer_set(loop_timers(m->loop), &m->timeout, m->deadline);
+	if (question.failed)
+		fail_check(m, "out of memory, or check_query is too long");
+	else
+		conn_send(&m->link->conn, question.bytes, question.len);
+	buf_free(&question);
+}
+
+static void logged_in(struct link *link)
+{
+	struct monitor *m = link->owner;
+
+	m->facts.latency = 0;
+	ask(m);
+}
+
+/* As with the links of clients: an error about the user, the database or limits shows that the server works. */
+static void login_failed(struct link *link, const struct link_failure *failure)
+{
+	struct monitor *m = link->owner;
+	bool refused = failure->wants_password || (failure->from_server && strncmp(failure->sqlstate, "57", 2) != 0);
+	char text[200] = "out of memory";
+
+	m->link = NULL;
+	if (failure->error_len > FRAME_HEADER)
+		error_text(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, text, sizeof(text));
+	end_check(m, refused ? CHECK_REFUSED : CHECK_FAILED, failure->tried ? failure->tried : text);
+}
+
+/* Between two checks: the next one, which is due at once, makes a new connection. */
+static void lost_while_idle(struct link *link, int error)
+{
+	struct monitor *m = link->owner;
+
+	(void)error;
+	drop_link(m);
+	node_in_doubt(m->node);
+}
+
+static const struct link_events link_events = {.logged_in = logged_in, .failed = login_failed, .lost = lost_while_idle};
+
+static void open_link(struct monitor *m)
+{
+	const struct monitor_settings *s = m->settings;
+	struct link_target target = {
+		.host = m->node->host,
+		.port = m->node->port,
+		.user = s->user,
+		.database = s->database,
+		.connect_query = connect_query,
+		.secret = s->secret.kind == SECRET_NONE ? NULL : &s->secret,
+		.tls = s->tls,
+		.tls_mode = s->tls_mode,
+		.tls_direct = s->tls_direct,
+		.keepalive = s->keepalive,
+		.user_timeout = s->user_timeout,
+		.deadline = m->deadline,
+	};
+	int r = -EHOSTUNREACH;
+
+	timer_cancel(&m->timeout); /* the link has its own while it logs in */
+	m->state = MONITOR_OPENING;
+	m->link_is_new = true;
+	target.address_count = node_addresses(m->node, target.addresses, target.address_lens);
+	if (target.address_count > 0)
+		r = link_open(m->loop, &target, &link_events, m, &m->link);
+	if (r < 0)
+		end_check(m, CHECK_FAILED, target.address_count ? strerror(-r) : "its name has no address");
+}
+
+void monitor_check(struct monitor *m, const struct monitor_settings *settings)
+{
+	assert(!monitor_is_busy(m));
+	m->settings = settings;
+	m->deadline = clock_update() + settings->health.check_timeout;
+	m->link_is_new = false;
+	if (m->link)
+		ask(m);
+	else
+		open_link(m);
+}
+
+/* ---- the life of a monitor ---- */
+
+struct monitor *monitor_new(struct node *node, struct loop *loop)
+{
+	struct monitor *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	*m = (struct monitor){.node = node, .loop = loop};
+	m->facts.replay_age_us = -1;
+	timer_init(&m->timeout, timed_out);
+	return m;
+}
+
+bool monitor_is_busy(const struct monitor *m)
+{
+	return m->state != MONITOR_IDLE;
+}
+
+const struct node_facts *monitor_facts(const struct monitor *m)
+{
+	return &m->facts;
+}
+
+struct node *monitor_node(const struct monitor *m)
+{
+	return m->node;
+}
+
+void monitor_close(struct monitor *m)
+{
+	timer_cancel(&m->timeout);
+	m->state = MONITOR_IDLE;
+	drop_link(m);
+}
+
+void monitor_free(struct monitor *m)
+{
+	free(m);
+}

@@ -1,0 +1,50 @@
+/*
+ * A monitor: asks one node what it is, over a connection of its own that is kept open. All monitors live on the thread
+ * of the cluster (cluster.h), by its loop.
+ *
+ *   IDLE --monitor_check()--> OPENING --> ASKING --> IDLE        OPENING only while there is no connection
+ *
+ * A check ends within its time-out: good, or with the reason why not. A connection that broke since the last check says
+ * nothing of the node: the check goes on with a new one.
+ */
+#ifndef CLUSTER_MONITOR_H
+#define CLUSTER_MONITOR_H
+
+#include "cluster/facts.h"
+#include "cluster/node.h"
+#include "link/link.h"
+#include "loop/loop.h"
+
+/* What checks need of a configuration; a value of its own, since configurations go with a reload. */
+struct monitor_settings {
+	struct config_health health; /* its strings are those below, and not to be looked at */
+	bool logs_in;                /* there is a user; else nodes are only probed */
+	char *user, *database;
+	char *check_query; /* "": none */
+	struct secret secret;
+	struct tls_context *tls;
+	enum tls_mode tls_mode;
+	bool tls_direct;
+	usec_t keepalive, user_timeout;
+};
+
+/* NULL: out of memory. */
+struct monitor_settings *monitor_settings_new(const struct config *config, struct tls_context *server_tls);
+void monitor_settings_free(struct monitor_settings *settings); /* NULL is fine */
+/* Must connections be made anew? */
+bool monitor_settings_differ(const struct monitor_settings *a, const struct monitor_settings *b);
+
+struct monitor;
+
+struct monitor *monitor_new(struct node *node, struct loop *loop); /* NULL: out of memory */
+/* Begins a check; what it finds out is in the facts when it is busy no more. The settings must stay until then, or
+ * until monitor_close(). Not while it is busy. */
+void monitor_check(struct monitor *monitor, const struct monitor_settings *settings);
+bool monitor_is_busy(const struct monitor *monitor);
+const struct node_facts *monitor_facts(const struct monitor *monitor);
+struct node *monitor_node(const struct monitor *monitor);
+/* Ends what is under way and closes the connection; the facts stay. */
+void monitor_close(struct monitor *monitor);
+void monitor_free(struct monitor *monitor); /* closed */
+
+#endif
