@@ -199,8 +199,9 @@ static struct introduction *read_introduction(struct session *s, const struct st
 		introduction_unref(i);
 		return NULL;
 	}
+	/* "": whoever has one is told his own, and those who have none must not be told that of whoever was first */
 	i->welcome_key =
-		i->application_is_plain ? params_with(i->settings, "application_name", NULL) : params_ref(i->settings);
+		i->application_is_plain ? params_with(i->settings, "application_name", "") : params_ref(i->settings);
 	return i;
 }
 

@@ -23,6 +23,16 @@ def test_login_reports_what_the_server_reports(target):
     assert client.status == "I"
 
 
+@pytest.mark.parametrize("first, second", [("x", None), (None, "x"), ("x", "y"), ("x", "")])
+def test_login_reports_ones_own_application_name(make_proxy, first, second):
+    """What the server reports is learned from whoever logs in first: all but this."""
+    proxy = make_proxy()
+    for name in (first, second, first):
+        client = proxy.wire(**({"application_name": name} if name is not None else {}))
+        assert client.parameters["application_name"] == (name or "")
+        client.close()
+
+
 def test_backend_pid_is_positive(target):
     """Old pgjdbc doesn't cancel with a negative one."""
     for _ in range(20):
