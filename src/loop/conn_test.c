@@ -1,19 +1,5 @@
 /* Receiving and sending on plain connections. */
-#include "loop/loop_test_util.h"
-
-static struct loop *loop;
-
-static int begin(void **state UNUSED)
-{
-	loop = new_loop();
-	return 0;
-}
-
-static int end(void **state UNUSED)
-{
-	loop_free(loop);
-	return 0;
-}
+#include "loop/loop_test_one.h"
 
 /* ---- receiving ---- */
 

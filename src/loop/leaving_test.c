@@ -1,19 +1,5 @@
 /* How it is noticed that the other side has ended or is gone, and what of its words still counts. */
-#include "loop/loop_test_util.h"
-
-static struct loop *loop;
-
-static int begin(void **state UNUSED)
-{
-	loop = new_loop();
-	return 0;
-}
-
-static int end(void **state UNUSED)
-{
-	loop_free(loop);
-	return 0;
-}
+#include "loop/loop_test_one.h"
 
 /* ---- it hangs up while its reader is paused ---- */
 

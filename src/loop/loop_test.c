@@ -1,25 +1,11 @@
 /* Closing, connecting, listening, and the memory of a turn. */
-#include "loop/loop_test_util.h"
+#include "loop/loop_test_one.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/un.h>
-
-static struct loop *loop;
-
-static int begin(void **state UNUSED)
-{
-	loop = new_loop();
-	return 0;
-}
-
-static int end(void **state UNUSED)
-{
-	loop_free(loop);
-	return 0;
-}
 
 /* ---- closing ---- */
 

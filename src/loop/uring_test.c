@@ -1,19 +1,5 @@
 /* What only io_uring has: one system call a turn, buffers lent to the kernel, receives under way. */
-#include "loop/loop_test_util.h"
-
-static struct loop *loop;
-
-static int begin(void **state UNUSED)
-{
-	loop = new_loop();
-	return 0;
-}
-
-static int end(void **state UNUSED)
-{
-	loop_free(loop);
-	return 0;
-}
+#include "loop/loop_test_one.h"
 
 static uint64_t waits(void)
 {
