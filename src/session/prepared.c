@@ -633,3 +633,16 @@ bool prepared_is_stale(const struct session *s)
 {
 	return prepared_schema_is_changing() || s->link->statements_epoch != pool_statements_epoch(session_pool(s));
 }
+
+/* ---- errors ---- */
+
+bool prepared_error_is_stale(const struct error_fields *e)
+{
+	return slice_equal(e->sqlstate, SLICE_LITERAL("0A000")) &&
+	       slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
+}
+
+bool prepared_error_names_ours(const struct error_fields *e)
+{
+	return e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
+}

@@ -12,6 +12,7 @@
 #include "session/query_info.h"
 
 struct session;
+struct error_fields;
 
 /* What undoes a change, in the entry of its Parse or Close. */
 struct statement_note {
@@ -94,5 +95,9 @@ void prepared_schema_changed(struct session *s);
 bool prepared_schema_is_changing(void);
 /* What the link has prepared may be older than the schema. */
 bool prepared_is_stale(const struct session *s);
+
+/* What an error says of statements: its plan is older than the schema; it calls one by the name that we gave it. */
+bool prepared_error_is_stale(const struct error_fields *e);
+bool prepared_error_names_ours(const struct error_fields *e);
 
 #endif

@@ -400,11 +400,11 @@ static bool is_state(const struct error_fields *e, const char *sqlstate)
 
 static enum fault fault_of(const struct error_fields *e)
 {
-	if (is_state(e, "0A000"))
-		return slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery")) ? FAULT_RESULT : FAULT_NONE;
+	if (prepared_error_is_stale(e))
+		return FAULT_RESULT;
 	/* 26000 counts if it is one of ours that the server does not know */
 	if (is_state(e, "26000"))
-		return e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4) ? FAULT_LOST : FAULT_NONE;
+		return prepared_error_names_ours(e) ? FAULT_LOST : FAULT_NONE;
 	return is_state(e, "42") && !is_state(e, "42501") ? FAULT_TEXT : FAULT_NONE;
 }
 

@@ -324,9 +324,7 @@ static void parse_settled(struct lane *lane, struct turn *turn, bool done)
 static bool is_of_sharing(struct lane *lane, const struct turn *turn, const struct error_fields *e)
 {
 	struct pool *pool = shard_pool(lane->group->shard);
-	bool stale = slice_equal(e->sqlstate, SLICE_LITERAL("0A000")) &&
-		     slice_equal(e->routine, SLICE_LITERAL("RevalidateCachedQuery"));
-	bool named = e->message.len && memmem(e->message.bytes, e->message.len, "\"hp_", 4);
+	bool stale = prepared_error_is_stale(e), named = prepared_error_names_ours(e);
 	bool otherwise =
 		turn->tells_parse && !turn->prepares && e->sqlstate.len == 5 && memcmp(e->sqlstate.bytes, "42", 2) == 0;
 
