@@ -89,6 +89,20 @@ static void publish(struct cluster *c, struct topology *fresh)
 		c->context.retire(c->context.server, release, old);
 }
 
+/* New connections for the primary go to this one. With none, they go to the last one: it may come back, or its
+ * successor be found; until then they fail, and say why. */
+static void follow(struct cluster *c, const struct topology *t)
+{
+	struct node *before = node_list_primary(c->context.nodes);
+
+	if (!c->settings->logs_in || t->by_configuration)
+		node_list_follow(c->context.nodes, NULL);
+	else if (t->primary)
+		node_list_follow(c->context.nodes, t->primary);
+	if (node_list_primary(c->context.nodes) != before)
+		c->context.followed(c->context.server);
+}
+
 /* ---- from facts to a topology ---- */
 
 static struct watched *watched_of(struct cluster *c, const struct node *node)
@@ -141,6 +155,7 @@ static void conclude(struct cluster *c)
 		publish(c, fresh);
 	else
 		free(fresh);
+	follow(c, atomic_load(&c->now));
 }
 
 /* ---- checks ---- */

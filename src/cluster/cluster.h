@@ -24,6 +24,8 @@ struct cluster_context {
 	const char *io; /* as loop_new() */
 	/* Calls free_it(topology) when every worker has passed a turn; on the cluster's thread. */
 	void (*retire)(void *server, void (*free_it)(void *topology), void *topology);
+	/* node_list_primary() is another one now; on the cluster's thread. */
+	void (*followed)(void *server);
 	void *server;
 };
 

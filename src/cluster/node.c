@@ -10,6 +10,7 @@
 struct node_list {
 	_Atomic(struct node_set *) now;
 	struct node *all;
+	_Atomic(struct node *) primary; /* see node_list_follow() */
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
 };
@@ -177,10 +178,18 @@ struct node *node_list_at(const struct node_list *list, uint32_t index)
 	return node_list_now(list)->nodes[index];
 }
 
+void node_list_follow(struct node_list *list, struct node *primary)
+{
+	atomic_store(&list->primary, primary);
+}
+
 struct node *node_list_primary(const struct node_list *list)
 {
 	const struct node_set *set = node_list_now(list);
+	struct node *known = atomic_load(&((struct node_list *)(uintptr_t)list)->primary);
 
+	if (known && atomic_load(&known->enabled))
+		return known;
 	for (uint32_t i = 0; i < set->count; i++)
 		if (atomic_load(&set->nodes[i]->enabled) && atomic_load(&set->nodes[i]->role) == NODE_PRIMARY)
 			return set->nodes[i];

@@ -62,10 +62,14 @@ const struct node_set *node_list_now(const struct node_list *list);
 /* For the control thread, which alone changes the list. */
 uint32_t node_list_count(const struct node_list *list);
 struct node *node_list_at(const struct node_list *list, uint32_t index);
-/* Where everything goes in this build: the first enabled node with the role primary, or of any role when
- * there is only one; or the one of this name. NULL: none. */
+/* The primary: what node_list_follow() was told last; as long as that is nothing, or a node that is not enabled, the
+ * first enabled node that is configured as one, or the only node there is. NULL: none. */
 struct node *node_list_primary(const struct node_list *list);
+/* By name, or by "host:port". NULL: none. */
 struct node *node_list_find(const struct node_list *list, const char *name);
+
+/* Facts say that this node is the primary; NULL: they say nothing (any thread). */
+void node_list_follow(struct node_list *list, struct node *primary);
 
 /* Looks the name up; may block: control thread only. When it fails the old addresses stay. 0 or -EHOSTUNREACH. */
 int node_resolve(struct node *node);

@@ -8,10 +8,13 @@ static const char *or_else(const char *text, const char *otherwise)
 	return text && *text ? text : otherwise;
 }
 
-/* The node of the database by the configuration; NULL: none is enabled that would do. */
-static struct node *node_for(struct pools *pools, const struct config_database *d)
+/* The node of the database by the configuration, or else the primary; NULL: none is enabled that would do. */
+static struct node *node_for(const struct pool *pool, const struct config_database *d, bool *ret_follows)
 {
-	return d && *or_else(d->node, "") ? node_list_find(pools->nodes, d->node) : node_list_primary(pools->nodes);
+	*ret_follows = !pool->node && !(d && *or_else(d->node, ""));
+	if (pool->node)
+		return pool->node;
+	return *ret_follows ? node_list_primary(pool->pools->nodes) : node_list_find(pool->pools->nodes, d->node);
 }
 
 void destination_free(struct pools *pools, struct destination *to)
@@ -51,7 +54,7 @@ int destination_new(struct pools *pools, const struct pool *pool, const struct d
 
 	if (!to)
 		return r;
-	to->node = node_for(pools, d);
+	to->node = node_for(pool, d, &to->follows);
 	if (!to->node && old)
 		to->node = old->node; /* it is enabled no more, and no link to it can be opened */
 	if (!to->node) {
@@ -77,8 +80,8 @@ out:
 
 static bool same(const struct destination *a, const struct destination *b)
 {
-	return a->node == b->node && strcmp(a->database, b->database) == 0 && strcmp(a->user, b->user) == 0 &&
-	       secret_equal(&a->forced, &b->forced);
+	return a->node == b->node && a->follows == b->follows && strcmp(a->database, b->database) == 0 &&
+	       strcmp(a->user, b->user) == 0 && secret_equal(&a->forced, &b->forced);
 }
 
 /* What clients have shown is the old user's: in its place comes what is stored of the new one, if anything. */
@@ -122,5 +125,6 @@ bool destination_follow(struct pool *pool)
 	to->older = old;
 	atomic_store(&pool->destination, to);
 	forget_what_was_learned(pool, strcmp(old->user, to->user) != 0);
+	pool_tell_moved(pool);
 	return true;
 }

@@ -135,6 +135,27 @@ void pool_kick_waiting(struct pool *pool, const struct shard *but)
 	}
 }
 
+static void moved(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+
+	if (shard)
+		shard_leave_old_destination(shard);
+	pool_unref(m->pool);
+	free(m);
+}
+
+void pool_tell_moved(struct pool *pool)
+{
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
+		struct shard *s = atomic_load_explicit(&pool->shards[i], memory_order_acquire);
+
+		if (s && (atomic_load(&s->opening_count) > 0 || atomic_load(&s->waiting_count) > 0))
+			(void)!post(pool, i, moved, NULL, i); /* without memory: they time out, or fail */
+	}
+}
+
 /* ---- room for other pools ---- */
 
 static void evict(struct loop_message *message, void *thread)

@@ -20,13 +20,14 @@ _Static_assert(NODE_ADDRESSES_MAX <= LINK_ADDRESSES_MAX, "a link tries all addre
 
 static bool copy_secret(struct pool *pool, const struct destination *to, struct secret *ret)
 {
-	const struct secret *from = to->forced.kind != SECRET_NONE ? &to->forced : &pool->secret;
+	struct pool *family = pool_family(pool);
+	const struct secret *from = to->forced.kind != SECRET_NONE ? &to->forced : &family->secret;
 	bool have;
 
 	*ret = (struct secret){0};
-	pthread_mutex_lock(&pool->lock);
+	pthread_mutex_lock(&family->lock);
 	have = from->kind != SECRET_NONE && secret_copy(from, ret) == 0;
-	pthread_mutex_unlock(&pool->lock);
+	pthread_mutex_unlock(&family->lock);
 	return have;
 }
 
@@ -349,18 +350,40 @@ void pool_forget_dedicated(struct shard *shard, struct waiter *waiter)
 	}
 }
 
+static void stop_opening(struct shard *shard, struct link *link)
+{
+	opening_end(shard, link);
+	link->user = NULL; /* whoever it was for is told by its own end */
+	link_close(link);
+	shard_end_link(shard, link);
+}
+
 void shard_close_opening(struct shard *shard)
 {
 	struct list *node;
 
-	while ((node = list_first(&shard->opening))) {
+	while ((node = list_first(&shard->opening)))
+		stop_opening(shard, list_entry(node, struct link, node));
+}
+
+void shard_leave_old_destination(struct shard *shard)
+{
+	struct list todo, *node;
+
+	list_init(&todo);
+	while ((node = list_first(&shard->opening))) { /* ending one may begin another */
+		list_remove(node);
+		list_push_back(&todo, node);
+	}
+	while ((node = list_first(&todo))) {
 		struct link *link = list_entry(node, struct link, node);
 
-		opening_end(shard, link);
-		link->user = NULL; /* whoever it was for is told by its own end */
-		link_close(link);
-		shard_end_link(shard, link);
+		list_remove(node);
+		list_push_back(&shard->opening, node);
+		if (!link->apart && shard_link_is_misplaced(shard, link))
+			stop_opening(shard, link);
 	}
+	shard_serve(shard);
 }
 
 static usec_t expiry(const struct config_pool *s)

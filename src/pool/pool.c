@@ -73,6 +73,20 @@ static struct pool **bucket_of(struct pools *pools, const char *database, const 
 	return &pools->buckets[pool_hash(database, user) % POOL_BUCKETS];
 }
 
+/* A home pool and its twins, which stand behind it. */
+static void remove_family(struct pool **at)
+{
+	struct pool *home = *at, *p = home;
+
+	do {
+		struct pool *next = p->next;
+
+		pool_free(p);
+		p = next;
+	} while (p && p->home == home);
+	*at = p;
+}
+
 /* Takes out of the registry, and frees, all pools that nobody refers to and that go() is true for. */
 static void remove_pools(struct pools *pools, bool (*go)(const struct pool *pool, usec_t now))
 {
@@ -81,15 +95,14 @@ static void remove_pools(struct pools *pools, bool (*go)(const struct pool *pool
 
 	while ((p = *at)) {
 		/* shards hang in their threads' lists as long as there is a link, which has a reference */
-		if (atomic_load(&p->references) > 0 || !go(p, now)) {
+		if (p->home || atomic_load(&p->references) > 0 || !go(p, now)) {
 			at = &p->next;
 			continue;
 		}
 		for (bucket = bucket_of(pools, p->database, p->user); *bucket != p; bucket = &(*bucket)->next_in_bucket)
 			;
 		*bucket = p->next_in_bucket;
-		*at = p->next;
-		pool_free(p);
+		remove_family(at);
 	}
 }
 
@@ -117,8 +130,9 @@ static struct config_pool *settings_for(const struct config *config, const char 
 	return settings;
 }
 
-/* The registry's lock is held. */
-static int pool_new(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
+/* In no list yet. home, node: of a twin. The registry's lock is held. */
+static int pool_new(struct pools *pools, const char *database, const char *user, struct pool *home, struct node *node,
+		    struct pool **ret_pool)
 {
 	struct destination *to;
 	struct pool *p;
@@ -129,7 +143,11 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 		return -ENOMEM;
 	pthread_mutex_init(&p->lock, NULL);
 	p->pools = pools;
-	atomic_fetch_add(&pools->unproven, 1);
+	p->home = home;
+	p->node = node;
+	if (!home)
+		atomic_fetch_add(&pools->unproven, 1);
+	atomic_init(&p->proven, home != NULL); /* one counts for all of its twins */
 	p->database = strdup(database);
 	p->user = strdup(user);
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
@@ -140,15 +158,68 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 		goto out;
 	atomic_init(&p->destination, to);
 	active_follow(p);
+	*ret_pool = p;
+	return 0;
+out:
+	pool_free(p);
+	return r;
+}
+
+static int home_new(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
+{
+	struct pool *p;
+	int r = pool_new(pools, database, user, NULL, NULL, &p);
+
+	if (r < 0)
+		return r;
 	p->next = pools->first;
 	pools->first = p;
 	p->next_in_bucket = *bucket_of(pools, database, user);
 	*bucket_of(pools, database, user) = p;
 	*ret_pool = p;
 	return 0;
-out:
-	pool_free(p);
-	return r;
+}
+
+static struct pool *find_twin(const struct pool *home, const struct node *node)
+{
+	struct pool *twin = atomic_load_explicit(&((struct pool *)(uintptr_t)home)->twins, memory_order_acquire);
+
+	while (twin && twin->node != node)
+		twin = twin->next_twin;
+	return twin;
+}
+
+struct pool *pool_on(struct pool *home, struct node *node)
+{
+	struct pool *twin = find_twin(home, node);
+
+	if (likely(twin))
+		return twin;
+	pthread_mutex_lock(&home->pools->lock);
+	twin = find_twin(home, node);
+	if (!twin && pool_new(home->pools, home->database, home->user, home, node, &twin) == 0) {
+		twin->next = home->next;
+		home->next = twin;
+		twin->next_twin = atomic_load(&home->twins);
+		atomic_store_explicit(&home->twins, twin, memory_order_release);
+	}
+	pthread_mutex_unlock(&home->pools->lock);
+	return twin;
+}
+
+bool pool_follows_primary(const struct pool *pool)
+{
+	return pool_destination(pool)->follows;
+}
+
+struct node *pool_node(const struct pool *pool)
+{
+	return pool_destination(pool)->node;
+}
+
+struct node *link_node(const struct link *link)
+{
+	return ((const struct destination *)link->server)->node;
 }
 
 int pool_find(struct pools *pools, const char *database, const char *user, struct pool **ret_pool)
@@ -167,7 +238,7 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 	if (!p) {
 		if (atomic_load(&pools->unproven) >= POOLS_UNPROVEN_MAX)
 			remove_pools(pools, is_unproven);
-		r = pool_new(pools, database, user, &p);
+		r = home_new(pools, database, user, &p);
 	}
 	if (r == 0) {
 		atomic_fetch_add(&p->references, 1);
@@ -179,7 +250,7 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 
 struct pool *pool_ref(struct pool *pool)
 {
-	atomic_fetch_add(&pool->references, 1);
+	atomic_fetch_add(&pool_family(pool)->references, 1);
 	return pool;
 }
 
@@ -188,8 +259,8 @@ void pool_unref(struct pool *pool)
 	if (!pool)
 		return;
 	/* Stored before the count falls: once it is 0 the sweep may free the pool. */
-	atomic_store(&pool->unused_since, clock_now());
-	atomic_fetch_sub(&pool->references, 1);
+	atomic_store(&pool_family(pool)->unused_since, clock_now());
+	atomic_fetch_sub(&pool_family(pool)->references, 1);
 }
 
 void pools_sweep(struct pools *pools)
@@ -245,6 +316,17 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 			 "become free",
 			 kv_uint("pools", moved));
 	*ret_old = old;
+}
+
+uint32_t pools_follow(struct pools *pools)
+{
+	uint32_t moved = 0;
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next)
+		moved += destination_follow(p);
+	pthread_mutex_unlock(&pools->lock);
+	return moved;
 }
 
 const char *pool_mode_name(enum pool_mode mode)
@@ -377,7 +459,7 @@ enum pool_login pool_login(const struct pool *pool)
 
 void pool_forget_statements(struct pool *pool)
 {
-	atomic_fetch_add_explicit(&pool->statements_epoch, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&pool_family(pool)->statements_epoch, 1, memory_order_relaxed);
 }
 
 void pool_schema_changed(struct pool *pool)
@@ -393,7 +475,7 @@ void pool_schema_changed(struct pool *pool)
 
 uint32_t pool_statements_epoch(const struct pool *pool)
 {
-	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->statements_epoch, memory_order_relaxed);
+	return atomic_load_explicit(&pool_family(pool)->statements_epoch, memory_order_relaxed);
 }
 
 bool pool_welcome_get(struct pool *pool, const struct params *settings, const struct params **ret)

@@ -1,7 +1,8 @@
 /*
- * Pools of links. A pool is (database, user) as clients name them, on one node. Each worker has a shard of it: its
- * own idle links and its own line of waiters, so that taking and giving back touch no other thread's memory as long
- * as nobody is short. Limits are counted in shared atomics, touched only when a link is opened or closed.
+ * Pools of links. A pool is (database, user) as clients name them, on the primary or on one node. Each worker has a
+ * shard of it: its own idle links and its own line of waiters, so that taking and giving back touch no other thread's
+ * memory as long as nobody is short. Limits are counted in shared atomics, touched only when a link is opened or
+ * closed.
  *
  * Who must wait: a worker that frees a link gives it to the one who has waited longest. One of its own is preferred
  * as long as a waiter of another worker is not older by POOL_FAIRNESS_SLACK and an eighth of the wait. A link changes
@@ -76,6 +77,8 @@ void pools_join(struct pools *pools, struct pool_thread *thread);
  * ends with NULL, and what they point to: the caller frees all) must live until every thread has passed a turn. */
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
 		  struct config_pool ***ret_old);
+/* The nodes' list has another primary: databases that follow it lead there from now on (any thread). How many. */
+uint32_t pools_follow(struct pools *pools);
 /* Frees pools that nobody has used for pool_idle_timeout (control thread, now and then). */
 void pools_sweep(struct pools *pools);
 
@@ -96,6 +99,16 @@ const char *pool_mode_name(enum pool_mode mode);
 /* The pool of (database, user), made when new. 0, -ENOENT: no such database is configured (and there is no
  * wildcard); -EHOSTDOWN: no node; -ENOMEM. A reference for the caller. */
 int pool_find(struct pools *pools, const char *database, const char *user, struct pool **ret_pool) MUST_USE;
+/*
+ * A pool has twins: of the same database and user, each with its links on one node of its own choice, where the home
+ * pool's lead to the primary, whichever that is. A twin has what clients have shown, its references and its
+ * statements' epoch in common with its home; it lives as long. NULL: out of memory.
+ */
+struct pool *pool_on(struct pool *home, struct node *node);
+/* Is it the primary where its links lead? Else the configuration names a node, or it is a twin. */
+bool pool_follows_primary(const struct pool *pool);
+struct node *pool_node(const struct pool *pool);
+struct node *link_node(const struct link *link);
 struct pool *pool_ref(struct pool *pool);
 void pool_unref(struct pool *pool);
 const struct config_pool *pool_settings(const struct pool *pool); /* valid in this turn */

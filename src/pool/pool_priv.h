@@ -41,6 +41,7 @@ struct welcome {
 struct destination {
 	struct destination *older;
 	struct node *node;
+	bool follows;          /* the node is the primary, whichever that is */
 	char *database, *user; /* as the server names them */
 	struct secret forced;  /* the configuration's password; SECRET_NONE: what clients have shown counts */
 	struct budget *database_budget, *user_budget;
@@ -71,6 +72,10 @@ struct active {
 
 struct pool {
 	struct pools *pools;
+	struct pool *home;            /* NULL: it is one; else this is one of its twins */
+	struct node *node;            /* of a twin: where its links lead, whatever happens */
+	_Atomic(struct pool *) twins; /* of a home pool; none of them leaves before it does */
+	struct pool *next_twin;
 	char *database, *user;                     /* as clients name them */
 	_Atomic(struct destination *) destination; /* of new links; a link remembers its own (link->server) */
 	_Atomic(struct config_pool *) settings;
@@ -171,6 +176,12 @@ void thread_each_shard(struct pool_thread *thread, void (*run)(struct shard *sha
 /* Its pool's links lead elsewhere now. */
 bool shard_link_is_misplaced(const struct shard *shard, const struct link *link);
 
+/* What its twins share with a home pool: references, what clients have shown, statements that are out of date. */
+static inline struct pool *pool_family(const struct pool *pool)
+{
+	return pool->home ? pool->home : (struct pool *)(uintptr_t)pool;
+}
+
 /* destination.c */
 /* By the configuration, or unchanged (`old`; NULL: none) as far as that says nothing any more of the database. The
  * registry's lock is held. 0, -EHOSTDOWN: no node; -EINVAL, -ENOMEM. */
@@ -189,6 +200,8 @@ void shard_open_links(struct shard *shard); /* as many as waiters need and limit
 /* Idle links of all threads, and those that are about to serve somebody. */
 uint32_t pool_idle_anywhere(const struct pool *pool);
 void shard_close_opening(struct shard *shard);
+/* Links lead elsewhere now: who waits does not wait for those that are still being opened to where they led before. */
+void shard_leave_old_destination(struct shard *shard);
 int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret,
 		struct secret *secret) MUST_USE;
 extern const struct link_events shard_link_events;
@@ -234,6 +247,7 @@ static inline bool active_has_room(const struct pool *pool)
 /* Some other thread has idle links, or waiters: tell it. */
 void pool_ask_for_idle(struct shard *shard);
 void pool_kick_waiting(struct pool *pool, const struct shard *but);
+void pool_tell_moved(struct pool *pool); /* it has another destination */
 void pool_ask_to_evict(struct pool *pool, uint32_t thread);
 /* Threads where nobody waits are to look which of their links are held for long. */
 void pool_ask_to_set_apart(struct shard *shard);

@@ -69,6 +69,17 @@ static void retire_topology(void *server, void (*free_it)(void *topology), void 
 	workers_tell(server, NULL, free_it, topology);
 }
 
+static void follow_primary(void *server)
+{
+	struct proxy *p = server;
+	uint32_t moved = pools_follow(p->pools);
+	const struct node *primary = node_list_primary(p->nodes);
+
+	if (moved)
+		log_info("queries for the primary go to another node from now on",
+			 kv_str("node", primary ? primary->name : NULL), kv_uint("pools", moved));
+}
+
 static bool start_cluster(struct proxy *p)
 {
 	struct cluster_context context = {
@@ -77,6 +88,7 @@ static bool start_cluster(struct proxy *p)
 		.server_tls = p->server_tls,
 		.io = io_name(p->config->proxy.io),
 		.retire = retire_topology,
+		.followed = follow_primary,
 		.server = p,
 	};
 	int r = cluster_start(&context, &p->cluster);
