@@ -138,10 +138,14 @@ static void see_name(struct walk *w, const struct token *t)
 	char name[NAME_SIZE];
 	struct slice slice = name_of(w, t, name);
 
-	if (is_of_node(name, /* called= */ false))
+	bool behind_dot = code_before(w, 0) == '.'; /* x.f may be f(x), of any type of x */
+
+	if (is_of_node(name, behind_dot))
 		judge(w, ACCESS_WRITES, REASON_NODE);
 	else if (w->catalog && catalog_name_writes(w->catalog, slice))
 		judge(w, ACCESS_WRITES, REASON_NAME_WRITES);
+	else if (w->catalog && behind_dot && catalog_function(w->catalog, slice) == CATALOG_WRITES)
+		judge(w, ACCESS_DOUBTFUL, REASON_FUNCTION_WRITES);
 }
 
 /* ---- a name before a parenthesis ---- */

@@ -45,8 +45,9 @@ const char catalog_query[] =
 	" UNION"
 	" SELECT a.aggfnoid::oid FROM pg_catalog.pg_aggregate a JOIN suspect_functions s ON s.oid IN (a.aggtransfn,"
 	" a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)"
-	"), suspect_operators(oid, name) AS ("
-	" SELECT o.oid, o.oprname FROM pg_catalog.pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM suspects)"
+	"), suspect_operators(oid, name, types) AS ("
+	" SELECT o.oid, o.oprname, ARRAY[o.oprleft, o.oprright] FROM pg_catalog.pg_operator o WHERE o.oprcode::oid IN "
+	"(SELECT oid FROM suspects)"
 	"), suspect_casts(source, target) AS ("
 	" SELECT c.castsource, c.casttarget FROM pg_catalog.pg_cast c WHERE c.castfunc IN (SELECT oid FROM suspects)"
 	"), suspect_checks(type) AS ("
@@ -59,6 +60,7 @@ const char catalog_query[] =
 	"suspects)"
 	" OR t.oid IN (SELECT source FROM suspect_casts UNION SELECT target FROM suspect_casts"
 	" UNION SELECT type FROM suspect_checks"
+	" UNION SELECT pg_catalog.unnest(o.types) FROM suspect_operators o" /* LIKE, IN, USING ... don't name theirs */
 	" UNION SELECT p.amproclefttype FROM pg_catalog.pg_amproc p WHERE p.amproc::oid IN (SELECT oid FROM suspects)"
 	" UNION SELECT o.amoplefttype FROM pg_catalog.pg_amop o WHERE o.amopopr IN (SELECT oid FROM "
 	"suspect_operators)))"
@@ -97,14 +99,13 @@ const char catalog_query[] =
 	" SELECT 'name writes', c.relname::text FROM pg_catalog.pg_class c JOIN reaching r ON r.oid = c.oid"
 	" UNION"
 	" SELECT 'name writes', t.typname::text FROM pg_catalog.pg_type t JOIN types s ON s.oid = t.oid"
-	" UNION" /* x.f is f(x) */
-	" SELECT 'name writes', p.proname::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_type t ON"
-	" t.oid = p.proargtypes[0] WHERE p.oid >= 16384 AND p.prokind <> 'p' AND t.typtype NOT IN ('b', 'e')"
-	" AND p.oid IN (SELECT oid FROM suspects)"
 	" UNION"
 	" SELECT 'operator writes', o.name::text FROM suspect_operators o"
 	" UNION"
-	" SELECT 'database writes', '' FROM suspect_casts WHERE source < 16384 AND target < 16384";
+	" SELECT 'database writes', '' FROM suspect_casts WHERE source < 16384 AND target < 16384"
+	" UNION"
+	" SELECT 'database writes', '' FROM suspect_operators o WHERE 16384 > ALL (o.types)"
+	" AND o.name IN ('=', '<>', '<', '<=', '>', '>=', '~', '!~', '~~', '~~*', '!~~', '!~~*')";
 
 enum {
 	FUNCTION_READS = BIT(0),

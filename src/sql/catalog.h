@@ -30,7 +30,7 @@ bool catalog_name_writes(const struct catalog *c, struct slice name);
 /* symbols: one or more operators that stand together; true if one that writes may be among them. */
 bool catalog_operator_writes(const struct catalog *c, struct slice symbols);
 
-/* Nothing in this database can be trusted: a cast between PostgreSQL's own types writes. */
+/* Nothing in this database can be trusted: a cast between PostgreSQL's own types, or an = of theirs, writes. */
 bool catalog_all_writes(const struct catalog *c);
 
 #endif

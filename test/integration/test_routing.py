@@ -172,7 +172,9 @@ def test_what_the_catalog_hides_does_write(pair):
     with standby.admin("app") as db:
         for view in ("v_writes", "v_deep", "v_volatile", "v_lock", "v_operator", "v_aggregate", "v_xid"):
             assert run(db, f"SELECT * FROM {view}") == ON_A_STANDBY, view
-        for text in ("SELECT 1 ### 2", "SELECT t.f_row FROM t", "SELECT agg_writes(a) FROM t", "SELECT '1'::dom_writes",
+        for text in ("SELECT 1 ### 2", "SELECT t.f_row FROM t", "SELECT (1).f_volatile",
+                     "SELECT ('s1'::regclass).nextval", "SELECT x.nextval FROM unnest(ARRAY['s1'::regclass]) x",
+                     "SELECT agg_writes(a) FROM t", "SELECT '1'::dom_writes",
                      "SELECT 1::cast_writes", "SELECT initcap(1)", "SELECT DISTINCT ON (a) over(a) FROM t"):
             assert run(db, text) == ON_A_STANDBY, text
         assert run(db, "SELECT * FROM unlogged") == "0A000"
@@ -189,6 +191,19 @@ def test_built_in_functions_are_not_volatile(pair):
                                                "AND pronamespace = 'pg_catalog'::regnamespace")}
     wrong = {name for _, name in names} & volatile - harmless
     assert not wrong
+
+
+def test_volatile_functions_of_one_argument_are_known(pair):
+    """What may be called as x.f must be in a table by its name: no parenthesis tells."""
+    primary, _ = pair
+    folder = REPOSITORY / "src/sql"
+    known = set(re.findall(r'"(\w+)"', "".join((folder / f).read_text() for f in (
+        "node_names.def", "keywords.def", "read_functions.def"))))
+    found = primary.sql("SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace "
+                        "AND provolatile = 'v' AND prokind = 'f' AND pronargs >= 1 AND pronargs - pronargdefaults <= 1 "
+                        "AND NOT 'internal'::regtype = ANY (proargtypes) "
+                        r"AND proname NOT LIKE 'pg\_stat%' AND proname NOT LIKE 'binary\_upgrade%'")
+    assert {name for (name,) in found} - known == {"amvalidate", "plpgsql_validator"}
 
 
 def test_any_role_can_read_the_catalog(pair, tmp_path):

@@ -54,6 +54,7 @@ int main(int argc, char **argv)
 	size_t size = 0;
 	ssize_t len;
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* whoever asks waits for each answer */
 	if (argc > 1 && strcmp(argv[1], "--catalog-query") == 0) {
 		puts(catalog_query);
 		return 0;
