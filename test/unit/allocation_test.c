@@ -22,6 +22,7 @@
 #include "link/expect.h"
 #include "link/params.h"
 #include "link/statements.h"
+#include "sql/access.h"
 #include "sql/scan.h"
 #include "wire/errors.h"
 #include "wire/frame.h"
@@ -474,8 +475,47 @@ static bool scan_one(void)
 	return true;
 }
 
+static bool fill_catalog(void)
+{
+	struct catalog *c = catalog_new();
+	int r = c ? 0 : -ENOMEM;
+
+	for (int i = 0; r == 0 && i < 40; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%d", i);
+		r = catalog_add(c, SLICE_LITERAL("function reads"), slice_str(name));
+		if (r == 0)
+			r = catalog_add(c, SLICE_LITERAL("operator writes"), SLICE_LITERAL("##"));
+	}
+	fail_alloc_end();
+	catalog_free(c);
+	assert_true(r == 0 || r == -ENOMEM);
+	return r == 0;
+}
+
+/* Without memory a statement within another is not understood, and so no read. */
+static bool find_access(void)
+{
+	static const char text[] = "EXPLAIN SELECT 1; COPY (SELECT 2) TO STDOUT";
+	struct access a = {0};
+	struct scan scan;
+	int r = scan_text(text, strlen(text), 0, true, &scan);
+
+	if (r == 0)
+		access_find(text, &scan, true, NULL, &a);
+	fail_alloc_end();
+	if (r < 0)
+		return false;
+	scan_free(&scan);
+	assert_true(a.level == ACCESS_READS || a.reason == REASON_UNKNOWN);
+	return a.level == ACCESS_READS;
+}
+
 static void sql_layer(void **state)
 {
+	assert_true(fail_each(fill_catalog) > 40);
+	assert_true(fail_each(find_access) > 0);
 	assert_true(fail_each(scan_many) > 1);
 	assert_int_equal(fail_each(scan_one), 0); /* nor does a simple query */
 }
