@@ -20,49 +20,49 @@
 
 /* ---- who may ---- */
 
-enum access { ACCESS_GRANTED, ACCESS_NO_TOKEN, ACCESS_CLOSED, ACCESS_FOREIGN };
+enum admission { ADMIT_GRANTED, ADMIT_NO_TOKEN, ADMIT_CLOSED, ADMIT_FOREIGN };
 
 /*
  * Without a token a page that the operator's browser shows could send requests in the operator's name; its origin gives
  * it away.
  */
-static enum access access_of(const struct request *request, bool is_open)
+static enum admission admission_of(const struct request *request, bool is_open)
 {
 	struct admin *admin = request->admin;
-	enum access access = ACCESS_GRANTED;
+	enum admission admission = ADMIT_GRANTED;
 	bool changes = strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0;
 
 	if (is_open)
-		return ACCESS_GRANTED;
+		return ADMIT_GRANTED;
 	pthread_mutex_lock(&admin->lock);
 	if (admin->context.config->proxy.admin_token[0]) {
 		if (!bearer_equals(request_header(request, MHD_HTTP_HEADER_AUTHORIZATION),
 				   admin->context.config->proxy.admin_token))
-			access = ACCESS_NO_TOKEN;
+			admission = ADMIT_NO_TOKEN;
 	} else if (config_admin_is_exposed(admin->context.config)) {
-		access = ACCESS_CLOSED;
+		admission = ADMIT_CLOSED;
 	}
 	pthread_mutex_unlock(&admin->lock);
-	if (access == ACCESS_GRANTED && changes &&
+	if (admission == ADMIT_GRANTED && changes &&
 	    !origin_is_host(request_header(request, MHD_HTTP_HEADER_ORIGIN),
 			    request_header(request, MHD_HTTP_HEADER_HOST)))
-		access = ACCESS_FOREIGN;
-	return access;
+		admission = ADMIT_FOREIGN;
+	return admission;
 }
 
-static bool refuse(struct answer *answer, enum access access)
+static bool refuse(struct answer *answer, enum admission admission)
 {
-	switch (access) {
-	case ACCESS_GRANTED:
+	switch (admission) {
+	case ADMIT_GRANTED:
 		return false;
-	case ACCESS_NO_TOKEN:
+	case ADMIT_NO_TOKEN:
 		answer_error(answer, MHD_HTTP_UNAUTHORIZED, "missing or invalid admin bearer token");
 		return true;
-	case ACCESS_CLOSED:
+	case ADMIT_CLOSED:
 		answer_error(answer, MHD_HTTP_FORBIDDEN,
 			     "closed: other machines can reach this address and there is no admin_token");
 		return true;
-	case ACCESS_FOREIGN:
+	case ADMIT_FOREIGN:
 		answer_error(answer, MHD_HTTP_FORBIDDEN, "requests from pages of other sites are refused");
 		return true;
 	}
@@ -77,7 +77,7 @@ static void dispatch(struct request *request, struct answer *answer)
 	const struct route *route =
 		route_find(request->method, request->path, &argument, answer->allow, sizeof(answer->allow));
 
-	if (refuse(answer, access_of(request, route && route->is_open)))
+	if (refuse(answer, admission_of(request, route && route->is_open)))
 		answer->allow[0] = 0;
 	else if (!route && answer->allow[0])
 		answer_error(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed: use %s", answer->allow);

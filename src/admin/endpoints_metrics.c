@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "loop/crew.h"
+#include "route/route.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -217,6 +218,17 @@ static void sum_counters(const struct sessions_shared *sessions, struct counters
 		counters_add(sum, &sessions->workers[i]->pool_thread.counters);
 }
 
+static void add_routes(struct buf *b, const struct counters *sum)
+{
+	_Static_assert(ROUTE_REASON_COUNT <= METRICS_ROUTES_MAX, "a counter for each");
+
+	add_name(b, "heliosdb_proxy_routed_total", "counter", "Batches of clients by where they were sent, and why.");
+	for (int i = 0; i < ROUTE_REASON_COUNT; i++)
+		buf_printf(b, "heliosdb_proxy_routed_total{to=\"%s\",reason=\"%s\"} %" PRIu64 "\n",
+			   route_reason_is_standby((enum route_reason)i) ? "standby" : "primary",
+			   route_reason_word((enum route_reason)i), (uint64_t)atomic_load(&sum->routed[i]));
+}
+
 /* ---- the process; names are those of Prometheus' own clients ---- */
 
 static double open_fds(void)
@@ -283,6 +295,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 
 	sum_counters(admin->context.sessions, &sum);
 	counters_expose(&sum, b);
+	add_routes(b, &sum);
 	if (!add_pools(b, admin))
 		return false;
 	add_nodes(b, admin->context.nodes);

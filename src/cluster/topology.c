@@ -521,6 +521,14 @@ static void take_input(struct making *m, uint32_t i)
 	n->up = is_up(m, in, topology_find(m->previous, in->node));
 }
 
+static bool has_standby(const struct topology *t)
+{
+	for (uint32_t i = 0; i < t->count && !t->by_configuration; i++)
+		if (topology_node_takes_reads(&t->nodes[i]))
+			return true;
+	return false;
+}
+
 struct topology *topology_make(const struct topology_settings *settings, const struct topology_input *inputs,
 			       uint32_t count, const struct topology *previous, uint64_t wall)
 {
@@ -548,5 +556,6 @@ struct topology *topology_make(const struct topology_settings *settings, const s
 		note_node(&m, n, topology_find(previous, n->node));
 	}
 	note_primary(&m);
+	t->has_standby = has_standby(t);
 	return t;
 }

@@ -113,6 +113,12 @@ struct topology_node {
 	struct node_facts facts;
 };
 
+/* A standby that has told what it is, and answers. */
+static inline bool topology_node_takes_reads(const struct topology_node *n)
+{
+	return n->standing == STANDING_STANDBY && n->enabled && n->up && n->facts.known;
+}
+
 struct topology {
 	_Atomic uint32_t references; /* see cluster.h */
 	uint64_t number;             /* 1, 2, 3 ... */
@@ -121,6 +127,7 @@ struct topology {
 	struct node *primary;  /* NULL: see why */
 	enum no_primary why;
 	enum topology_writes writes;
+	bool has_standby;          /* one is up and enabled: reads may go there */
 	struct node *last_primary; /* the primary, or the one before */
 	uint64_t system_id;        /* of the cluster; 0: not known */
 	uint32_t timeline;         /* the newest that was seen in it */

@@ -48,6 +48,7 @@ int link_open(struct loop *loop, const struct link_target *target, const struct 
 	link->owner = owner;
 	link->born = link->used = clock_now();
 	link->tx_status = 'I';
+	link->poses = target->poses;
 	buf_init(&link->error, 1u << 20);
 	buf_init(&link->batch, LINK_BATCH_MAX);
 	list_init(&link->node);
@@ -133,6 +134,8 @@ bool link_parameter_status(struct link *link, const uint8_t *body, size_t len)
 
 	if (!reader_done(&r))
 		return false;
+	if (link->poses && slice_equal(name, SLICE_LITERAL("in_hot_standby")))
+		value = SLICE_LITERAL("off");
 	params_set(&link->reported, (const char *)name.bytes, (const char *)value.bytes);
 	return true;
 }

@@ -55,6 +55,7 @@ struct link_target {
 	struct tls_context *tls;     /* counted; NULL: never TLS */
 	enum tls_mode tls_mode;
 	bool tls_direct;
+	bool poses;                     /* see struct link */
 	usec_t keepalive, user_timeout; /* of the socket, see socket_set_options() */
 	usec_t deadline;                /* logged in by then, or failed */
 };
@@ -111,6 +112,7 @@ struct link {
 	bool fresh;           /* nothing of its user's was sent since it was lent, or since settings were */
 	bool answering;       /* some of the answer that is under way was passed on */
 	bool fatal;           /* the server said FATAL: it is about to close */
+	bool poses;           /* to a standby, for clients to whom it is to look like the primary */
 	uint8_t key_len;
 	struct list cancels_under_way; /* to the server: it must not change hands meanwhile */
 	uint32_t backend_pid;

@@ -18,6 +18,7 @@ struct params {
 	_Atomic uint32_t references;
 	uint32_t count, size; /* size: of the strings */
 	uint64_t hash, meaning;
+	uint32_t marks;
 	struct pair pairs[]; /* then the strings: name NUL value NUL ... */
 };
 
@@ -113,12 +114,55 @@ uint64_t params_meaning(const struct params *p)
 	return p ? p->meaning : 0;
 }
 
+static bool is_true(const char *value)
+{
+	return strcasecmp(value, "on") == 0 || strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
+}
+
+/* SJIS, BIG5, GBK and so on: all that servers don't use themselves. */
+static bool is_odd_encoding(const char *value)
+{
+	static const char *const odd[] = {"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
+		if (strcasecmp(value, odd[i]) == 0)
+			return true;
+	return false;
+}
+
+static uint32_t marks_of(const struct params *p)
+{
+	uint32_t marks = 0;
+
+	for (uint32_t i = 0; i < p->count; i++) {
+		const char *name = p->pairs[i].name, *value = p->pairs[i].value;
+
+		if (strcmp(name, "standard_conforming_strings") == 0 && !is_true(value))
+			marks |= PARAMS_BACKSLASHES;
+		else if (strcmp(name, "default_transaction_read_only") == 0 && is_true(value))
+			marks |= PARAMS_READ_ONLY;
+		else if ((strcmp(name, "default_transaction_isolation") == 0 ||
+			  strcmp(name, "session characteristics") == 0) &&
+			 strcasestr(value, "serializable")) /* of settings, the value is SQL */
+			marks |= PARAMS_ISOLATION;
+		else if (strcmp(name, "client_encoding") == 0 && is_odd_encoding(value))
+			marks |= PARAMS_ENCODING;
+	}
+	return marks;
+}
+
+uint32_t params_marks(const struct params *p)
+{
+	return p ? p->marks : 0;
+}
+
 static const struct params *intern(struct params *fresh)
 {
 	struct params *known;
 
 	fresh->hash = hash_bytes(strings_of(fresh), fresh->size);
 	fresh->meaning = meaning_of(fresh);
+	fresh->marks = marks_of(fresh);
 	pthread_mutex_lock(&lock);
 	known = find_equal(fresh);
 	if (known) {

@@ -37,6 +37,26 @@ void conn_consume(struct conn *conn, size_t len)
 		conn_forget_kept(conn);
 }
 
+bool conn_unread(struct conn *conn, const void *bytes, size_t len)
+{
+	struct conn_kept *both;
+	size_t size = len + conn->kept_len;
+
+	if (conn->state != CONN_OPEN)
+		return false;
+	assert(conn->loop->showing != conn);
+	both = kept_new(conn->loop, size);
+	if (!both)
+		return false;
+	memcpy(both->bytes, bytes, len);
+	if (conn->kept_len > 0)
+		memcpy(both->bytes + len, conn->kept->bytes + conn->kept_at, conn->kept_len);
+	conn_forget_kept(conn);
+	conn->kept = both;
+	conn->kept_len = (uint32_t)size;
+	return true;
+}
+
 static bool is_small(const struct conn *conn)
 {
 	return conn->kept_len <= SMALL_KEPT;

@@ -7,6 +7,9 @@ void counters_add(struct counters *sum, const struct counters *part)
 	count_add(&sum->name, atomic_load_explicit(&((struct counters *)part)->name, memory_order_relaxed));
 #include "metrics/metrics.def"
 #undef METRIC
+	for (size_t i = 0; i < METRICS_ROUTES_MAX; i++)
+		count_add(&sum->routed[i],
+			  atomic_load_explicit(&((struct counters *)part)->routed[i], memory_order_relaxed));
 }
 
 void counters_expose(const struct counters *sum, struct buf *out)

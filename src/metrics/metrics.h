@@ -11,10 +11,13 @@
 
 typedef _Atomic uint64_t counter_t;
 
+#define METRICS_ROUTES_MAX 16u
+
 struct counters {
 #define METRIC(name, kind, help) counter_t name;
 #include "metrics/metrics.def"
 #undef METRIC
+	counter_t routed[METRICS_ROUTES_MAX]; /* batches, by enum route_reason */
 };
 
 static inline void count_add(counter_t *counter, uint64_t n)

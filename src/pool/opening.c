@@ -49,6 +49,7 @@ int pool_target(struct pool *pool, const struct destination *to, struct link_tar
 	ret->port = to->node->port;
 	ret->user = to->user;
 	ret->database = to->database;
+	ret->poses = pool->home != NULL;
 	ret->deadline = clock_now() + pool_settings(pool)->connect_timeout;
 	ret->secret = copy_secret(pool, to, secret) ? secret : NULL;
 	pthread_mutex_lock(&pools->lock);

@@ -95,6 +95,8 @@ static bool start_cluster(struct proxy *p)
 
 	if (r < 0)
 		log_error("cannot start the checks of nodes", kv_str("reason", strerror(-r)));
+	else
+		atomic_store_explicit(&p->shared.cluster, p->cluster, memory_order_release);
 	return r == 0;
 }
 

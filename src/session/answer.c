@@ -73,6 +73,11 @@ static void skip_to_sync(struct session *s)
 		pop_as(s, /* skipped= */ i > 0);
 }
 
+void answer_drop_first(struct session *s)
+{
+	pop_as(s, /* skipped= */ true);
+}
+
 void answer_locals(struct session *s)
 {
 	static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
@@ -95,13 +100,15 @@ void session_release(struct session *s)
 	prepared_schema_changed(s);
 	if (unlikely(s->measured))
 		share_measured(s);
+	if (unlikely(s->wrote))
+		routing_wrote(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
 	s->fault = 0;
 	if (s->state == SESSION_ACTIVE)
 		session_set_state(s, SESSION_IDLE);
-	if (s->paused_for_link) {
-		s->paused_for_link = false;
+	if (s->paused_for_link || unlikely(s->waits_for_route)) {
+		s->paused_for_link = s->waits_for_route = false;
 		conn_resume(&s->conn);
 	}
 	if (unlikely(conn_is_paused(&link->conn)))
@@ -129,6 +136,15 @@ void session_maybe_release(struct session *s)
 
 /* ---- messages ---- */
 
+/* A standby has failed to answer, and is done with what it was asked. */
+static enum answer repeat_elsewhere(struct session *s)
+{
+	s->link->open_batch = s->link->begin_sent = false;
+	if (routing_repeat(s))
+		session_release(s);
+	return ANSWER_GONE;
+}
+
 static enum answer ready(struct session *s, const struct frame *f)
 {
 	struct link *link = s->link;
@@ -137,6 +153,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 
 	if (unlikely(s->fault))
 		return repair_go_on(s) ? ANSWER_SWALLOW : ANSWER_GONE;
+	if (unlikely(s->repeated) && session_is_away(s))
+		return repeat_elsewhere(s);
 	if (!x || !expect_ends_with_ready(x) || f->body_len != 1 || !memchr("ITE", f->body[0], 3))
 		return ANSWER_BROKEN;
 	link->tx_status = (char)f->body[0];
@@ -238,7 +256,7 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 	}
 	if (unlikely(fatal && is_done_with(s)))
 		return ANSWER_SWALLOW;
-	if (unlikely(repair_begin(s, &e)))
+	if (unlikely(repair_begin(s, &e)) || (unlikely(session_is_away(s)) && routing_failed(s, e.sqlstate)))
 		return ANSWER_SWALLOW;
 	link->fatal = fatal;
 	observe_failed(s, x, e.sqlstate);
@@ -351,7 +369,7 @@ static enum answer parameter_status(struct session *s, const struct frame *f)
 
 	if (!link_parameter_status(link, f->body, f->body_len))
 		return ANSWER_BROKEN;
-	if (x && x->flags & EXPECT_SWALLOW)
+	if ((x && x->flags & EXPECT_SWALLOW) || (link->poses && strcmp((const char *)f->body, "in_hot_standby") == 0))
 		return ANSWER_SWALLOW;
 	params_assign(&s->reported, link->reported);
 	return ANSWER_PASS;
@@ -470,6 +488,10 @@ static void after_messages(struct session *s)
 		return;
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
+		if (unlikely(s->waits_for_route)) {
+			s->waits_for_route = false;
+			conn_resume(&s->conn);
+		}
 		if (unlikely(p->idle_transaction_timeout || timer_is_set(&s->timer)))
 			session_set_timer(s, TIMER_IDLE_TRANSACTION, p->idle_transaction_timeout);
 		return;
@@ -604,6 +626,10 @@ static void answer_lost(struct link *link, int error)
 	count_add(&session_counters(s)->links_lost_total, 1);
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
+	if (unlikely(session_is_away(s)) && s->state == SESSION_ACTIVE && routing_lost(s)) {
+		session_release(s);
+		return;
+	}
 	if (link->left && !link->left_swallow) {
 		session_finish(
 			s, "the server closed its connection in the middle of a message"); /* no other fits in there */

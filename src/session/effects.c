@@ -74,6 +74,10 @@ enum policy effects_before(struct session *s, const struct query_info *info, enu
 			*ret_error = ERROR_STATEMENT_MODE_TRANSACTION;
 			return POLICY_REFUSED;
 		}
+		if (*ret_what && session_is_away(s)) {
+			*ret_error = ERROR_STATE_ON_STANDBY;
+			return POLICY_REFUSED;
+		}
 		if (*ret_what && p->session_state == SESSION_STATE_REFUSE) {
 			*ret_error = ERROR_SESSION_STATE_REFUSED;
 			return POLICY_REFUSED;

@@ -385,7 +385,7 @@ bool login_find_pool(struct session *s)
 	int r = pool_find(s->worker->pool_thread.pools, l->database, l->user, &pool);
 
 	if (r == 0) {
-		s->shard = pool_shard(pool, &s->worker->pool_thread);
+		s->shard = s->source = pool_shard(pool, &s->worker->pool_thread);
 		if (s->shard)
 			return true;
 		pool_unref(pool);

@@ -122,12 +122,12 @@ bool session_need_link(struct session *s)
 	struct link *link;
 
 	if (likely(!s->link)) {
-		link = pool_take(s->shard);
+		link = pool_take(s->source);
 		if (unlikely(!link)) {
 			observe_waits(s);
 			session_set_state(s, SESSION_WAITING);
 			session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
-			if (!pool_wait(s->shard, &s->waiter)) {
+			if (!pool_wait(s->source, &s->waiter)) {
 				struct buf out = BUF_INIT(1024);
 
 				error_message(&out, ERROR_TOO_MANY_WAITING, NULL);
@@ -162,12 +162,24 @@ static void granted(struct waiter *waiter, struct link *link)
 	session_use_link(s, link);
 }
 
+/* The standby that was chosen can't be had; the primary can, maybe. */
+static void wait_at_home(struct session *s)
+{
+	s->repeated = true;
+	s->routed = false;
+	session_set_state(s, SESSION_IDLE);
+	session_set_timer(s, TIMER_WAIT, 0);
+	conn_resume(&s->conn);
+}
+
 static void failed(struct waiter *waiter, const struct link_failure *failure)
 {
 	struct session *s = container_of(waiter, struct session, waiter);
 
 	if (s->state == SESSION_WELCOMING || s->state == SESSION_AUTH)
 		login_link_failed(s, failure);
+	else if (session_is_away(s))
+		wait_at_home(s);
 	else
 		session_fail_request(s, failure->error, failure->error_len);
 }
@@ -506,6 +518,8 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 	struct frame f;
 
 	s->synced = false;
+	if (unlikely(s->worker->routing) && !s->routed && s->left == 0 && !routing_begin(s, bytes, len))
+		return 0;
 	if (!s->link && unlikely(session_settings(s)->share != SHARE_OFF) && share_request(s, bytes, len))
 		return 0;
 	while (at < len) {
@@ -523,11 +537,15 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_WHOLE:
 			break;
 		}
+		if (unlikely(!s->routed && s->worker->routing) && !routing_begin(s, bytes + at, len - at))
+			break;
 		taken = one_message(s, &f, bytes + at, len - at);
 		if (unlikely(s->state == SESSION_CLOSED))
 			return len;
 		if (taken == 0)
 			break;
+		if (f.type == 'Q' || f.type == 'S' || f.type == 'F')
+			s->routed = false;
 		at += taken;
 		if (unlikely(s->paused_for_link && conn_is_paused(&s->conn)))
 			break;
@@ -536,7 +554,7 @@ out:
 	count_add(&session_counters(s)->bytes_received_total, at);
 	if (s->link && s->link->expects.answers)
 		session_arm_query_timer(s);
-	if (s->link && s->link->shares && from_message)
+	if (s->link && (s->link->shares || session_is_away(s)) && from_message)
 		repair_keep(s->link, bytes, len);
 	return at;
 }

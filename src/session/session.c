@@ -500,7 +500,7 @@ static void session_end(struct session *s, const char *why)
 	free_login_and_statements(s);
 	if (s->shard)
 		pool_unref(session_pool(s));
-	s->shard = NULL;
+	s->shard = s->source = NULL;
 	wipe(s->secret, sizeof(s->secret));
 	give_slot(s);
 	list_remove(&s->node);

@@ -53,6 +53,7 @@ struct session {
 	struct worker *worker;
 	struct link *link;
 	struct shard *shard;         /* from login on; holds a reference to its pool */
+	struct shard *source;        /* where its next link comes from: `shard`, or a twin of it on a standby */
 	struct session_login *login; /* until it is welcomed */
 	const struct params *settings, *startup_settings, *reported;
 	struct map *statements; /* client's name -> statement_text; NULL: none yet */
@@ -75,6 +76,7 @@ struct session {
 	uint32_t unnamed_pending;      /* of those, to the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
+	usec_t wrote_at;               /* its last write was answered by then, see routing.c; 0: it wrote nothing */
 	uint64_t serial;               /* unique in the worker */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
@@ -104,6 +106,10 @@ struct session {
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool share_refused : 1;   /* its next request has a link of its own */
+	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
+	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
+	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
+	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
@@ -124,6 +130,12 @@ static inline struct pool *session_pool(const struct session *s)
 static inline const struct config_pool *session_settings(const struct session *s)
 {
 	return pool_settings(shard_pool(s->shard));
+}
+
+/* Its link leads to a standby, while the pool's own lead to the primary. */
+static inline bool session_is_away(const struct session *s)
+{
+	return s->source != s->shard;
 }
 
 /* ---- session.c ---- */
@@ -192,6 +204,19 @@ void session_arm_query_timer(struct session *s);
 void session_fail_request(struct session *s, const uint8_t *error, size_t len);
 extern const struct waiter_ops session_waiter_ops;
 
+/* ---- routing.c: which node a batch goes to ---- */
+/* The bytes begin a batch: where does it go? false: it stays with the loop until more of it has come, or its link to a
+ * standby was given back. Only with s->worker->routing. */
+bool routing_begin(struct session *s, const uint8_t *bytes, size_t len);
+/* Its writes have been answered. */
+void routing_wrote(struct session *s);
+/* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary
+ * as soon as ReadyForQuery comes. Then, or when the link is lost instead: false: it can't be run again, or the session
+ * is closed. Afterwards the link is to be given back. */
+bool routing_failed(struct session *s, struct slice sqlstate);
+bool routing_repeat(struct session *s);
+bool routing_lost(struct session *s);
+
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
 
@@ -212,6 +237,8 @@ void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
 void expect_drop_object(struct session *s, struct expect *x);
+/* The oldest entry goes, as if it had never been. */
+void answer_drop_first(struct session *s);
 
 /* ---- observe.c: what stages hear; only observe_waits() may be called without a pipeline ---- */
 void observe_waits(struct session *s); /* for a link */

@@ -137,8 +137,8 @@ static void accepted(struct session *s)
 {
 	const struct params *key = params_with(s->settings, "application_name", NULL);
 
-	pool_settings_accepted(s->shard, s->settings);
-	pool_settings_accepted(s->shard, key);
+	pool_settings_accepted(s->source, s->settings);
+	pool_settings_accepted(s->source, key);
 	params_unref(key);
 }
 
@@ -158,7 +158,7 @@ static bool send_difference(struct session *s)
 		link->fresh = true;
 		link->has_unnamed = false; /* a simple query ends the unnamed statement */
 		/* a client that logs in is told what the server reports of it */
-		s->syncing = role || s->state == SESSION_WELCOMING || !settings_are_known(s->shard, s->settings);
+		s->syncing = role || s->state == SESSION_WELCOMING || !settings_are_known(s->source, s->settings);
 		count_add(&session_counters(s)->parameter_syncs_total, 1);
 	}
 	buf_free(&sql);

@@ -52,7 +52,7 @@ static const struct waiter_ops group_waiter_ops;
 
 static struct share_group *group_of(const struct session *s)
 {
-	return *shard_slot(s->shard);
+	return *shard_slot(s->source);
 }
 
 static struct share_group *group_get(struct session *s)
@@ -65,15 +65,15 @@ static struct share_group *group_get(struct session *s)
 	if (!group)
 		return NULL;
 	group->worker = s->worker;
-	group->shard = s->shard;
+	group->shard = s->source;
 	list_init(&group->lanes);
 	list_init(&group->backlog);
 	list_init(&group->waiter.node);
-	group->waiter.shard = s->shard;
+	group->waiter.shard = s->source;
 	group->waiter.ops = &group_waiter_ops;
 	group->waiter.for_many = true;
 	list_push_back(&s->worker->share.groups, &group->node);
-	*shard_slot(s->shard) = group;
+	*shard_slot(s->source) = group;
 	return group;
 }
 
@@ -215,6 +215,9 @@ void share_answered(struct worker *w, struct turn *turn)
 	if (unlikely(w->pipeline))
 		observe(s, turn);
 	conn_consume(&s->conn, turn->request_len);
+	s->routed = false;
+	if (unlikely(s->wrote))
+		routing_wrote(s);
 	count_add(&counters->queries_total, 1);
 	count_add(&counters->transactions_total, 1);
 	count_add(&counters->shared_requests_total, 1);
@@ -251,7 +254,7 @@ static struct lane *find_lane(const struct share_group *group, const struct sess
 
 static struct lane *open_lane(struct share_group *group, struct session *s)
 {
-	struct link *link = pool_take_like(s->shard, s->settings, s->reported);
+	struct link *link = pool_take_like(s->source, s->settings, s->reported);
 	struct lane *lane = link ? lane_new(group, link) : NULL;
 
 	if (link && !lane)
@@ -286,13 +289,13 @@ static bool wants_another(const struct share_group *group, const struct lane *la
 /* May there be a first lane for it on a link that is idle? */
 static bool wants_first(const struct session *s)
 {
-	return session_settings(s)->share != SHARE_AUTO || pool_was_short(s->shard);
+	return session_settings(s)->share != SHARE_AUTO || pool_was_short(s->source);
 }
 
 /* All links are somebody's, and none of the group's takes any more: only waiting can help. */
 static bool may_wait(const struct share_group *group, const struct session *s)
 {
-	return lanes_open(group) == 0 && pool_is_short(s->shard) && !pool_line_is_full(s->shard, group->waiting);
+	return lanes_open(group) == 0 && pool_is_short(s->source) && !pool_line_is_full(s->source, group->waiting);
 }
 
 static bool give_up(struct share_group *group)
@@ -313,10 +316,10 @@ static bool place(struct session *s, struct turn *turn, const struct share_reque
 	lane = find_lane(group, s, turn->text, &any);
 	if (any ? wants_another(group, lane, s) : wants_first(s)) {
 		opened = open_lane(group, s);
-		if (!opened && pool_has_idle(s->shard))
+		if (!opened && pool_has_idle(s->source))
 			return give_up(group); /* it goes on a link of its own, which then has the settings of a lane */
 		if (!opened && any)
-			pool_open_one(s->shard);
+			pool_open_one(s->source);
 	}
 	lane = opened ? opened : lane;
 	if (lane && lane_send(lane, turn, r)) {

@@ -76,6 +76,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 		statement_table_free(w->statements);
 		return -ENOMEM;
 	}
+	routing_configure(w, w->settings.config);
 	pools_join(pools, &w->pool_thread);
 	timer_init(&w->pool_thread.tick, worker_tick);
 	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + USEC_PER_SEC);
@@ -86,6 +87,7 @@ void worker_destroy(struct worker *w)
 {
 	timer_cancel(&w->pool_thread.tick);
 	pipeline_unref(w->pipeline);
+	routing_end(w);
 	statement_table_free(w->statements);
 	query_infos_free(&w->queries);
 	auth_queries_free(&w->auth);
@@ -196,6 +198,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 		pipeline_unref(w->pipeline); /* requests under way have a reference */
 		w->pipeline = pipeline;
 	}
+	routing_configure(w, fresh->config);
 	auth_queries_forget_all(&w->auth);
 	introductions_forget(w);
 	each_session(w, take_reload);

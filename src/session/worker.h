@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "session/prewarm.h"
 #include "session/query_info.h"
+#include "session/routing.h"
 #include "session/share.h"
 
 #define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
@@ -27,6 +28,7 @@ struct predecessors {
 	_Atomic uint32_t asking; /* cancels that are under way to them */
 };
 
+struct cluster;
 struct crew;
 struct pipeline;
 struct stage;
@@ -38,6 +40,7 @@ struct sessions_shared {
 	_Atomic bool draining;    /* shutting down: no new clients, links go when they are free */
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
+	_Atomic(struct cluster *) cluster; /* what is known of the nodes; NULL: nothing yet */
 	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
@@ -62,6 +65,7 @@ struct worker {
 	struct sessions_shared *shared;
 	struct worker_settings settings;
 	struct pipeline *pipeline; /* NULL: no stage has anything to do */
+	struct routing *routing;   /* NULL: all goes to the primary */
 	struct list sessions;
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */

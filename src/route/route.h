@@ -1,0 +1,81 @@
+/*
+ * Where a batch of requests goes: to the primary, or to one of the standbys. Pure: what was understood of the texts,
+ * what the session needs and what the topology says come in; a node and the reason come out. docs/routing.md has the
+ * rules.
+ *
+ * A batch is what a server executes without the client being able to come in between: a simple query, or extended
+ * messages up to Sync. It goes to one node.
+ */
+#ifndef ROUTE_ROUTE_H
+#define ROUTE_ROUTE_H
+
+#include "cluster/topology.h"
+#include "config/config.h"
+#include "sql/access.h"
+
+/* X(name, word, to a standby, meaning). The word is what metrics and people are told. */
+#define ROUTE_REASONS(X) \
+	X(WRITE, "write", false, "it writes, or may write") \
+	X(TRANSACTION, "transaction", false, "a transaction block that is not READ ONLY") \
+	X(SESSION, "session", false, "what the session has set needs the primary") \
+	X(NOT_UNDERSTOOD, "not_understood", false, "not all of it was there to be looked at, or it is no statement") \
+	X(NO_CATALOG, "no_catalog", false, "what functions and views do is not known (yet, or any more)") \
+	X(NO_STANDBY, "no_standby", false, "no standby takes reads now") \
+	X(LAG, "lag", false, "every standby lags further than is allowed, or nobody knows how far") \
+	X(OWN_WRITES, "own_writes", false, "no standby is known to have replayed what the session wrote") \
+	X(WISH_PRIMARY, "wish_primary", false, "a hint or the session asked for the primary") \
+	X(REPEATED, "repeated", false, "a standby failed to answer it") \
+	X(PRIMARY_READS, "primary_reads", false, "a read, and the primary's turn") \
+	X(READ, "read", true, "a read") \
+	X(READ_ONLY, "read_only", true, "a transaction block that is READ ONLY") \
+	X(WISH_STANDBY, "wish_standby", true, "a hint or the session asked for a standby, or for this node")
+
+enum route_reason {
+#define X(name, word, standby, meaning) ROUTE_##name,
+	ROUTE_REASONS(X)
+#undef X
+		ROUTE_REASON_COUNT,
+};
+
+struct route_rules {
+	bool lag_matters;       /* else neither lag nor own writes do */
+	bool own_writes;        /* what a session reads is never older than what it wrote */
+	uint64_t max_lag_bytes; /* 0: no limit */
+	usec_t max_lag;         /* 0: no limit */
+};
+
+void route_rules_from(const struct config *config, struct route_rules *ret);
+
+/* What is asked of a batch. */
+struct route_ask {
+	const struct access *access; /* of all its texts; NULL: not understood */
+	bool has_catalog;
+	bool read_only;  /* the session's transactions are, unless they say otherwise */
+	bool isolated;   /* ... have an isolation level of the session's own: maybe one that standbys refuse */
+	bool repeated;   /* a standby failed to answer it */
+	usec_t wrote_at; /* the session's last write was answered then, by the clock; 0: it wrote nothing */
+	uint64_t lsn;    /* at least this must have been replayed; 0: whatever there is */
+};
+
+struct route_choice {
+	struct node *node; /* NULL: the primary, whichever that is */
+	enum route_reason reason;
+};
+
+/* Of one worker: whose turn it is. */
+struct route_turns {
+	uint32_t next;
+};
+
+void route_decide(const struct route_rules *rules, const struct topology *topology, const struct route_ask *ask,
+		  struct route_turns *turns, struct route_choice *ret);
+/* Of two texts in one batch, what they are together: the higher level, and what the later one leaves behind. */
+void route_join(struct access *both, const struct access *next);
+/* Does it end with an open transaction block that may not be on a standby? */
+bool route_opens_block(const struct access *access, bool read_only_session);
+
+const char *route_reason_word(enum route_reason reason);
+const char *route_reason_text(enum route_reason reason);
+bool route_reason_is_standby(enum route_reason reason);
+
+#endif

@@ -1,0 +1,319 @@
+/*
+ * Where a session's next batch goes. A session without a link looks at all of its next batch before it takes one: by
+ * what the texts in it do, its pool's links to the primary or those to some standby are where the link comes from
+ * (s->source). While it has a link to a standby each further batch waits until that is given back, unless a transaction
+ * block is open there; on the primary everything may follow.
+ *
+ * What is kept of a batch that went to a standby lets it be repeated on the primary, when the standby fails to answer
+ * and nothing of the answer was passed on.
+ */
+#include "session/session_priv.h"
+
+#include "base/log.h"
+#include "cluster/cluster.h"
+
+/* A batch of which so much has come without its end goes to the primary. */
+#define LOOK_MAX LINK_BATCH_MAX
+
+struct batch {
+	struct session *s;
+	const struct catalog *catalog;
+	uint64_t catalog_number;
+	struct access access;
+	bool understood; /* all of it so far */
+	bool parses;
+};
+
+enum look { LOOK_MORE, LOOK_DONE };
+
+/* ---- configuration ---- */
+
+void routing_end(struct worker *w)
+{
+	if (w->routing)
+		understandings_free(&w->routing->texts);
+	free(w->routing);
+	w->routing = NULL;
+}
+
+void routing_configure(struct worker *w, const struct config *config)
+{
+	if (!config->load_balancer.read_write_split) {
+		routing_end(w);
+		return;
+	}
+	if (!w->routing) {
+		w->routing = calloc(1, sizeof(*w->routing));
+		if (!w->routing) {
+			log_error("no memory to route reads to standbys: all queries go to the primary");
+			return;
+		}
+		w->routing->texts = UNDERSTANDINGS_INIT;
+		w->routing->since = clock_update();
+	}
+	route_rules_from(config, &w->routing->rules);
+}
+
+/* ---- looking at a batch ---- */
+
+static void add_text(struct batch *b, struct slice text)
+{
+	struct session *s = b->s;
+	const struct understanding *u = understand(&s->worker->routing->texts, b->catalog, b->catalog_number, text,
+						   !(params_marks(s->reported) & PARAMS_BACKSLASHES));
+
+	route_join(&b->access, &u->access);
+}
+
+static void add_query(struct batch *b, const struct frame *f)
+{
+	if (f->body_len == 0 || f->body[f->body_len - 1] != 0)
+		b->understood = false; /* the protocol is violated, and that is told elsewhere */
+	else
+		add_text(b, slice_make(f->body, f->body_len - 1));
+}
+
+static void add_parse(struct batch *b, const struct frame *f)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	struct slice text;
+
+	read_cstring(&r);
+	text = read_cstring(&r);
+	b->parses = true;
+	if (r.failed)
+		b->understood = false;
+	else
+		add_text(b, text);
+}
+
+static void add_bind(struct batch *b, const struct frame *f)
+{
+	struct reader r = reader_make(f->body, f->body_len);
+	const struct statement_text *text;
+	struct slice name;
+
+	read_cstring(&r);
+	name = read_cstring(&r);
+	text = r.failed ? NULL : prepared_find(b->s, name);
+	if (text)
+		add_text(b, statement_text_sql(text));
+	else if (!b->parses) /* else it was looked at */
+		b->understood = false;
+}
+
+static enum look look_at_message(struct batch *b, const struct frame *f)
+{
+	switch (f->type) {
+	case 'Q':
+		add_query(b, f);
+		return LOOK_DONE;
+	case 'P':
+		add_parse(b, f);
+		return LOOK_MORE;
+	case 'B':
+		add_bind(b, f);
+		return LOOK_MORE;
+	case 'D':
+	case 'E':
+	case 'C':
+		return LOOK_MORE;
+	case 'S':
+		return LOOK_DONE;
+	default: /* a Flush: answers are wanted before the batch is whole */
+		b->understood = false;
+		return LOOK_DONE;
+	}
+}
+
+/* LOOK_MORE: its end has not come yet, and what has come may go to a standby. */
+static enum look look_at_batch(struct batch *b, const uint8_t *bytes, size_t len)
+{
+	size_t at = 0;
+	struct frame f;
+
+	while (b->understood && b->access.level <= ACCESS_READS) {
+		enum frame_result r = frame_read(bytes + at, len - at, &f);
+
+		if (r == FRAME_WHOLE) {
+			at += frame_size(&f);
+			if (look_at_message(b, &f) == LOOK_DONE)
+				return LOOK_DONE;
+			continue;
+		}
+		if (r == FRAME_BAD || len > LOOK_MAX || (r == FRAME_HEAD && f.body_len > LOOK_MAX) || b->s->ended)
+			b->understood = false;
+		else
+			return LOOK_MORE;
+	}
+	return LOOK_DONE;
+}
+
+/* ---- deciding ---- */
+
+/* May what is sent home change anything? */
+static bool may_write(const struct batch *b)
+{
+	return !b->understood || !b->catalog || b->access.level > ACCESS_READS ||
+	       route_opens_block(&b->access, /* read_only_session= */ false);
+}
+
+static void go_home(struct session *s, bool writes)
+{
+	s->source = s->shard;
+	s->wrote = s->wrote || writes;
+	s->routed = true;
+}
+
+static void go_to(struct session *s, struct node *node)
+{
+	struct pool *pool = pool_on(session_pool(s), node);
+	struct shard *shard = pool ? pool_shard(pool, &s->worker->pool_thread) : NULL;
+
+	go_home(s, /* writes= */ false);
+	if (shard) /* else there is no memory, and the primary will do */
+		s->source = shard;
+}
+
+static void decide(struct session *s, const struct batch *b, const struct topology *t)
+{
+	struct worker *w = s->worker;
+	struct route_ask ask = {
+		.access = b->understood ? &b->access : NULL,
+		.has_catalog = b->catalog != NULL,
+		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
+		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
+		.repeated = s->repeated,
+		.wrote_at = MAX(s->wrote_at, w->routing->since),
+	};
+	struct route_choice choice;
+
+	route_decide(&w->routing->rules, t, &ask, &w->routing->turns, &choice);
+	s->repeated = false;
+	count_add(&session_counters(s)->routed[choice.reason], 1);
+	if (choice.node)
+		go_to(s, choice.node);
+	else
+		go_home(s, may_write(b));
+}
+
+/* It has a link. false: the batch waits until that is given back. */
+static bool follow_link(struct session *s)
+{
+	const struct link *link = s->link;
+
+	if (!session_is_away(s)) {
+		s->wrote = true; /* or may have: it is not looked at */
+		s->routed = true;
+		return true;
+	}
+	if (link->expects.count > 0 || link->open_batch) {
+		s->waits_for_route = true;
+		return false;
+	}
+	s->routed = true;
+	return true;
+}
+
+/* NULL: nothing is known yet. */
+static const struct topology *topology_now(const struct worker *w)
+{
+	const struct cluster *c = atomic_load_explicit(&w->shared->cluster, memory_order_acquire);
+
+	return c ? cluster_now(c) : NULL;
+}
+
+bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
+{
+	const struct topology *t;
+	struct batch b = {.s = s, .understood = true};
+
+	if (s->link)
+		return follow_link(s);
+	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins) {
+		go_home(s, /* writes= */ true);
+		return true;
+	}
+	t = topology_now(s->worker);
+	if (!t || !t->has_standby || params_marks(s->reported) & PARAMS_ENCODING) {
+		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
+			  1);
+		go_home(s, /* writes= */ true);
+		return true;
+	}
+	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
+		return false;
+	decide(s, &b, t);
+	return true;
+}
+
+void routing_wrote(struct session *s)
+{
+	s->wrote = false;
+	s->wrote_at = clock_update(); /* the time of this turn may be before the server's answer was sent */
+}
+
+/* ---- when a standby fails ---- */
+
+/* An error that says nothing of the batch, but of the standby. */
+static bool is_standbys_own(struct slice sqlstate)
+{
+	static const char *const states[] = {
+		"25006", /* read_only_sql_transaction: it was taken for a read, wrongly */
+		"40001", /* canceled by recovery: rows that it needs were removed on the primary */
+		"40P01", /* likewise, a deadlock with recovery */
+		"57P01", "57P02", "57P03", "57P04", /* the database was dropped; the server stops, crashed, or starts */
+		"0A000",                            /* serializable, by the server's own default */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+		if (slice_equal(sqlstate, slice_str(states[i])))
+			return true;
+	return false;
+}
+
+/* A whole batch, all there was, outside of a transaction block: and nothing of its answer was passed on. */
+static bool can_be_repeated(const struct session *s)
+{
+	const struct link *link = s->link;
+	const struct expects *e = &link->expects;
+
+	return session_is_away(s) && link->batch.len && link->tx_status == 'I' && !link->answering && s->left == 0 &&
+	       link->left == 0 && s->state == SESSION_ACTIVE && e->count > 0 && e->answers == 1 &&
+	       expect_ends_with_ready(expects_last(e));
+}
+
+bool routing_failed(struct session *s, struct slice sqlstate)
+{
+	if (!is_standbys_own(sqlstate) || !can_be_repeated(s))
+		return false;
+	s->repeated = true;
+	conn_pause(&s->conn); /* nothing is to come between it and its repetition */
+	return true;
+}
+
+/* Takes what the batch has changed back, and shows its bytes again. */
+bool routing_repeat(struct session *s)
+{
+	struct link *link = s->link;
+
+	for (uint32_t i = link->expects.count; i-- > 0;)
+		prepared_undo(s, expects_at(&link->expects, i), /* failed= */ false);
+	while (link->expects.count)
+		answer_drop_first(s);
+	if (!conn_unread(&s->conn, link->batch.bytes, link->batch.len)) {
+		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+		return false;
+	}
+	link->batch.len = 0;
+	s->repeated = true;
+	s->routed = s->skip_to_sync = s->syncing = false;
+	count_add(&session_counters(s)->batches_repeated_total, 1);
+	conn_resume(&s->conn);
+	return true;
+}
+
+bool routing_lost(struct session *s)
+{
+	return (s->repeated || can_be_repeated(s)) && routing_repeat(s);
+}
