@@ -25,6 +25,12 @@ static inline usec_t clock_now(void)
 	return likely(clock_cached != 0) ? clock_cached : clock_update();
 }
 
+/* How long ago it was, by times that different threads may have read: at is maybe a turn later than now. */
+static inline usec_t clock_since(usec_t at, usec_t now)
+{
+	return now > at ? now - at : 0;
+}
+
 /* Wall-clock microseconds since 1970-01-01 00:00 UTC; for logs and people only. */
 uint64_t clock_wall(void);
 

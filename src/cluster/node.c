@@ -13,6 +13,7 @@ struct node_list {
 	_Atomic(struct node *) primary; /* see node_list_follow() */
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
+	_Atomic uint32_t draining;               /* nodes that are, or were when they were taken out of the list */
 };
 
 /* ---- one node ---- */
@@ -99,14 +100,25 @@ static bool sets_equal(const struct node_set *a, const struct node_set *b)
 	return a && a->count == b->count && memcmp(a->nodes, b->nodes, a->count * sizeof(a->nodes[0])) == 0;
 }
 
+static void take_config(struct node *node, const struct config_node *from, const char *own_zone, bool at_start)
+{
+	pthread_mutex_lock(&node->lock);
+	snprintf(node->zone, sizeof(node->zone), "%s", from->zone ? from->zone : "");
+	atomic_store(&node->local, !*own_zone || strcmp(node->zone, own_zone) == 0);
+	pthread_mutex_unlock(&node->lock);
+	atomic_store(&node->role, from->role);
+	atomic_store(&node->weight, from->weight);
+	if (!at_start && from->enabled && !atomic_load(&node->enabled))
+		atomic_store(&node->ramp_since, clock_now());
+	atomic_store(&node->enabled, from->enabled);
+}
+
 static void publish(struct node_list *list, struct node_set *fresh, const struct config *config)
 {
 	struct node_set *old = atomic_load(&list->now);
 
-	for (uint32_t i = 0; i < fresh->count; i++) {
-		atomic_store(&fresh->nodes[i]->role, config->nodes[i].role);
-		atomic_store(&fresh->nodes[i]->enabled, config->nodes[i].enabled);
-	}
+	for (uint32_t i = 0; i < fresh->count; i++)
+		take_config(fresh->nodes[i], &config->nodes[i], config->load_balancer.zone, /* at_start= */ !old);
 	if (sets_equal(old, fresh)) {
 		free(fresh);
 		return;
@@ -222,6 +234,8 @@ static void become(struct node *node, bool unhealthy)
 			 kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
 	else
 		log_info("node is healthy again", kv_str("node", node->name));
+	if (!unhealthy)
+		atomic_store(&node->ramp_since, clock_now());
 }
 
 void node_checked(struct node *node, bool good, const struct config_health *settings)
@@ -269,6 +283,44 @@ void node_in_doubt(struct node *node)
 bool node_is_healthy(const struct node *node)
 {
 	return atomic_load(&node->enabled) && !atomic_load(&node->unhealthy);
+}
+
+void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX])
+{
+	pthread_mutex_lock(&node->lock);
+	memcpy(zone, node->zone, NODE_ZONE_MAX);
+	pthread_mutex_unlock(&node->lock);
+}
+
+/* ---- draining ---- */
+
+static _Atomic uint32_t *draining_count(struct node *node)
+{
+	return &((struct node_list *)(uintptr_t)node->list)->draining;
+}
+
+void node_drain(struct node *node, usec_t deadline)
+{
+	atomic_store(&node->drain_deadline, deadline == USEC_NEVER ? USEC_NEVER : clock_update() + deadline);
+	if (atomic_load(&node->draining))
+		return;
+	atomic_store(&node->drain_since_wall, clock_wall());
+	if (!atomic_exchange(&node->draining, true))
+		atomic_fetch_add(draining_count(node), 1);
+}
+
+bool node_undrain(struct node *node)
+{
+	if (!atomic_exchange(&node->draining, false))
+		return false;
+	atomic_fetch_sub(draining_count(node), 1);
+	atomic_store(&node->ramp_since, clock_update());
+	return true;
+}
+
+bool node_list_drains(const struct node_list *list)
+{
+	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->draining, memory_order_relaxed) > 0;
 }
 
 /* ---- addresses ---- */

@@ -16,6 +16,9 @@
 #include <sys/socket.h>
 
 #define NODE_ADDRESSES_MAX 16u
+#define NODE_ZONE_MAX      64u
+
+struct breaker_gate; /* route/breaker.h */
 
 struct node_list;
 
@@ -35,8 +38,18 @@ struct node {
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
 	_Atomic uint64_t answered_at; /* when a server last answered a login, by clock_now(); 0: never */
+	/* share of the reads, see route/balance.h */
+	_Atomic uint32_t weight;
+	_Atomic bool local;        /* of the proxy's own zone, or zones are not used */
+	_Atomic usec_t ramp_since; /* it came back then, and is to get its share bit by bit; 0: it was always there */
+	/* draining, see node_drain() */
+	_Atomic bool draining;
+	_Atomic uint64_t drain_since_wall;
+	_Atomic usec_t drain_deadline;          /* by clock_now(); USEC_NEVER: none */
+	_Atomic(struct breaker_gate *) breaker; /* NULL: it has none */
 	const struct node_list *list;
-	pthread_mutex_t lock; /* of what follows */
+	pthread_mutex_t lock;     /* of what follows */
+	char zone[NODE_ZONE_MAX]; /* "": none */
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
 	uint32_t address_count, preferred; /* preferred: the one that worked last */
@@ -95,5 +108,25 @@ void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), 
 void node_set_health(struct node *node, bool up);
 /* Enabled, and not known to be unhealthy. */
 bool node_is_healthy(const struct node *node);
+void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX]);
+
+/*
+ * Draining: nothing new begins on the node, what is under way may end. Its links are closed as they become free; when
+ * the deadline has passed those that are left are closed too, and their clients are told (pool/drain.c). deadline: how
+ * long from now; USEC_NEVER: for ever. A node that drains already has this deadline from now on. Any thread.
+ */
+void node_drain(struct node *node, usec_t deadline);
+/* It is used again, bit by bit. false: it did not drain. */
+bool node_undrain(struct node *node);
+/* May something new begin there, as far as the operator is concerned? Enabled and not draining; health is not asked. */
+static inline bool node_takes_new(const struct node *node)
+{
+	struct node *n = (struct node *)(uintptr_t)node;
+
+	return atomic_load_explicit(&n->enabled, memory_order_relaxed) &&
+	       !atomic_load_explicit(&n->draining, memory_order_relaxed);
+}
+/* Is there any node that drains? For who looks now and then. */
+bool node_list_drains(const struct node_list *list);
 
 #endif

@@ -158,6 +158,7 @@ static void add_node(struct loader *l, struct config_node *nodes, const char *ad
 		.http_port = 8080,
 		.role = role,
 		.weight = 100,
+		.zone = "",
 		.enabled = true,
 	};
 	if (node->name && node->host)

@@ -28,6 +28,14 @@ enum auth_mode {
 	AUTH_MODE_CERT
 };
 enum node_role { NODE_PRIMARY, NODE_STANDBY, NODE_REPLICA };
+enum balance_strategy {
+	BALANCE_ROUND_ROBIN,
+	BALANCE_LEAST_CONNECTIONS,
+	BALANCE_LATENCY,
+	BALANCE_RANDOM,
+	BALANCE_PRIMARY_ONLY
+};
+enum primary_reads { PRIMARY_READS_NEVER, PRIMARY_READS_LAST_RESORT, PRIMARY_READS_EQUAL };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
 
 struct config_strings {
@@ -55,6 +63,8 @@ typedef enum auth_mode config_type_enum_auth_mode;
 typedef enum log_level config_type_enum_log_level;
 typedef enum log_format config_type_enum_log_format;
 typedef enum node_role config_type_enum_node_role;
+typedef enum balance_strategy config_type_enum_balance_strategy;
+typedef enum primary_reads config_type_enum_primary_reads;
 typedef enum hba_action config_type_enum_hba_action;
 
 /* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */
@@ -83,6 +93,7 @@ struct config_node {
 	uint32_t port, http_port;
 	enum node_role role;
 	uint32_t weight;
+	const char *zone; /* "": none */
 	bool enabled, sync;
 	uint32_t line;
 };

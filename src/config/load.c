@@ -48,7 +48,21 @@ static uint32_t file_line(const struct loader *l, uint32_t line)
 
 /* ------------------------------------------------------------------------------ keys of directives.def */
 
-/* Has the key been given before? In the same table that is a mistake; a later table simply counts more. */
+/* Is there another name for the key in the same table? */
+static bool has_other_name(const char *section, const struct config_key *key)
+{
+	for (uint32_t i = 0; i < config_alias_count; i++) {
+		const struct config_alias *a = &config_aliases[i];
+
+		if (strcmp(a->from_section, section) == 0 && strcmp(a->section, section) == 0 &&
+		    strcmp(a->name, key->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Has the key been given before? In the same table that is a mistake, unless it is another name for it with the same
+ * value; a later table simply counts more. */
 static bool may_set(struct loader *l, const char *section, const struct toml_member *m, const struct config_key *key,
 		    const void *value)
 {
@@ -56,14 +70,16 @@ static bool may_set(struct loader *l, const char *section, const struct toml_mem
 
 	if (before->kind == ORIGIN_DEFAULT)
 		return true;
+	if (value_equal(key, (const char *)l->config + key->offset, value) &&
+	    (strcmp(before->section, section) != 0 || has_other_name(section, key)))
+		return true;
 	if (strcmp(before->section, section) == 0) {
 		load_complain(l, REPORT_ERROR, m->line, m->column, "[%s] %s was given before, in line %u", section,
 			      m->key, before->line);
 		return false;
 	}
-	if (!value_equal(key, (const char *)l->config + key->offset, value))
-		load_complain(l, REPORT_NOTICE, m->line, m->column, "[%s] %s counts, not that of [%s] in line %u",
-			      section, m->key, before->section, before->line);
+	load_complain(l, REPORT_NOTICE, m->line, m->column, "[%s] %s counts, not that of [%s] in line %u", section,
+		      m->key, before->section, before->line);
 	return true;
 }
 
@@ -92,6 +108,8 @@ static void load_key(struct loader *l, const char *section, const struct toml_me
 		l->no_memory = true;
 }
 
+static void load_table(struct loader *l, const char *section, const struct toml_value *table);
+
 static void load_member(struct loader *l, const char *section, const struct toml_value *table,
 			const struct toml_member *m, const char **told)
 {
@@ -104,19 +122,30 @@ static void load_member(struct loader *l, const char *section, const struct toml
 		load_key(l, section, m, key, unit);
 		return;
 	}
+	snprintf(path, sizeof(path), "%s.%s", section, m->key);
+	if (m->value.type == TOML_TABLE && section_has_aliases(path)) {
+		load_table(l, path, &m->value);
+		return;
+	}
 	if (unavailable_key(l, section, table, m, told))
 		return;
 	suggestion_begin(&s, m->key);
 	suggestion_offer_section(&s, section);
 	unavailable_offer(&s, section);
-	snprintf(path, sizeof(path), "%s.%s", section, m->key);
 	load_unknown(l, m, path, &s);
+}
+
+static void load_table(struct loader *l, const char *section, const struct toml_value *table)
+{
+	const char *told = NULL;
+
+	for (uint32_t i = 0; i < table->table.count; i++)
+		load_member(l, section, table, &table->table.members[i], &told);
 }
 
 static void load_section(struct loader *l, const struct toml_member *m)
 {
 	const struct config_section *section = section_find(m->key);
-	const char *told = NULL;
 
 	if (m->value.type != TOML_TABLE) {
 		load_complain(l, REPORT_ERROR, m->line, m->column, "%s must be a table: write [%s]", m->key, m->key);
@@ -124,8 +153,7 @@ static void load_section(struct loader *l, const struct toml_member *m)
 	}
 	if (section)
 		*(bool *)((char *)l->config + section->given_offset) = true;
-	for (uint32_t i = 0; i < m->value.table.count; i++)
-		load_member(l, m->key, &m->value, &m->value.table.members[i], &told);
+	load_table(l, m->key, &m->value);
 }
 
 /* -------------------------------------------------------------------------------- objects of tables.def */
