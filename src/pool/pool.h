@@ -109,6 +109,8 @@ struct pool *pool_on(struct pool *home, struct node *node);
 bool pool_follows_primary(const struct pool *pool);
 struct node *pool_node(const struct pool *pool);
 struct node *link_node(const struct link *link);
+/* Links of a pool that are in use, over all threads. */
+uint32_t pool_active(const struct pool *pool);
 struct pool *pool_ref(struct pool *pool);
 void pool_unref(struct pool *pool);
 const struct config_pool *pool_settings(const struct pool *pool); /* valid in this turn */

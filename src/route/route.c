@@ -1,7 +1,7 @@
 /* See route.h. */
 #include "route/route.h"
 
-#define CANDIDATES_MAX 64u
+#include "route/breaker.h"
 
 void route_rules_from(const struct config *config, struct route_rules *ret)
 {
@@ -10,7 +10,15 @@ void route_rules_from(const struct config *config, struct route_rules *ret)
 		.own_writes = config->lag_routing.read_your_writes,
 		.max_lag_bytes = config->lag_routing.max_lag_bytes,
 		.max_lag = config->lag_routing.max_lag,
+		.slow_start = config->load_balancer.slow_start,
+		.balance = balance_settings_of(config),
 	};
+}
+
+bool route_wants_loads(const struct route_rules *rules)
+{
+	return rules->balance.strategy == BALANCE_LEAST_CONNECTIONS || rules->balance.strategy == BALANCE_LATENCY ||
+	       rules->balance.spill_links > 0;
 }
 
 /* ---- what a batch is ---- */
@@ -68,70 +76,150 @@ static enum route_reason kind_of(const struct route_ask *ask)
 
 /* ---- which nodes there are for it ---- */
 
-static bool is_near(const struct topology_node *n, const struct route_rules *rules)
+/* The standbys that are left after each question, as bits by the topology's order. */
+struct choosing {
+	const struct topology *topology;
+	uint64_t left;
+};
+
+#define EACH_LEFT(c, i) \
+	for (uint32_t i = 0; i < MIN((c)->topology->count, BALANCE_MAX); i++) \
+		if ((c)->left >> i & 1)
+
+static void drop(struct choosing *c, uint32_t i)
 {
-	if (rules->max_lag_bytes &&
-	    (n->lag_bytes == TOPOLOGY_LAG_NONE || (uint64_t)n->lag_bytes > rules->max_lag_bytes))
-		return false;
-	return !rules->max_lag || (n->lag_us != TOPOLOGY_LAG_NONE && (uint64_t)n->lag_us <= rules->max_lag);
+	c->left &= ~(UINT64_C(1) << i);
 }
 
-/* Where the primary was at some time after the write; 0: not known yet. */
+static void keep_those_in_rotation(struct choosing *c)
+{
+	c->left = UINT64_MAX;
+	EACH_LEFT (c, i) {
+		const struct topology_node *n = &c->topology->nodes[i];
+
+		if (!topology_node_takes_reads(n) || !node_takes_new(n->node) || !breaker_allows(n->node) ||
+		    atomic_load_explicit(&n->node->weight, memory_order_relaxed) == 0)
+			drop(c, i);
+	}
+	if (c->topology->count < BALANCE_MAX)
+		c->left &= (UINT64_C(1) << c->topology->count) - 1;
+}
+
+static void keep_near_ones(struct choosing *c, const struct route_rules *rules)
+{
+	EACH_LEFT (c, i) {
+		const struct topology_node *n = &c->topology->nodes[i];
+
+		if ((rules->max_lag_bytes &&
+		     (n->lag_bytes == TOPOLOGY_LAG_NONE || (uint64_t)n->lag_bytes > rules->max_lag_bytes)) ||
+		    (rules->max_lag && (n->lag_us == TOPOLOGY_LAG_NONE || (uint64_t)n->lag_us > rules->max_lag)))
+			drop(c, i);
+	}
+}
+
+/* Where the primary was at some time after the write; UINT64_MAX: not known yet. */
 static uint64_t written_up_to(const struct topology *t, usec_t wrote_at)
 {
 	(void)t;
 	(void)wrote_at;
-	return 0;
+	return UINT64_MAX;
+}
+
+static void keep_those_with(struct choosing *c, uint64_t lsn)
+{
+	EACH_LEFT (c, i)
+		if (c->topology->nodes[i].facts.replay_lsn < lsn)
+			drop(c, i);
+}
+
+/* False: nobody is left, and *ret says why. */
+static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
+			  enum route_reason *ret)
+{
+	bool own = rules->lag_matters && rules->own_writes && ask->wrote_at;
+	uint64_t lsn = own ? MAX(ask->lsn, written_up_to(c->topology, ask->wrote_at)) : ask->lsn;
+
+	*ret = ROUTE_NO_STANDBY;
+	keep_those_in_rotation(c);
+	if (!c->left)
+		return false;
+	*ret = ROUTE_LAG;
+	if (rules->lag_matters)
+		keep_near_ones(c, rules);
+	if (!c->left)
+		return false;
+	*ret = ROUTE_OWN_WRITES;
+	if (lsn)
+		keep_those_with(c, lsn);
+	return c->left != 0;
+}
+
+/* ---- which of them it is ---- */
+
+static struct balance_candidate candidate_of(const struct choosing *c, uint32_t i, const struct route_rules *rules,
+					     const struct route_load *loads, usec_t now)
+{
+	struct node *node = c->topology->nodes[i].node;
+	usec_t since = atomic_load_explicit(&node->ramp_since, memory_order_relaxed);
+
+	return (struct balance_candidate){
+		.node = node,
+		.slot = i,
+		.weight = atomic_load_explicit(&node->weight, memory_order_relaxed),
+		.ramp = since ? balance_ramp(since, now, rules->slow_start) : BALANCE_FULL,
+		.active = loads ? loads[i].active : 0,
+		.latency = loads ? loads[i].latency : 0,
+		.local = atomic_load_explicit(&node->local, memory_order_relaxed),
+	};
+}
+
+static int primary_index(const struct topology *t)
+{
+	for (uint32_t i = 0; i < MIN(t->count, BALANCE_MAX); i++)
+		if (t->primary && t->nodes[i].node == t->primary)
+			return (int)i;
+	return -1;
+}
+
+/* NULL: the primary, or nobody. */
+static struct node *choose(const struct choosing *c, const struct route_rules *rules, const struct route_load *loads,
+			   struct balance_state *state, usec_t now)
+{
+	struct balance_candidate candidates[BALANCE_MAX];
+	uint32_t count = 0;
+	int primary = rules->balance.primary_reads == PRIMARY_READS_EQUAL ? primary_index(c->topology) : -1, chosen;
+
+	EACH_LEFT (c, i)
+		candidates[count++] = candidate_of(c, i, rules, loads, now);
+	if (primary >= 0 && count < BALANCE_MAX) {
+		candidates[count] = candidate_of(c, (uint32_t)primary, rules, loads, now);
+		candidates[count++].primary = true;
+	}
+	chosen = count == 1 ? 0 : balance_choose(&rules->balance, state, candidates, count, NULL);
+	return chosen < 0 || candidates[chosen].primary ? NULL : candidates[chosen].node;
 }
 
 void route_decide(const struct route_rules *rules, const struct topology *topology, const struct route_ask *ask,
-		  struct route_turns *turns, struct route_choice *ret)
+		  const struct route_load *loads, struct balance_state *state, usec_t now, struct route_choice *ret)
 {
-	const struct topology_node *candidates[CANDIDATES_MAX];
-	uint32_t count = 0;
-	uint64_t lsn = ask->lsn;
-	bool own = rules->lag_matters && rules->own_writes && ask->wrote_at;
+	struct choosing c = {.topology = topology};
 
 	*ret = (struct route_choice){.reason = kind_of(ask)};
 	if (!route_reason_is_standby(ret->reason))
 		return;
-	for (uint32_t i = 0; i < topology->count && count < CANDIDATES_MAX; i++)
-		if (topology_node_takes_reads(&topology->nodes[i]))
-			candidates[count++] = &topology->nodes[i];
-	if (count == 0) {
-		ret->reason = ROUTE_NO_STANDBY;
+	if (rules->balance.strategy == BALANCE_PRIMARY_ONLY) {
+		ret->reason = ROUTE_PRIMARY_READS;
 		return;
 	}
-	if (rules->lag_matters) {
-		uint32_t near = 0;
-
-		for (uint32_t i = 0; i < count; i++)
-			if (is_near(candidates[i], rules))
-				candidates[near++] = candidates[i];
-		count = near;
-		if (count == 0) {
-			ret->reason = ROUTE_LAG;
-			return;
-		}
+	if (!keep_fit_ones(&c, rules, ask, &ret->reason)) {
+		/* what it wrote itself it may read there in any case */
+		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_OWN_WRITES;
+		return;
 	}
-	if (own) {
-		uint64_t written = written_up_to(topology, ask->wrote_at);
-
-		lsn = written == 0 ? UINT64_MAX : MAX(lsn, written);
-	}
-	if (lsn) {
-		uint32_t fit = 0;
-
-		for (uint32_t i = 0; i < count; i++)
-			if (candidates[i]->facts.replay_lsn >= lsn)
-				candidates[fit++] = candidates[i];
-		count = fit;
-		if (count == 0) {
-			ret->reason = ROUTE_OWN_WRITES;
-			return;
-		}
-	}
-	ret->node = candidates[turns->next++ % count]->node;
+	ret->reason = kind_of(ask);
+	ret->node = choose(&c, rules, loads, state, now);
+	if (!ret->node)
+		ret->reason = ROUTE_PRIMARY_READS;
 }
 
 /* ---- for people ---- */

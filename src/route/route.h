@@ -11,6 +11,7 @@
 
 #include "cluster/topology.h"
 #include "config/config.h"
+#include "route/balance.h"
 #include "sql/access.h"
 
 /* X(name, word, to a standby, meaning). The word is what metrics and people are told. */
@@ -42,6 +43,8 @@ struct route_rules {
 	bool own_writes;        /* what a session reads is never older than what it wrote */
 	uint64_t max_lag_bytes; /* 0: no limit */
 	usec_t max_lag;         /* 0: no limit */
+	usec_t slow_start;
+	struct balance_settings balance;
 };
 
 void route_rules_from(const struct config *config, struct route_rules *ret);
@@ -51,24 +54,29 @@ struct route_ask {
 	const struct access *access; /* of all its texts; NULL: not understood */
 	bool has_catalog;
 	bool read_only;  /* the session's transactions are, unless they say otherwise */
-	bool isolated;   /* ... have an isolation level of the session's own: maybe one that standbys refuse */
+	bool isolated;   /* ... are SERIALIZABLE, which standbys refuse */
 	bool repeated;   /* a standby failed to answer it */
 	usec_t wrote_at; /* the session's last write was answered then, by the clock; 0: it wrote nothing */
 	uint64_t lsn;    /* at least this must have been replayed; 0: whatever there is */
 };
 
+/* How busy a node is, as far as the strategy wants to know. */
+struct route_load {
+	uint32_t active;  /* links in use */
+	uint32_t latency; /* microseconds; 0: not known */
+};
+
 struct route_choice {
 	struct node *node; /* NULL: the primary, whichever that is */
 	enum route_reason reason;
+	bool refused; /* by primary_reads = "never": it goes nowhere */
 };
 
-/* Of one worker: whose turn it is. */
-struct route_turns {
-	uint32_t next;
-};
-
+/* loads: by the topology's order of nodes; NULL: nothing is known. state: of the worker. */
 void route_decide(const struct route_rules *rules, const struct topology *topology, const struct route_ask *ask,
-		  struct route_turns *turns, struct route_choice *ret);
+		  const struct route_load *loads, struct balance_state *state, usec_t now, struct route_choice *ret);
+/* Does the strategy ask for loads? */
+bool route_wants_loads(const struct route_rules *rules);
 /* Of two texts in one batch, what they are together: the higher level, and what the later one leaves behind. */
 void route_join(struct access *both, const struct access *next);
 /* Does it end with an open transaction block that may not be on a standby? */

@@ -102,6 +102,8 @@ void session_release(struct session *s)
 		share_measured(s);
 	if (unlikely(s->wrote))
 		routing_wrote(s);
+	if (unlikely(session_is_away(s)))
+		routing_measure(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
 	s->fault = 0;

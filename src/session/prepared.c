@@ -621,6 +621,7 @@ void prepared_schema_changed(struct session *s)
 		return;
 	s->changes_schema = false;
 	pool_schema_changed(session_pool(s));
+	catalogs_schema_changed(s->worker->shared->catalogs, pool_server_database(session_pool(s)));
 	atomic_fetch_sub(&schema_changes, 1);
 }
 

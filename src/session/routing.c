@@ -17,8 +17,7 @@
 
 struct batch {
 	struct session *s;
-	const struct catalog *catalog;
-	uint64_t catalog_number;
+	const struct known_catalog *known; /* NULL: there is no catalog */
 	struct access access;
 	bool understood; /* all of it so far */
 	bool parses;
@@ -54,12 +53,38 @@ void routing_configure(struct worker *w, const struct config *config)
 	route_rules_from(config, &w->routing->rules);
 }
 
+/* ---- what is known ---- */
+
+/* NULL: nothing is known yet. */
+static const struct topology *topology_now(const struct worker *w)
+{
+	const struct cluster *c = atomic_load_explicit(&w->shared->cluster, memory_order_acquire);
+
+	return c ? cluster_now(c) : NULL;
+}
+
+static const struct known_catalog *catalog_now(struct session *s)
+{
+	struct catalogs *all = s->worker->shared->catalogs;
+
+	if (unlikely(!s->catalog))
+		s->catalog = catalogs_find(all, pool_server_database(session_pool(s)));
+	return s->catalog ? catalogs_get(s->catalog, &s->worker->pool_thread, session_pool(s)) : NULL;
+}
+
+void routing_forget(struct session *s)
+{
+	catalogs_release(s->catalog);
+	s->catalog = NULL;
+}
+
 /* ---- looking at a batch ---- */
 
 static void add_text(struct batch *b, struct slice text)
 {
 	struct session *s = b->s;
-	const struct understanding *u = understand(&s->worker->routing->texts, b->catalog, b->catalog_number, text,
+	const struct understanding *u = understand(&s->worker->routing->texts, b->known ? b->known->catalog : NULL,
+			   b->known ? b->known->number : 0, text,
 						   !(params_marks(s->reported) & PARAMS_BACKSLASHES));
 
 	route_join(&b->access, &u->access);
@@ -154,7 +179,7 @@ static enum look look_at_batch(struct batch *b, const uint8_t *bytes, size_t len
 /* May what is sent home change anything? */
 static bool may_write(const struct batch *b)
 {
-	return !b->understood || !b->catalog || b->access.level > ACCESS_READS ||
+	return !b->understood || !b->known || b->access.level > ACCESS_READS ||
 	       route_opens_block(&b->access, /* read_only_session= */ false);
 }
 
@@ -175,24 +200,78 @@ static void go_to(struct session *s, struct node *node)
 		s->source = shard;
 }
 
+/* Its place; NULL: there is none left. */
+static struct routing_node *node_of(struct routing *r, const struct node *node)
+{
+	for (uint32_t i = 0; i < BALANCE_MAX; i++) {
+		if (!r->nodes[i].node)
+			r->nodes[i].node = node;
+		if (r->nodes[i].node == node)
+			return &r->nodes[i];
+	}
+	return NULL;
+}
+
+static void find_loads(struct session *s, const struct topology *t, struct route_load loads[BALANCE_MAX])
+{
+	for (uint32_t i = 0; i < MIN(t->count, BALANCE_MAX); i++) {
+		const struct routing_node *n = node_of(s->worker->routing, t->nodes[i].node);
+		struct pool *pool = t->nodes[i].node == t->primary ? session_pool(s)
+								   : pool_on(session_pool(s), t->nodes[i].node);
+
+		loads[i] = (struct route_load){
+			.active = pool ? pool_active(pool) : 0,
+			.latency = n ? balance_latency_aged(n->latency, clock_now() - n->measured_at) : 0,
+		};
+	}
+}
+
+void routing_measure(struct session *s)
+{
+	struct routing *r = s->worker->routing;
+	struct routing_node *n = r ? node_of(r, link_node(s->link)) : NULL;
+
+	if (!n)
+		return;
+	n->latency = balance_latency(n->latency, clock_now() - s->link->lent);
+	n->measured_at = clock_now();
+}
+
+/* It goes nowhere. */
+static void refuse(struct session *s)
+{
+	struct buf out = BUF_INIT(1024);
+
+	error_message(&out, ERROR_NO_STANDBY, NULL);
+	session_fail_request(s, out.bytes, out.len);
+	buf_free(&out);
+}
+
 static void decide(struct session *s, const struct batch *b, const struct topology *t)
 {
 	struct worker *w = s->worker;
+	struct route_load loads[BALANCE_MAX];
+	bool wants_loads = route_wants_loads(&w->routing->rules);
 	struct route_ask ask = {
 		.access = b->understood ? &b->access : NULL,
-		.has_catalog = b->catalog != NULL,
+		.has_catalog = b->known != NULL,
 		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
 		.wrote_at = MAX(s->wrote_at, w->routing->since),
+		.lsn = b->known ? b->known->position : 0,
 	};
 	struct route_choice choice;
 
-	route_decide(&w->routing->rules, t, &ask, &w->routing->turns, &choice);
+	if (unlikely(wants_loads))
+		find_loads(s, t, loads);
+	route_decide(&w->routing->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(), &choice);
 	s->repeated = false;
 	count_add(&session_counters(s)->routed[choice.reason], 1);
 	if (choice.node)
 		go_to(s, choice.node);
+	else if (unlikely(choice.refused))
+		refuse(s);
 	else
 		go_home(s, may_write(b));
 }
@@ -215,14 +294,6 @@ static bool follow_link(struct session *s)
 	return true;
 }
 
-/* NULL: nothing is known yet. */
-static const struct topology *topology_now(const struct worker *w)
-{
-	const struct cluster *c = atomic_load_explicit(&w->shared->cluster, memory_order_acquire);
-
-	return c ? cluster_now(c) : NULL;
-}
-
 bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 {
 	const struct topology *t;
@@ -241,10 +312,11 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		go_home(s, /* writes= */ true);
 		return true;
 	}
+	b.known = catalog_now(s);
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;
 	decide(s, &b, t);
-	return true;
+	return !s->fail_next;
 }
 
 void routing_wrote(struct session *s)

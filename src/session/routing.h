@@ -4,16 +4,25 @@
 #ifndef SESSION_ROUTING_H
 #define SESSION_ROUTING_H
 
+#include "route/catalogs.h"
 #include "route/route.h"
 #include "route/understanding.h"
 
 struct config;
 struct worker;
 
+/* How long a node takes, as this worker sees it. */
+struct routing_node {
+	const struct node *node; /* NULL: a free place */
+	uint32_t latency;        /* see balance_latency() */
+	usec_t measured_at;
+};
+
 struct routing {
 	struct route_rules rules;
-	struct route_turns turns;
+	struct balance_state balance;
 	struct understandings texts;
+	struct routing_node nodes[BALANCE_MAX];
 	usec_t since; /* what was written before is not known, and counts as written then */
 };
 

@@ -501,6 +501,7 @@ static void session_end(struct session *s, const char *why)
 	if (s->shard)
 		pool_unref(session_pool(s));
 	s->shard = s->source = NULL;
+	routing_forget(s);
 	wipe(s->secret, sizeof(s->secret));
 	give_slot(s);
 	list_remove(&s->node);

@@ -76,6 +76,7 @@ struct session {
 	uint32_t unnamed_pending;      /* of those, to the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
+	struct catalog_entry *catalog; /* of its database; NULL: it was not asked for yet, see routing.c */
 	usec_t wrote_at;               /* its last write was answered by then, see routing.c; 0: it wrote nothing */
 	uint64_t serial;               /* unique in the worker */
 	uint32_t slot;
@@ -208,8 +209,12 @@ extern const struct waiter_ops session_waiter_ops;
 /* The bytes begin a batch: where does it go? false: it stays with the loop until more of it has come, or its link to a
  * standby was given back. Only with s->worker->routing. */
 bool routing_begin(struct session *s, const uint8_t *bytes, size_t len);
+/* The session ends, or its database may be another one: what routing keeps of it goes. */
+void routing_forget(struct session *s);
 /* Its writes have been answered. */
 void routing_wrote(struct session *s);
+/* A standby has answered its batch: how long that took is remembered. */
+void routing_measure(struct session *s);
 /* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary
  * as soon as ReadyForQuery comes. Then, or when the link is lost instead: false: it can't be run again, or the session
  * is closed. Afterwards the link is to be given back. */

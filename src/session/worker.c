@@ -183,6 +183,7 @@ void worker_stop_listening(struct worker *w)
 static void take_reload(struct session *s)
 {
 	session_set_limits(s);
+	routing_forget(s);
 	if (s->login)
 		login_reloaded(s);
 }

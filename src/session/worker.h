@@ -28,6 +28,7 @@ struct predecessors {
 	_Atomic uint32_t asking; /* cancels that are under way to them */
 };
 
+struct catalogs;
 struct cluster;
 struct crew;
 struct pipeline;
@@ -41,6 +42,7 @@ struct sessions_shared {
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
 	_Atomic(struct cluster *) cluster; /* what is known of the nodes; NULL: nothing yet */
+	struct catalogs *catalogs;         /* what functions do, by database */
 	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
