@@ -15,6 +15,7 @@
 #include "cluster/node.h"
 #include "config/config.h"
 #include "pool/pool.h"
+#include "route/catalogs.h"
 #include "session/worker.h"
 
 struct admin;
@@ -23,6 +24,7 @@ struct admin_context {
 	struct pools *pools;
 	struct node_list *nodes;
 	struct cluster *cluster;          /* NULL: nobody checks the nodes */
+	struct catalogs *catalogs;        /* NULL: none are read */
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */
 	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */

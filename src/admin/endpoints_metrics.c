@@ -166,6 +166,52 @@ static void add_topology(struct buf *b, struct admin *admin)
 	admin_release_topology(t);
 }
 
+/* ---- catalogs ---- */
+
+/* X(metric, kind, help, known, value) */
+#define CATALOG_METRICS(X) \
+	X("usable", "gauge", "1 when reads may run on standbys by what is known of the database's catalog.", true, \
+	  strcmp(v->state, "current") == 0) \
+	X("names", "gauge", "Names in it.", v->number > 0, v->names) \
+	X("age_seconds", "gauge", "When it was read.", v->number > 0, (double)v->age_us / 1e6)
+
+static void add_catalog(struct buf *b, const char *metric, const char *database, bool known, double value)
+{
+	if (!known)
+		return;
+	buf_printf(b, "heliosdb_proxy_catalog_%s{database=\"", metric);
+	buf_add_label(b, database);
+	buf_add_str(b, "\"}");
+	add_value(b, value);
+}
+
+struct catalog_metric {
+	struct buf *to;
+	const char *name;
+};
+
+static void add_catalog_if(const struct catalog_view *v, void *to)
+{
+	const struct catalog_metric *m = to;
+
+#define X(metric, kind, help, known, value) \
+	if (strcmp(m->name, metric) == 0) \
+		add_catalog(m->to, metric, v->database, known, (double)(value));
+	CATALOG_METRICS(X)
+#undef X
+}
+
+static void add_catalogs(struct buf *b, struct catalogs *catalogs)
+{
+	if (!catalogs)
+		return;
+#define X(metric, kind, help, known, value) \
+	add_name(b, "heliosdb_proxy_catalog_" metric, kind, help); \
+	catalogs_each(catalogs, add_catalog_if, &(struct catalog_metric){b, metric});
+	CATALOG_METRICS(X)
+#undef X
+}
+
 /* ---- workers ---- */
 
 #define LOOP_METRICS(X) \
@@ -300,6 +346,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 		return false;
 	add_nodes(b, admin->context.nodes);
 	add_topology(b, admin);
+	add_catalogs(b, admin->context.catalogs);
 	add_loops(b, admin->context.sessions);
 	add_crew(b, admin->context.sessions->crew);
 	add_process(b, admin);

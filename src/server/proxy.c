@@ -46,6 +46,7 @@ static bool start_admin(struct proxy *p)
 		.pools = p->pools,
 		.nodes = p->nodes,
 		.cluster = p->cluster,
+		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
 		.test_clock = p->options->test_clock,
@@ -64,9 +65,9 @@ static bool start_admin(struct proxy *p)
 	return r == 0;
 }
 
-static void retire_topology(void *server, void (*free_it)(void *topology), void *topology)
+static void retire(void *server, void (*free_it)(void *argument), void *argument)
 {
-	workers_tell(server, NULL, free_it, topology);
+	workers_tell(server, NULL, free_it, argument);
 }
 
 static void follow_primary(void *server)
@@ -87,7 +88,7 @@ static bool start_cluster(struct proxy *p)
 		.config = p->config,
 		.server_tls = p->server_tls,
 		.io = io_name(p->config->proxy.io),
-		.retire = retire_topology,
+		.retire = retire,
 		.followed = follow_primary,
 		.server = p,
 	};
@@ -98,6 +99,14 @@ static bool start_cluster(struct proxy *p)
 	else
 		atomic_store_explicit(&p->shared.cluster, p->cluster, memory_order_release);
 	return r == 0;
+}
+
+static bool make_catalogs(struct proxy *p)
+{
+	struct catalogs_context context = {.config = p->config, .retire = retire, .server = p};
+
+	p->catalogs = p->shared.catalogs = catalogs_new(&context);
+	return p->catalogs != NULL;
 }
 
 static void write_pid_file(struct proxy *p)
@@ -142,7 +151,7 @@ static bool start(struct proxy *p)
 	p->shared.stages = all_stages;
 	p->nodes = node_list_new(c);
 	p->pools = p->nodes ? pools_new(c, p->nodes, p->server_tls) : NULL;
-	if (!p->pools)
+	if (!p->pools || !make_catalogs(p))
 		return false;
 	p->thread_count = worker_count(c);
 	for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
@@ -174,6 +183,7 @@ static void end(struct proxy *p)
 	listen_set_close(&p->listeners, files_are_ours);
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
+	catalogs_free(p->catalogs);
 	if (p->pools)
 		pools_free(p->pools);
 	cluster_free(p->cluster);

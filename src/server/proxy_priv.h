@@ -12,6 +12,7 @@
 
 #include "admin/admin.h"
 #include "cluster/cluster.h"
+#include "route/catalogs.h"
 #include "server/handover.h"
 #include "server/listen.h"
 #include "server/proxy.h"
@@ -34,6 +35,7 @@ struct proxy {
 	struct node_list *nodes;
 	struct pools *pools;
 	struct cluster *cluster;
+	struct catalogs *catalogs;
 	struct tls_context *client_tls, *server_tls;
 	struct sessions_shared shared;
 	struct worker_thread *threads;

@@ -149,6 +149,7 @@ void reload(struct proxy *p)
 	p->client_tls = client_tls;
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
 	cluster_reload(p->cluster, fresh, server_tls);
+	catalogs_reload(p->catalogs, fresh);
 	tls_context_unref(p->server_tls);
 	p->server_tls = server_tls;
 	listen_set_options(&p->listeners, &fresh->proxy);

@@ -138,9 +138,17 @@ bool workers_start(struct proxy *p)
 
 /* ---- the end ---- */
 
+/* Outlives whoever waits, should a worker be late. */
+static struct ending {
+	struct proxy *proxy;
+	_Atomic bool told;
+} ending;
+
 static void end_worker(struct worker *w, void *argument)
 {
-	(void)argument;
+	const struct ending *e = argument;
+
+	catalogs_thread_end(e->proxy->catalogs, &w->pool_thread);
 	worker_end(w);
 }
 
@@ -154,19 +162,19 @@ static bool all_quiet(const struct proxy *p)
 
 static void mark(void *argument)
 {
-	atomic_store((_Atomic bool *)argument, true);
+	atomic_store(&((struct ending *)argument)->told, true);
 }
 
 /* One more signal ends the waiting. */
 static void close_in_their_threads(struct proxy *p)
 {
-	static _Atomic bool told; /* outlives us, should a worker be late */
 	static const struct timespec pause = {.tv_nsec = 10000000};
 	sigset_t set = control_signals();
 
-	atomic_store(&told, false);
-	workers_tell(p, end_worker, mark, (void *)&told);
-	for (unsigned waited = 0; waited < p->grace_ms && !(atomic_load(&told) && all_quiet(p)); waited += 10) {
+	ending.proxy = p;
+	atomic_store(&ending.told, false);
+	workers_tell(p, end_worker, mark, &ending);
+	for (unsigned waited = 0; waited < p->grace_ms && !(atomic_load(&ending.told) && all_quiet(p)); waited += 10) {
 		int number = sigtimedwait(&set, NULL, &pause);
 
 		if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
@@ -184,6 +192,7 @@ static bool settle(struct proxy *p)
 
 		if (!p->threads[i].is_made)
 			continue;
+		catalogs_thread_end(p->catalogs, &w->pool_thread);
 		worker_end(w);
 		loop_close_all(w->pool_thread.loop);
 		loop_run_turn(w->pool_thread.loop, 0);

@@ -35,22 +35,25 @@ void routing_end(struct worker *w)
 	w->routing = NULL;
 }
 
-void routing_configure(struct worker *w, const struct config *config)
+bool routing_configure(struct worker *w, const struct config *config)
 {
+	bool is_new = false;
+
 	if (!config->load_balancer.read_write_split) {
 		routing_end(w);
-		return;
+		return false;
 	}
 	if (!w->routing) {
 		w->routing = calloc(1, sizeof(*w->routing));
 		if (!w->routing) {
 			log_error("no memory to route reads to standbys: all queries go to the primary");
-			return;
+			return false;
 		}
 		w->routing->texts = UNDERSTANDINGS_INIT;
-		w->routing->since = clock_update();
+		is_new = true;
 	}
 	route_rules_from(config, &w->routing->rules);
+	return is_new;
 }
 
 /* ---- what is known ---- */
@@ -258,7 +261,7 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
-		.wrote_at = MAX(s->wrote_at, w->routing->since),
+		.wrote_at = s->wrote_at,
 		.lsn = b->known ? b->known->position : 0,
 	};
 	struct route_choice choice;

@@ -23,13 +23,11 @@ struct routing {
 	struct balance_state balance;
 	struct understandings texts;
 	struct routing_node nodes[BALANCE_MAX];
-	usec_t since; /* what was written before is not known, and counts as written then */
 };
 
-/* By the configuration, now and after each reload: makes w->routing, or frees it. Out of memory: all goes to the
- * primary.
- */
-void routing_configure(struct worker *w, const struct config *config);
+/* By the configuration, now and after each reload: makes w->routing, or frees it. True: it is new, and nothing is known
+ * of what the sessions that are there have written. Out of memory: all goes to the primary. */
+bool routing_configure(struct worker *w, const struct config *config);
 void routing_end(struct worker *w);
 
 #endif

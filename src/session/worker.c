@@ -76,7 +76,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 		statement_table_free(w->statements);
 		return -ENOMEM;
 	}
-	routing_configure(w, w->settings.config);
+	(void)routing_configure(w, w->settings.config);
 	pools_join(pools, &w->pool_thread);
 	timer_init(&w->pool_thread.tick, worker_tick);
 	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + USEC_PER_SEC);
@@ -180,6 +180,13 @@ void worker_stop_listening(struct worker *w)
 	w->listener_count = 0;
 }
 
+/* Routing was off, and nobody looked. */
+static void may_have_written(struct session *s)
+{
+	routing_wrote(s);
+	s->wrote = s->link != NULL;
+}
+
 static void take_reload(struct session *s)
 {
 	session_set_limits(s);
@@ -199,7 +206,8 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 		pipeline_unref(w->pipeline); /* requests under way have a reference */
 		w->pipeline = pipeline;
 	}
-	routing_configure(w, fresh->config);
+	if (routing_configure(w, fresh->config))
+		each_session(w, may_have_written);
 	auth_queries_forget_all(&w->auth);
 	introductions_forget(w);
 	each_session(w, take_reload);

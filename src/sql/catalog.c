@@ -116,6 +116,7 @@ enum {
 struct catalog {
 	struct map names; /* the value is a set of the bits above */
 	struct operator* operators;
+	uint32_t operator_count;
 	bool all_writes;
 	bool beyond_ascii; /* a name that writes has other bytes than ASCII */
 };
@@ -180,6 +181,7 @@ static int add_operator(struct catalog *c, struct slice name)
 	*o = (struct operator){.next = c->operators, .len = name.len};
 	memcpy(o->bytes, name.bytes, name.len);
 	c->operators = o;
+	c->operator_count++;
 	return 0;
 }
 
@@ -197,6 +199,11 @@ int catalog_add(struct catalog *c, struct slice kind, struct slice name)
 		return -EINVAL;
 	c->all_writes = true;
 	return 0;
+}
+
+uint32_t catalog_size(const struct catalog *c)
+{
+	return c->names.count + c->operator_count;
 }
 
 enum catalog_fact catalog_function(const struct catalog *c, struct slice name)

@@ -19,6 +19,8 @@ void catalog_free(struct catalog *c);
 /* A row. Of one name, what writes counts more. 0, -ENOMEM, or -EINVAL: no such kind (then don't use this catalog). */
 int catalog_add(struct catalog *c, struct slice kind, struct slice name) MUST_USE;
 
+uint32_t catalog_size(const struct catalog *c); /* names of functions and others, and operators */
+
 enum catalog_fact { CATALOG_UNKNOWN, CATALOG_READS, CATALOG_WRITES };
 
 /* name: as PostgreSQL means it, see scan_identifier(). */

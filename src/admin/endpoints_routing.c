@@ -1,0 +1,160 @@
+/* What the router knows. */
+#include "admin/admin_priv.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+/* ---- GET /api/routing/catalogs ---- */
+
+static json_t *position_json(uint64_t lsn)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
+	return json_text(text);
+}
+
+static void add_catalog(const struct catalog_view *v, void *to)
+{
+	json_t *json = json_object();
+	bool known = v->number > 0;
+
+	json_put(json, "database", json_text(v->database));
+	json_put(json, "state", json_text(v->state));
+	json_put(json, "loading", json_boolean(v->loading));
+	json_put(json, "generation", json_integer((json_int_t)v->number));
+	json_put(json, "names", json_integer(v->names));
+	json_put(json, "age_ms", known ? json_integer((json_int_t)(v->age_us / 1000)) : json_null());
+	json_put(json, "position", known ? position_json(v->position) : json_null());
+	json_put(json, "loads", json_integer((json_int_t)v->loads));
+	json_put(json, "failures", json_integer((json_int_t)v->failures));
+	json_put(json, "failures_in_row", json_integer(v->failures_in_row));
+	json_put(json, "error", json_text_or_null(v->error));
+	json_put(json, "users", json_integer(v->users));
+	(void)json_array_append_new(to, json);
+}
+
+void endpoint_catalogs(struct request *request, struct answer *answer)
+{
+	struct catalogs *catalogs = request->admin->context.catalogs;
+	json_t *list = json_array();
+
+	if (catalogs)
+		catalogs_each(catalogs, add_catalog, list);
+	answer_json(answer, MHD_HTTP_OK, list);
+}
+
+/* ---- POST /api/routing/catalogs/{database}/refresh ---- */
+
+struct search {
+	const char *database;
+	bool found;
+};
+
+static void look_for(const struct catalog_view *v, void *to)
+{
+	struct search *s = to;
+
+	s->found = s->found || strcmp(v->database, s->database) == 0;
+}
+
+void endpoint_catalog_refresh(struct request *request, struct answer *answer)
+{
+	struct catalogs *catalogs = request->admin->context.catalogs;
+	struct search search = {.database = request->argument};
+	json_t *json;
+
+	if (catalogs)
+		catalogs_each(catalogs, look_for, &search);
+	if (!search.found) {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "No catalog of this database was asked for");
+		return;
+	}
+	request_log(request, "refresh of a catalog asked for over the admin API", NULL, 0);
+	catalogs_schema_changed(catalogs, request->argument);
+	json = json_object();
+	json_put(json, "status", json_text("read again with the next query"));
+	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+/* ---- POST /debug/catalogs ---- */
+
+/* What workers are asked with; the last one that has it frees it. */
+struct asking {
+	struct catalogs *catalogs;
+	_Atomic uint32_t references;
+	char database[128], user[128];
+};
+
+static void asking_unref(struct asking *a)
+{
+	if (atomic_fetch_sub(&a->references, 1) == 1)
+		free(a);
+}
+
+/* On the worker's thread. */
+static void ask(struct worker *worker, struct round_part *part, uint64_t argument)
+{
+	struct asking *a = (struct asking *)(uintptr_t)argument;
+	struct pool_thread *thread = &worker->pool_thread;
+	struct catalog_entry *entry;
+	struct pool *pool;
+
+	if (pool_find(thread->pools, a->database, a->user, &pool) == 0) {
+		entry = catalogs_find(a->catalogs, pool_server_database(pool));
+		part->found = entry && catalogs_get(entry, thread, pool);
+		catalogs_release(entry);
+		pool_unref(pool);
+	}
+	asking_unref(a);
+}
+
+static struct asking *asking_new(struct request *request, uint32_t references)
+{
+	const char *database = request_parameter(request, "database"), *user = request_parameter(request, "user");
+	struct asking *a = database && user ? calloc(1, sizeof(*a)) : NULL;
+
+	if (!a)
+		return NULL;
+	a->catalogs = request->admin->context.catalogs;
+	atomic_init(&a->references, references);
+	snprintf(a->database, sizeof(a->database), "%s", database);
+	snprintf(a->user, sizeof(a->user), "%s", user);
+	return a;
+}
+
+void endpoint_catalogs_get(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+	struct round *round;
+	struct asking *asking;
+	uint32_t found = 0;
+	json_t *json;
+
+	if (!c->test_clock || !c->catalogs) {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "Not found");
+		return;
+	}
+	asking = asking_new(request, c->sessions->worker_count);
+	if (!asking) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST, "database and user must be given");
+		return;
+	}
+	round = round_begin(c->sessions, ask, (uintptr_t)asking);
+	if (!round) {
+		free(asking);
+		return;
+	}
+	(void)round_wait(round);
+	for (uint32_t i = 0; i < round_count(round); i++) {
+		const struct round_part *part = round_part(round, i);
+
+		found += part && part->found;
+	}
+	round_unref(round);
+	json = json_object();
+	json_put(json, "known", json_integer(found));
+	json_put(json, "workers", json_integer(c->sessions->worker_count));
+	answer_json(answer, MHD_HTTP_OK, json);
+}
