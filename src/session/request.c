@@ -544,7 +544,7 @@ size_t request_received(struct session *s, uint8_t *bytes, size_t len)
 			return len;
 		if (taken == 0)
 			break;
-		if (f.type == 'Q' || f.type == 'S' || f.type == 'F')
+		if (unlikely(s->routed) && (f.type == 'Q' || f.type == 'S' || f.type == 'F'))
 			s->routed = false;
 		at += taken;
 		if (unlikely(s->paused_for_link && conn_is_paused(&s->conn)))

@@ -39,7 +39,8 @@ bool routing_configure(struct worker *w, const struct config *config)
 {
 	bool is_new = false;
 
-	if (!config->load_balancer.read_write_split) {
+	/* without these there is never a standby of which enough is known */
+	if (!config->load_balancer.read_write_split || config->node_count < 2 || !*config->health.user) {
 		routing_end(w);
 		return false;
 	}
