@@ -168,16 +168,12 @@ static json_t *node_name_json(const struct node *node)
 /* What a monitor found out; all of it null while nobody asks. */
 static void put_facts(json_t *json, const struct topology_node *n)
 {
-	static const struct topology_node nothing = {.lag_bytes = TOPOLOGY_LAG_NONE, .lag_us = TOPOLOGY_LAG_NONE};
+	static const struct topology_node nothing;
 	const struct node_facts *f;
-	bool lags;
 
 	n = n ? n : &nothing;
 	f = &n->facts;
-	lags = n->lag_bytes != TOPOLOGY_LAG_NONE;
 	json_put(json, "latency_ms", milliseconds(f->latency > 0, (int64_t)f->latency));
-	json_put(json, "replication_lag_bytes", known_number(lags, n->lag_bytes));
-	json_put(json, "replication_lag_ms", milliseconds(lags, n->lag_us));
 	json_put(json, "standing", n->node ? json_text(standing_name(n->standing)) : json_null());
 	json_put(json, "since", time_json(n->since_wall));
 	json_put(json, "in_recovery", f->known ? json_boolean(f->in_recovery) : json_null());
@@ -206,6 +202,20 @@ static json_t *system_json(uint64_t id)
 	return json_text(text);
 }
 
+/* More lately than the facts, while somebody wants to know. */
+static void put_position(json_t *json, const struct node *node)
+{
+	uint64_t bytes = atomic_load(&node->lag_bytes), us = atomic_load(&node->lag_us);
+	struct position p;
+
+	json_put(json, "replication_lag_bytes", known_number(bytes != NODE_LAG_UNKNOWN, (int64_t)bytes));
+	json_put(json, "replication_lag_ms", milliseconds(us != NODE_LAG_UNKNOWN, (int64_t)us));
+	if (!position_read(&node->position, &p))
+		p = (struct position){0};
+	json_put(json, "position", lsn_json(p.lsn));
+	json_put(json, "position_age_ms", milliseconds(p.lsn != 0, (int64_t)(clock_update() - p.asked_at)));
+}
+
 static json_t *node_json(struct node *node, const struct pool_rows *pools, const struct topology *topology)
 {
 	const struct topology_node *found = topology_find(topology, node);
@@ -222,6 +232,7 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools, const
 	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
 	json_put(json, "last_error", node_error_json(node, pools));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
+	put_position(json, node);
 	put_facts(json, found);
 	json_put(json, "system_identifier", system_json(found && found->facts.known ? found->facts.system_id : 0));
 	return json;

@@ -121,10 +121,13 @@ static void add_nodes(struct buf *b, const struct node_list *nodes)
 	X("in_recovery", "gauge", "1 when the node says that it is a standby.", f->known, f->in_recovery) \
 	X("timeline", "gauge", "Its timeline.", f->known && f->timeline, f->timeline) \
 	X("replication_lag_bytes", "gauge", \
-	  "What the primary had written and the standby had not replayed, at its last check.", \
-	  n->lag_bytes != TOPOLOGY_LAG_NONE, n->lag_bytes) \
-	X("replication_lag_seconds", "gauge", "How long before its last check the primary was where the standby is.", \
-	  n->lag_us != TOPOLOGY_LAG_NONE, (double)n->lag_us / 1e6) \
+	  "What the primary had written and the standby had not replayed, when it was last asked.", \
+	  atomic_load(&n->node->lag_bytes) != NODE_LAG_UNKNOWN, atomic_load(&n->node->lag_bytes)) \
+	X("replication_lag_seconds", "gauge", \
+	  "How long before it was last asked the primary was where the standby is.", \
+	  atomic_load(&n->node->lag_us) != NODE_LAG_UNKNOWN, (double)atomic_load(&n->node->lag_us) / 1e6) \
+	X("position_questions_total", "counter", "Times that it was asked for its position, between checks.", true, \
+	  atomic_load(&n->node->position_questions)) \
 	X("check_latency_seconds", "gauge", "How long the last check waited for its answer.", f->latency > 0, \
 	  (double)f->latency / 1e6) \
 	X("clock_skew_seconds", "gauge", "The node's clock less that of the proxy.", f->known, \

@@ -233,6 +233,21 @@ void endpoint_clock(struct request *request, struct answer *answer)
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 
+/* ---- POST /debug/positions ---- */
+
+void endpoint_positions(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+
+	if (!c->test_clock || !c->cluster) {
+		answer_error(answer, MHD_HTTP_NOT_FOUND, "Not found");
+		return;
+	}
+	(void)clock_update(); /* this thread has no loop that would */
+	cluster_want_positions(c->cluster);
+	answer_json(answer, MHD_HTTP_OK, json_object());
+}
+
 /* ---- POST /debug/threads ---- */
 
 void endpoint_threads(struct request *request, struct answer *answer)

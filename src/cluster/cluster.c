@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "cluster/monitor.h"
+#include "cluster/poller.h"
 #include "cluster/probe.h"
 
 #include <stdio.h>
@@ -15,6 +16,16 @@ struct watched { /* a node that was ever checked by a monitor */
 	struct watched *next;
 	struct monitor *monitor;
 	usec_t due, begun;
+	usec_t placed_at; /* its word on its position that was taken last */
+	usec_t lag_at;    /* of the lag in its node; 0: unknown */
+};
+
+/* What a topology was made from, as far as that changes: see topology_input. */
+struct made_from {
+	const struct node *node;
+	enum node_role configured;
+	bool enabled, judged_up, got_in; /* got_in: a client, since it failed */
+	usec_t checked_at;
 };
 
 struct cluster {
@@ -24,6 +35,9 @@ struct cluster {
 	struct monitor_settings *settings;
 	struct watched *watched;
 	struct probes *probes; /* while no monitor is configured */
+	struct poller poller;
+	struct made_from *made_from; /* the topology of now; NULL: nothing, make it anew */
+	uint32_t made_from_count;
 	_Atomic bool stopping;
 	pthread_mutex_t lock; /* of `now`, for those who hold */
 	_Atomic(struct topology *) now;
@@ -131,6 +145,81 @@ static struct topology_input input_of(struct cluster *c, struct node *node)
 	};
 }
 
+static struct made_from made_from_this(const struct topology_input *in)
+{
+	return (struct made_from){.node = in->node,
+				  .configured = in->configured,
+				  .enabled = in->enabled,
+				  .judged_up = in->judged_up,
+				  .got_in = in->answered_at > in->facts->failed_at,
+				  .checked_at = in->facts->checked_at};
+}
+
+static bool is_made_from(const struct made_from *a, const struct topology_input *in)
+{
+	struct made_from b = made_from_this(in);
+
+	return a->node == b.node && a->configured == b.configured && a->enabled == b.enabled &&
+	       a->judged_up == b.judged_up && a->got_in == b.got_in && a->checked_at == b.checked_at;
+}
+
+/* Is there anything new to conclude from? A topology is a few kB to be made, and the thread wakes up often. */
+static bool facts_changed(struct cluster *c, const struct topology_input *inputs, uint32_t count)
+{
+	bool changed = !c->made_from || c->made_from_count != count;
+
+	for (uint32_t i = 0; !changed && i < count; i++)
+		changed = !is_made_from(&c->made_from[i], &inputs[i]);
+	return changed;
+}
+
+/* Out of memory: it is made again the next time. */
+static void remember_facts(struct cluster *c, const struct topology_input *inputs, uint32_t count)
+{
+	free(c->made_from);
+	c->made_from = calloc(count + 1, sizeof(c->made_from[0]));
+	c->made_from_count = count;
+	for (uint32_t i = 0; c->made_from && i < count; i++)
+		c->made_from[i] = made_from_this(&inputs[i]);
+}
+
+static void forget_lag(struct watched *w)
+{
+	if (w->lag_at)
+		node_set_lag(monitor_node(w->monitor), NODE_LAG_UNKNOWN, NODE_LAG_UNKNOWN);
+	w->lag_at = 0;
+}
+
+/* As the checks found it, unless it was asked more lately where it is. */
+static void take_lag(struct cluster *c, const struct topology_node *n)
+{
+	struct watched *w = watched_of(c, n->node);
+
+	if (!w)
+		return;
+	if (n->standing != STANDING_STANDBY) {
+		forget_lag(w);
+	} else if (n->lag_us != TOPOLOGY_LAG_NONE && n->facts.known_at > w->lag_at) {
+		node_set_lag(n->node, (uint64_t)n->lag_bytes, (uint64_t)n->lag_us);
+		w->lag_at = n->facts.known_at;
+	}
+}
+
+static void take_topology(struct cluster *c, struct topology *fresh)
+{
+	const struct topology *old = atomic_load(&c->now);
+
+	for (uint32_t i = 0; c->settings->logs_in && i < fresh->count; i++) {
+		if (fresh->nodes[i].enabled)
+			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up);
+		take_lag(c, &fresh->nodes[i]);
+	}
+	if (!old || topology_differs(old, fresh))
+		publish(c, fresh);
+	else
+		free(fresh);
+}
+
 /* Out of memory: the topology stays as it is until the next look. */
 static void conclude(struct cluster *c)
 {
@@ -140,22 +229,62 @@ static void conclude(struct cluster *c)
 						   .when_contested = WRITES_HELD,
 						   .monitored = c->settings->logs_in};
 	struct topology_input *inputs = calloc(set->count + 1, sizeof(inputs[0]));
-	struct topology *fresh, *old = atomic_load(&c->now);
+	struct topology *fresh = NULL;
 
 	if (!inputs)
 		return;
 	for (uint32_t i = 0; i < set->count; i++)
 		inputs[i] = input_of(c, set->nodes[i]);
-	fresh = topology_make(&settings, inputs, set->count, old, clock_wall());
+	if (facts_changed(c, inputs, set->count))
+		fresh = topology_make(&settings, inputs, set->count, atomic_load(&c->now), clock_wall());
+	if (fresh) {
+		remember_facts(c, inputs, set->count);
+		take_topology(c, fresh);
+	}
 	free(inputs);
-	for (uint32_t i = 0; fresh && c->settings->logs_in && i < fresh->count; i++)
-		if (fresh->nodes[i].enabled)
-			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up);
-	if (fresh && (!old || topology_differs(old, fresh)))
-		publish(c, fresh);
-	else
-		free(fresh);
 	follow(c, atomic_load(&c->now));
+}
+
+/* ---- positions ---- */
+
+void cluster_want_positions(struct cluster *c)
+{
+	if (poller_want(&c->poller))
+		cluster_wake(c);
+}
+
+static void take_places_of(struct cluster *c, bool in_recovery)
+{
+	const struct topology *t = atomic_load(&c->now);
+
+	for (struct watched *w = c->watched; w; w = w->next) {
+		const struct monitor_place *place = monitor_place(w->monitor);
+
+		if (place->told_at == w->placed_at || place->position.in_recovery != in_recovery)
+			continue;
+		w->placed_at = place->told_at;
+		if (poller_take(&c->poller, t, monitor_node(w->monitor), place))
+			w->lag_at = place->told_at;
+	}
+}
+
+/* What was told since the last time, and what nobody has told for too long. */
+static void take_places(struct cluster *c)
+{
+	take_places_of(c, /* in_recovery= */ false);
+	take_places_of(c, /* in_recovery= */ true);
+	for (struct watched *w = c->watched; w; w = w->next)
+		if (w->lag_at && poller_is_too_old(&c->poller, w->lag_at, c->settings))
+			forget_lag(w);
+}
+
+static void ask_for_positions(struct cluster *c)
+{
+	if (!poller_is_due(&c->poller, c->settings->poll_interval))
+		return;
+	for (struct watched *w = c->watched; w; w = w->next)
+		if (monitor_may_locate(w->monitor))
+			monitor_locate(w->monitor, c->settings);
 }
 
 /* ---- checks ---- */
@@ -224,8 +353,10 @@ static void look_after(struct cluster *c)
 		for (struct watched *w = c->watched; w; w = w->next)
 			if (!is_watched_still(c, monitor_node(w->monitor)))
 				monitor_close(w->monitor);
+		ask_for_positions(c);
 	}
 	conclude(c);
+	take_places(c);
 }
 
 /* How long may the loop sleep? */
@@ -235,6 +366,7 @@ static usec_t until_next(const struct cluster *c)
 
 	if (!c->settings->logs_in)
 		return until;
+	until = MIN(until, poller_until_due(&c->poller));
 	for (const struct watched *w = c->watched; w; w = w->next) {
 		usec_t at = w->due;
 
@@ -269,6 +401,8 @@ static void take_settings(struct loop_message *message, void *thread)
 		probes_pause(c->probes);
 	monitor_settings_free(c->settings);
 	c->settings = m->settings;
+	free(c->made_from); /* thresholds may be others */
+	c->made_from = NULL;
 	free(m);
 }
 
@@ -341,6 +475,7 @@ void cluster_free(struct cluster *c)
 		free(w);
 	}
 	probes_free(c->probes);
+	free(c->made_from);
 	monitor_settings_free(c->settings);
 	if (atomic_load(&c->now))
 		release(atomic_load(&c->now));

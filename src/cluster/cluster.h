@@ -35,6 +35,9 @@ int cluster_start(const struct cluster_context *context, struct cluster **ret_cl
 void cluster_reload(struct cluster *cluster, const struct config *config, struct tls_context *server_tls);
 /* Any thread: something is to be looked at sooner than it would be. */
 void cluster_wake(struct cluster *cluster);
+/* Any thread: positions and lags (struct node) are wanted; for the next seconds they are asked for every [lag_routing]
+ * poll_interval. Cheap enough for every query. */
+void cluster_want_positions(struct cluster *cluster);
 /* For a worker: valid until the end of its turn. */
 const struct topology *cluster_now(const struct cluster *cluster);
 /* For other threads. */

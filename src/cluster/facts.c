@@ -24,9 +24,19 @@ const char facts_query[] =
 	"(extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
 	"(w.pid IS NOT NULL)::int, w.sender_host, w.sender_port, "
 	"coalesce(trim('''' FROM substring(w.conninfo FROM '(?:^|\\s)application_name=(\\S+)')), "
-	"nullif(current_setting('cluster_name'), ''), 'walreceiver'), 'helios' "
+	"nullif(current_setting('cluster_name'), ''), 'walreceiver'), "
+	"current_setting('wal_block_size'), pg_size_bytes(current_setting('wal_segment_size')), 'helios' "
 	"FROM (SELECT pg_is_in_recovery() AS r) AS s LEFT JOIN pg_stat_wal_receiver AS w ON true; "
 	"SELECT application_name, state, sync_state FROM pg_stat_replication ORDER BY pid LIMIT 16";
+
+/*
+ * For lag what is flushed counts: a standby is sent no more than that, and what a reader leaves in the log (pruning of
+ * a page) may wait for its flush until somebody commits.
+ */
+const char position_query[] = "SELECT r::int, CASE WHEN r THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0') "
+			      "ELSE pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') END, "
+			      "CASE WHEN NOT r THEN pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0') END, 'helios' "
+			      "FROM (SELECT pg_is_in_recovery() AS r) AS s";
 
 /* ---- one column ---- */
 
@@ -84,19 +94,22 @@ enum column {
 	COLUMN_UPSTREAM_HOST,
 	COLUMN_UPSTREAM_PORT,
 	COLUMN_APPLICATION_NAME,
+	COLUMN_WAL_BLOCK,
+	COLUMN_WAL_SEGMENT,
 	COLUMN_MARK,
 };
 
 int facts_take_node(struct node_facts *facts, const char *const *c, uint32_t count, uint64_t wall, usec_t round_trip)
 {
 	struct node_facts f = *facts;
-	uint64_t version, in_recovery, paused, timeline = 0, clock, receiving, port = 0;
+	uint64_t version, in_recovery, paused, timeline = 0, clock, receiving, port = 0, block, segment;
 
 	if (count != FACTS_NODE_COLUMNS || !c[COLUMN_MARK] || strcmp(c[COLUMN_MARK], "helios") != 0)
 		return -EPROTO;
 	if (!take_number(c[COLUMN_VERSION], 10, &version) || !take_number(c[COLUMN_IN_RECOVERY], 10, &in_recovery) ||
 	    !take_number(c[COLUMN_PAUSED], 10, &paused) || !take_number(c[COLUMN_SYSTEM_ID], 10, &f.system_id) ||
-	    !take_number(c[COLUMN_CLOCK], 10, &clock) || !take_number(c[COLUMN_RECEIVING], 10, &receiving))
+	    !take_number(c[COLUMN_CLOCK], 10, &clock) || !take_number(c[COLUMN_RECEIVING], 10, &receiving) ||
+	    !take_number(c[COLUMN_WAL_BLOCK], 10, &block) || !take_number(c[COLUMN_WAL_SEGMENT], 10, &segment))
 		return -EPROTO;
 	if ((c[COLUMN_TIMELINE] && !take_number(c[COLUMN_TIMELINE], 16, &timeline)) ||
 	    (c[COLUMN_UPSTREAM_PORT] && !take_number(c[COLUMN_UPSTREAM_PORT], 10, &port)) ||
@@ -109,6 +122,8 @@ int facts_take_node(struct node_facts *facts, const char *const *c, uint32_t cou
 	f.read_only = c[COLUMN_READ_ONLY] && strcmp(c[COLUMN_READ_ONLY], "on") == 0;
 	f.replay_paused = paused != 0;
 	f.timeline = (uint32_t)timeline;
+	f.wal_block = (uint32_t)block;
+	f.wal_segment = (uint32_t)segment;
 	/* it looked at its clock somewhere between our question and its answer: in the middle, for all we know */
 	f.clock_skew_us = (int64_t)clock - (int64_t)(wall - round_trip / 2);
 	f.receiving = receiving != 0;
@@ -132,5 +147,19 @@ int facts_take_sender(struct node_facts *facts, const char *const *columns, uint
 	take_text(columns[0], s->name, sizeof(s->name));
 	take_text(columns[1], s->state, sizeof(s->state));
 	take_text(columns[2], s->sync_state, sizeof(s->sync_state));
+	return 0;
+}
+
+int facts_take_position(struct facts_position *position, const char *const *columns, uint32_t count)
+{
+	struct facts_position found;
+	uint64_t in_recovery;
+
+	if (count != FACTS_POSITION_COLUMNS || !columns[3] || strcmp(columns[3], "helios") != 0 ||
+	    !take_number(columns[0], 10, &in_recovery) || !take_lsn(columns[1], &found.lsn) ||
+	    !take_lsn(columns[2], &found.flushed))
+		return -EPROTO;
+	found.in_recovery = in_recovery != 0;
+	*position = found;
 	return 0;
 }

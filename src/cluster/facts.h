@@ -57,6 +57,7 @@ struct node_facts {
 	char upstream_host[256]; /* where it receives from; "": unknown */
 	uint16_t upstream_port;  /* 0: unknown */
 	char application_name[FACTS_NAME_MAX]; /* by which its upstream knows it */
+	uint32_t wal_block, wal_segment;       /* sizes in bytes */
 	struct facts_sender senders[FACTS_SENDERS_MAX];
 	uint32_t sender_count;
 };
@@ -65,7 +66,7 @@ struct node_facts {
  * privileges; with those of pg_monitor it tells more. PostgreSQL 12 and later. */
 extern const char facts_query[];
 
-#define FACTS_NODE_COLUMNS   16u
+#define FACTS_NODE_COLUMNS   18u
 #define FACTS_SENDER_COLUMNS 3u
 
 /* From the texts of a row; NULL: an SQL null. wall: of ours when the answer came, round_trip: how long that took. Other
@@ -73,5 +74,18 @@ extern const char facts_query[];
 int facts_take_node(struct node_facts *facts, const char *const *columns, uint32_t count, uint64_t wall,
 		    usec_t round_trip) MUST_USE;
 int facts_take_sender(struct node_facts *facts, const char *const *columns, uint32_t count) MUST_USE;
+
+/* Between checks: where it is, and no more. One row. */
+extern const char position_query[];
+
+#define FACTS_POSITION_COLUMNS 4u
+
+struct facts_position {
+	bool in_recovery;
+	uint64_t lsn;     /* replayed, or where the next record will be inserted; 0: unknown */
+	uint64_t flushed; /* of a node that is read-write */
+};
+
+int facts_take_position(struct facts_position *position, const char *const *columns, uint32_t count) MUST_USE;
 
 #endif

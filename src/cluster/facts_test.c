@@ -11,12 +11,13 @@
 #define CLOCK "1700000000000000"
 
 static const char *const primary[FACTS_NODE_COLUMNS] = {
-	"150004", "0", "off", "0",  "7301234567890123456", "0000000A", "83886408", NULL, NULL, NULL,
-	CLOCK,    "0", NULL,  NULL, "walreceiver",         "helios"};
-static const char *const standby[FACTS_NODE_COLUMNS] = {"170001", "1",  "on",       "1",        "18446744073709551615",
-							"b",      NULL, "83886408", "83886300", "-1500",
-							CLOCK,    "1",  "10.0.0.1", "5433",     "standby1",
-							"helios"};
+	"150004", "0", "off", "0",  "7301234567890123456", "0000000A", "83886408", NULL,    NULL, NULL,
+	CLOCK,    "0", NULL,  NULL, "walreceiver",         "8192",     "16777216", "helios"};
+static const char *const standby[FACTS_NODE_COLUMNS] = {
+	"170001", "1",        "on",       "1",        "18446744073709551615",
+	"b",      NULL,       "83886408", "83886300", "-1500",
+	CLOCK,    "1",        "10.0.0.1", "5433",     "standby1",
+	"8192",   "16777216", "helios"};
 
 static void a_primary(void **state)
 {

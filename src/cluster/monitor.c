@@ -14,7 +14,7 @@
 
 static const char connect_query[] = "SET application_name = 'heliosdb-proxy monitor'";
 
-enum monitor_state { MONITOR_IDLE, MONITOR_OPENING, MONITOR_ASKING };
+enum monitor_state { MONITOR_IDLE, MONITOR_OPENING, MONITOR_ASKING, MONITOR_LOCATING };
 
 struct monitor {
 	struct node *node;
@@ -31,6 +31,11 @@ struct monitor {
 	bool told;            /* `coming` is whole */
 	char refusal[200];    /* ErrorResponse to facts_query; "": none */
 	struct node_facts facts, coming;
+	/* the light question */
+	struct facts_position position;
+	struct monitor_place place;
+	bool no_place; /* the last answer was an error: not again before the next check */
+	bool no_place_is_told;
 };
 
 /* ---- settings ---- */
@@ -53,6 +58,7 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->tls_direct = config->server_tls.direct;
 	s->keepalive = config->proxy.tcp_keepalive;
 	s->user_timeout = config->proxy.tcp_user_timeout;
+	s->poll_interval = config->lag_routing.poll_interval;
 	if (!s->user || !s->database || !s->check_query || secret_parse(h->password, &s->secret) < 0) {
 		monitor_settings_free(s);
 		return NULL;
@@ -80,6 +86,42 @@ bool monitor_settings_differ(const struct monitor_settings *a, const struct moni
 	       a->tls_direct != b->tls_direct;
 }
 
+/* ---- the position of the node ---- */
+
+static void forget_position(struct monitor *m)
+{
+	position_publish(&m->node->position, &(struct position){.kind = POSITION_NONE});
+}
+
+/* Of the role and on the timeline that its last check found. */
+static void publish_position(struct monitor *m, uint64_t lsn, usec_t asked_at)
+{
+	const struct node_facts *f = &m->facts;
+	struct position p = {.kind = f->in_recovery ? POSITION_REPLAY : POSITION_INSERT,
+			     .timeline = f->timeline,
+			     .lsn = lsn,
+			     .asked_at = asked_at};
+
+	if (lsn == 0)
+		p.kind = POSITION_NONE;
+	else if (p.kind == POSITION_INSERT)
+		p.lsn = position_end_of_records(lsn, f->wal_block, f->wal_segment);
+	position_publish(&m->node->position, &p);
+}
+
+/* After a check. It does not ask for the insert position: what is known of that is still true if the history is the
+ * same. */
+static void renew_position(struct monitor *m)
+{
+	struct position known;
+
+	if (m->facts.in_recovery)
+		publish_position(m, m->facts.replay_lsn, m->asked);
+	else if (!position_read(&m->node->position, &known) || known.kind != POSITION_INSERT ||
+		 known.timeline != m->facts.timeline)
+		forget_position(m);
+}
+
 /* ---- the end of a check ---- */
 
 static void drop_link(struct monitor *m)
@@ -87,6 +129,7 @@ static void drop_link(struct monitor *m)
 	struct link *link = m->link;
 
 	m->link = NULL;
+	forget_position(m);
 	if (link)
 		link_close(link);
 }
@@ -104,6 +147,9 @@ static void end_check(struct monitor *m, enum check_result result, const char *e
 
 	timer_cancel(&m->timeout);
 	m->state = MONITOR_IDLE;
+	m->no_place = false;
+	if (result != CHECK_GOOD)
+		forget_position(m);
 	f->last = result;
 	f->checked_at = clock_now();
 	f->checked_wall = clock_wall();
@@ -147,7 +193,30 @@ static void end_answer(struct monitor *m, char tx_status)
 	m->coming.latency = m->facts.latency;
 	m->coming.known_at = clock_now();
 	m->facts = m->coming;
+	renew_position(m);
 	end_check(m, CHECK_GOOD, "");
+}
+
+/* The same of the light question. */
+static void end_locating(struct monitor *m)
+{
+	timer_cancel(&m->timeout);
+	link_take_back(m->link);
+	m->state = MONITOR_IDLE;
+	if (!m->told) {
+		if (!m->no_place_is_told)
+			log_warn("the node does not tell where it is in its log", kv_str("node", m->node->name),
+				 kv_str("reason", *m->refusal ? m->refusal : "the answer makes no sense"));
+		m->no_place = m->no_place_is_told = true;
+		forget_position(m);
+	} else if (m->position.in_recovery != m->facts.in_recovery) {
+		forget_position(m);
+		node_in_doubt(m->node);
+	} else {
+		m->no_place_is_told = false;
+		m->place = (struct monitor_place){m->position, m->asked, clock_now()};
+		publish_position(m, m->position.lsn, m->asked);
+	}
 }
 
 /* ---- the answer ---- */
@@ -191,7 +260,9 @@ static void take_row(struct monitor *m, const struct frame *f)
 	char room[ROW_MAX];
 	uint32_t count = read_row(f, columns, FACTS_NODE_COLUMNS, room, sizeof(room));
 
-	if (m->results == 1)
+	if (m->state == MONITOR_LOCATING)
+		m->told = facts_take_position(&m->position, columns, count) == 0;
+	else if (m->results == 1)
 		m->told = facts_take_node(&m->coming, columns, count, clock_wall(), clock_now() - m->asked) == 0;
 	else if (m->results == 2 && m->told)
 		m->told = facts_take_sender(&m->coming, columns, count) == 0;
@@ -228,7 +299,10 @@ static bool take_message(struct monitor *m, const struct frame *f)
 	case 'Z':
 		if (--m->readies_due > 0)
 			return true;
-		end_answer(m, f->body_len == 1 ? (char)f->body[0] : 'E');
+		if (m->state == MONITOR_LOCATING)
+			end_locating(m);
+		else
+			end_answer(m, f->body_len == 1 ? (char)f->body[0] : 'E');
 		return false;
 	case 'C':
 	case 'I':
@@ -272,7 +346,11 @@ static void lost_while_asking(struct link *link, int error)
 	struct monitor *m = link->user;
 
 	drop_link(m);
-	if (m->link_is_new)
+	if (m->state == MONITOR_LOCATING) {
+		timer_cancel(&m->timeout);
+		m->state = MONITOR_IDLE;
+		node_in_doubt(m->node);
+	} else if (m->link_is_new)
 		end_check(m, CHECK_FAILED, error ? strerror(-error) : "the server closed the connection");
 	else
 		open_link(m);
@@ -280,24 +358,29 @@ static void lost_while_asking(struct link *link, int error)
 
 static const struct link_user_ops user_ops = {.received = received, .lost = lost_while_asking};
 
-static void ask(struct monitor *m)
+static void begin_question(struct monitor *m, enum monitor_state state)
 {
-	struct buf question = BUF_INIT(QUESTION_MAX);
-
-	m->state = MONITOR_ASKING;
+	m->state = state;
 	m->readies_due = 1;
 	m->results = 0;
 	m->told = false;
 	m->refusal[0] = 0;
-	m->coming = m->facts;
 	m->asked = clock_update();
+	link_lend(m->link, &user_ops, m);
+	timer_set(loop_timers(m->loop), &m->timeout, m->deadline);
+}
+
+static void ask(struct monitor *m)
+{
+	struct buf question = BUF_INIT(QUESTION_MAX);
+
+	begin_question(m, MONITOR_ASKING);
+	m->coming = m->facts;
 	if (*m->settings->check_query) {
 		m->readies_due++;
 		message_query(&question, slice_make(m->settings->check_query, strlen(m->settings->check_query)));
 	}
 	message_query(&question, slice_make(facts_query, strlen(facts_query)));
-	link_lend(m->link, &user_ops, m);
-	timer_set(loop_timers(m->loop), &m->timeout, m->deadline);
 	if (question.failed)
 		fail_check(m, "out of memory, or check_query is too long");
 	else
@@ -379,6 +462,28 @@ void monitor_check(struct monitor *m, const struct monitor_settings *settings)
 		open_link(m);
 }
 
+bool monitor_may_locate(const struct monitor *m)
+{
+	return m->state == MONITOR_IDLE && m->link && m->facts.last == CHECK_GOOD && !m->no_place;
+}
+
+void monitor_locate(struct monitor *m, const struct monitor_settings *settings)
+{
+	struct buf question = BUF_INIT(QUESTION_MAX);
+
+	assert(monitor_may_locate(m));
+	m->settings = settings;
+	m->deadline = clock_update() + settings->health.check_timeout;
+	begin_question(m, MONITOR_LOCATING);
+	atomic_fetch_add_explicit(&m->node->position_questions, 1, memory_order_relaxed);
+	message_query(&question, slice_make(position_query, strlen(position_query)));
+	if (question.failed)
+		fail_check(m, "out of memory");
+	else
+		conn_send(&m->link->conn, question.bytes, question.len);
+	buf_free(&question);
+}
+
 /* ---- the life of a monitor ---- */
 
 struct monitor *monitor_new(struct node *node, struct loop *loop)
@@ -401,6 +506,11 @@ bool monitor_is_busy(const struct monitor *m)
 const struct node_facts *monitor_facts(const struct monitor *m)
 {
 	return &m->facts;
+}
+
+const struct monitor_place *monitor_place(const struct monitor *m)
+{
+	return &m->place;
 }
 
 struct node *monitor_node(const struct monitor *m)

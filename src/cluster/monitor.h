@@ -3,6 +3,7 @@
  * of the cluster (cluster.h), by its loop.
  *
  *   IDLE --monitor_check()--> OPENING --> ASKING --> IDLE        OPENING only while there is no connection
+ *   IDLE --monitor_locate()--> LOCATING --> IDLE                 the light question: where is it in the log?
  *
  * A check ends within its time-out: good, or with the reason why not. A connection that broke since the last check says
  * nothing of the node: the check goes on with a new one.
@@ -26,6 +27,7 @@ struct monitor_settings {
 	enum tls_mode tls_mode;
 	bool tls_direct;
 	usec_t keepalive, user_timeout;
+	usec_t poll_interval; /* of positions; 0: they are not asked for */
 };
 
 /* NULL: out of memory. */
@@ -36,12 +38,23 @@ bool monitor_settings_differ(const struct monitor_settings *a, const struct moni
 
 struct monitor;
 
+/* What the light question was answered with last. */
+struct monitor_place {
+	struct facts_position position;
+	usec_t asked_at, told_at; /* 0: never */
+};
+
 struct monitor *monitor_new(struct node *node, struct loop *loop); /* NULL: out of memory */
 /* Begins a check; what it finds out is in the facts when it is busy no more. The settings must stay until then, or
  * until monitor_close(). Not while it is busy. */
 void monitor_check(struct monitor *monitor, const struct monitor_settings *settings);
 bool monitor_is_busy(const struct monitor *monitor);
+/* May it be asked the light question? Its connection is there and idle, and its last check was good. */
+bool monitor_may_locate(const struct monitor *monitor);
+/* Asks it; the same holds of the settings. */
+void monitor_locate(struct monitor *monitor, const struct monitor_settings *settings);
 const struct node_facts *monitor_facts(const struct monitor *monitor);
+const struct monitor_place *monitor_place(const struct monitor *monitor);
 struct node *monitor_node(const struct monitor *monitor);
 /* Ends what is under way and closes the connection; the facts stay. */
 void monitor_close(struct monitor *monitor);

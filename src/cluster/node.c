@@ -41,6 +41,8 @@ static struct node *node_new(const struct node_list *list, const struct config_n
 		return NULL;
 	pthread_mutex_init(&node->lock, NULL);
 	node->list = list;
+	atomic_init(&node->lag_bytes, NODE_LAG_UNKNOWN);
+	atomic_init(&node->lag_us, NODE_LAG_UNKNOWN);
 	node->name = strdup(name);
 	node->host = strdup(from->host);
 	node->port = (uint16_t)from->port;
@@ -264,6 +266,12 @@ void node_answered(struct node *node)
 void node_set_health(struct node *node, bool up)
 {
 	become(node, /* unhealthy= */ !up);
+}
+
+void node_set_lag(struct node *node, uint64_t bytes, uint64_t us)
+{
+	atomic_store_explicit(&node->lag_bytes, bytes, memory_order_relaxed);
+	atomic_store_explicit(&node->lag_us, us, memory_order_relaxed);
 }
 
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument)

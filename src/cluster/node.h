@@ -9,6 +9,7 @@
 #ifndef CLUSTER_NODE_H
 #define CLUSTER_NODE_H
 
+#include "cluster/position.h"
 #include "config/config.h"
 
 #include <pthread.h>
@@ -17,6 +18,7 @@
 
 #define NODE_ADDRESSES_MAX 16u
 #define NODE_ZONE_MAX      64u
+#define NODE_LAG_UNKNOWN   UINT64_MAX
 
 struct breaker_gate; /* route/breaker.h */
 
@@ -47,6 +49,10 @@ struct node {
 	_Atomic uint64_t drain_since_wall;
 	_Atomic usec_t drain_deadline;          /* by clock_now(); USEC_NEVER: none */
 	_Atomic(struct breaker_gate *) breaker; /* NULL: it has none */
+	/* where it is in the log, see position.h and cluster_want_positions() */
+	struct position_cell position;
+	_Atomic uint64_t lag_bytes, lag_us; /* of a standby; NODE_LAG_UNKNOWN */
+	_Atomic uint64_t position_questions;
 	const struct node_list *list;
 	pthread_mutex_t lock;     /* of what follows */
 	char zone[NODE_ZONE_MAX]; /* "": none */
@@ -106,6 +112,8 @@ void node_in_doubt(struct node *node);
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument);
 /* What the topology says of it. */
 void node_set_health(struct node *node, bool up);
+/* How far a standby lags; both NODE_LAG_UNKNOWN: not known. */
+void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
 /* Enabled, and not known to be unhealthy. */
 bool node_is_healthy(const struct node *node);
 void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX]);

@@ -218,7 +218,7 @@ static void find_system(struct making *m)
 	} else if (was_made_anew(m)) {
 		t->system_id = most_common_system(m);
 		t->timeline = 0;
-		t->sample_count = 0;
+		t->track.count = 0;
 		note(m, TOPOLOGY_OTHER_SYSTEM, NULL);
 	}
 }
@@ -372,46 +372,25 @@ static void take_sample(struct making *m)
 {
 	struct topology *t = m->t;
 	const struct topology_node *p = topology_find(t, t->primary);
-	struct topology_sample *last = t->sample_count ? &t->samples[t->sample_count - 1] : NULL;
 
 	if (t->primary && m->previous && t->primary != m->previous->last_primary)
-		t->sample_count = 0; /* positions of another timeline compare with nothing */
-	if (!p || t->by_configuration || p->facts.current_lsn == 0)
-		return;
-	if (t->sample_count && last->lsn == p->facts.current_lsn) {
-		last->last = MAX(last->last, p->facts.known_at);
-		return;
-	}
-	if (t->sample_count && (last->last >= p->facts.known_at || last->lsn > p->facts.current_lsn))
-		return;
-	if (t->sample_count == TOPOLOGY_SAMPLES) { /* coarser from here on, and twice as far back */
-		for (uint32_t i = 0; i < TOPOLOGY_SAMPLES / 2; i++)
-			t->samples[i] = t->samples[2 * i];
-		t->sample_count = TOPOLOGY_SAMPLES / 2;
-	}
-	t->samples[t->sample_count++] =
-		(struct topology_sample){p->facts.known_at, p->facts.known_at, p->facts.current_lsn};
+		t->track.count = 0; /* positions of another timeline compare with nothing */
+	if (p && !t->by_configuration && p->facts.current_lsn != 0)
+		lag_track_add(&t->track, p->facts.known_at, p->facts.current_lsn);
 }
 
-/* How far the standby was behind when it told where it is. In time: since the primary was last seen to be where the
- * standby is, or before; a standby that is behind all that is remembered lags at least as long as that goes back. */
+/* How far the standby was behind when it told where it is. */
 static void measure_lag(const struct topology *t, struct topology_node *n)
 {
-	const struct topology_sample *primary = NULL, *reached = NULL;
+	uint64_t bytes;
+	usec_t time;
 
 	n->lag_bytes = n->lag_us = TOPOLOGY_LAG_NONE;
-	if (n->standing != STANDING_STANDBY || !n->facts.known || n->facts.replay_lsn == 0)
+	if (n->standing != STANDING_STANDBY || !n->facts.known ||
+	    !lag_measure(&t->track, n->facts.known_at, n->facts.replay_lsn, &bytes, &time))
 		return;
-	for (uint32_t i = 0; i < t->sample_count && t->samples[i].first <= n->facts.known_at; i++) {
-		primary = &t->samples[i];
-		if (primary->lsn <= n->facts.replay_lsn)
-			reached = primary;
-	}
-	if (!primary)
-		return;
-	n->lag_bytes = (int64_t)(primary->lsn > n->facts.replay_lsn ? primary->lsn - n->facts.replay_lsn : 0);
-	n->lag_us =
-		n->lag_bytes == 0 ? 0 : (int64_t)(n->facts.known_at - (reached ? reached->last : t->samples[0].first));
+	n->lag_bytes = (int64_t)bytes;
+	n->lag_us = (int64_t)time;
 }
 
 /* ---- standbys ---- */

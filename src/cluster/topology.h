@@ -11,13 +11,13 @@
  *  - Two such nodes on one timeline: none is the primary, for nobody can tell which has what clients wrote.
  *  - A node with another system identifier is of another cluster: never used. Which cluster is ours is what most nodes
  *    say at first, and is then kept until every node says otherwise.
- *  - Lag in seconds is measured by our clock alone: how long ago the primary was where the standby is now. So neither
- *    clocks that differ nor a primary that is idle matter.
+ *  - Lag in seconds is measured by our clock alone (lag.h).
  */
 #ifndef CLUSTER_TOPOLOGY_H
 #define CLUSTER_TOPOLOGY_H
 
 #include "cluster/facts.h"
+#include "cluster/lag.h"
 #include "config/config.h"
 
 #include <stdatomic.h>
@@ -80,7 +80,6 @@ enum topology_event_kind {
 };
 
 #define TOPOLOGY_HISTORY  32u
-#define TOPOLOGY_SAMPLES  64u
 #define TOPOLOGY_LAG_NONE (-1) /* not known */
 
 struct topology_event {
@@ -89,11 +88,6 @@ struct topology_event {
 	struct node *node;           /* NULL: of no node */
 	enum node_standing standing; /* of the node, then */
 	enum no_primary why;         /* PRIMARY_LOST */
-};
-
-struct topology_sample { /* the primary was at this position from `first` to `last`, by clock_now() */
-	usec_t first, last;
-	uint64_t lsn;
 };
 
 struct topology_node {
@@ -133,9 +127,8 @@ struct topology {
 	uint32_t timeline;         /* the newest that was seen in it */
 	uint64_t last_failover_wall;
 	uint64_t failovers;
-	struct topology_sample samples[TOPOLOGY_SAMPLES];
-	uint32_t sample_count;
-	uint64_t event_count; /* ever; the last TOPOLOGY_HISTORY of them are kept */
+	struct lag_track track; /* of the primary's positions */
+	uint64_t event_count;   /* ever; the last TOPOLOGY_HISTORY of them are kept */
 	struct topology_event history[TOPOLOGY_HISTORY];
 	uint32_t count;
 	struct topology_node nodes[]; /* in the order of the configuration */

@@ -453,7 +453,7 @@ static void lag_of_one_that_does_not_move(void **state)
 		snprintf(step, sizeof(step), "rw1@%d ro1@100", 100 + i);
 		go(&run, step);
 		assert_int_equal(lag_bytes(&run), i);
-		assert_true(run.topology->sample_count <= TOPOLOGY_SAMPLES);
+		assert_true(run.topology->track.count <= LAG_SAMPLES);
 		assert_int_equal(lag_us(&run), i * 1000000ll);
 	}
 	end(&run);

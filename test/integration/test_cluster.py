@@ -17,11 +17,11 @@ HEALTH = {"check_interval": "1s", "check_timeout": "3s", "failure_threshold": 2,
 NAMES = "abcd"
 
 
-def proxy_for(make_proxy, *servers, health=None, roles=None):
+def proxy_for(make_proxy, *servers, health=None, roles=None, config=None):
     """The first is configured as the primary, the others as standbys; they are called a, b, c."""
     roles = roles or ["primary"] + ["standby"] * (len(servers) - 1)
     nodes = [Proxy.node(server, role, name=name) for server, role, name in zip(servers, roles, NAMES)]
-    return make_proxy({"nodes": nodes, "health": {**HEALTH, **(health or {})}}, postgres=servers[0])
+    return make_proxy({"nodes": nodes, "health": {**HEALTH, **(health or {})}, **(config or {})}, postgres=servers[0])
 
 
 def standings(proxy):
