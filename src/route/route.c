@@ -105,30 +105,30 @@ static void keep_those_in_rotation(struct choosing *c)
 		c->left &= (UINT64_C(1) << c->topology->count) - 1;
 }
 
+static bool is_near(const struct node *node, const struct route_rules *rules)
+{
+	struct node *n = (struct node *)(uintptr_t)node;
+	uint64_t bytes = atomic_load_explicit(&n->lag_bytes, memory_order_relaxed);
+	uint64_t us = atomic_load_explicit(&n->lag_us, memory_order_relaxed);
+
+	return (!rules->max_lag_bytes || bytes <= rules->max_lag_bytes) && (!rules->max_lag || us <= rules->max_lag);
+}
+
 static void keep_near_ones(struct choosing *c, const struct route_rules *rules)
 {
-	EACH_LEFT (c, i) {
-		const struct topology_node *n = &c->topology->nodes[i];
-
-		if ((rules->max_lag_bytes &&
-		     (n->lag_bytes == TOPOLOGY_LAG_NONE || (uint64_t)n->lag_bytes > rules->max_lag_bytes)) ||
-		    (rules->max_lag && (n->lag_us == TOPOLOGY_LAG_NONE || (uint64_t)n->lag_us > rules->max_lag)))
-			drop(c, i);
-	}
-}
-
-/* Where the primary was at some time after the write; UINT64_MAX: not known yet. */
-static uint64_t written_up_to(const struct topology *t, usec_t wrote_at)
-{
-	(void)t;
-	(void)wrote_at;
-	return UINT64_MAX;
-}
-
-static void keep_those_with(struct choosing *c, uint64_t lsn)
-{
 	EACH_LEFT (c, i)
-		if (c->topology->nodes[i].facts.replay_lsn < lsn)
+		if (!is_near(c->topology->nodes[i].node, rules))
+			drop(c, i);
+}
+
+static void keep_those_at(struct choosing *c, const struct position *needed)
+{
+	struct position p;
+
+	if (needed->kind == POSITION_NONE)
+		return;
+	EACH_LEFT (c, i)
+		if (!position_read(&c->topology->nodes[i].node->position, &p) || !position_reached(&p, needed))
 			drop(c, i);
 }
 
@@ -136,8 +136,7 @@ static void keep_those_with(struct choosing *c, uint64_t lsn)
 static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
 			  enum route_reason *ret)
 {
-	bool own = rules->lag_matters && rules->own_writes && ask->wrote_at;
-	uint64_t lsn = own ? MAX(ask->lsn, written_up_to(c->topology, ask->wrote_at)) : ask->lsn;
+	bool own = rules->lag_matters && rules->own_writes;
 
 	*ret = ROUTE_NO_STANDBY;
 	keep_those_in_rotation(c);
@@ -148,10 +147,14 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 		keep_near_ones(c, rules);
 	if (!c->left)
 		return false;
+	*ret = ROUTE_NO_CATALOG;
+	keep_those_at(c, &ask->catalog);
+	if (!c->left)
+		return false;
 	*ret = ROUTE_OWN_WRITES;
-	if (lsn)
-		keep_those_with(c, lsn);
-	return c->left != 0;
+	if (own)
+		keep_those_at(c, &ask->own);
+	return c->left && !(own && ask->wrote);
 }
 
 /* ---- which of them it is ---- */
@@ -212,8 +215,9 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		return;
 	}
 	if (!keep_fit_ones(&c, rules, ask, &ret->reason)) {
-		/* what it wrote itself it may read there in any case */
-		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_OWN_WRITES;
+		/* else the primary is the only one that can answer it */
+		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER &&
+			       (ret->reason == ROUTE_NO_STANDBY || ret->reason == ROUTE_LAG);
 		return;
 	}
 	ret->reason = kind_of(ask);

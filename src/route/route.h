@@ -9,6 +9,7 @@
 #ifndef ROUTE_ROUTE_H
 #define ROUTE_ROUTE_H
 
+#include "cluster/node.h"
 #include "cluster/topology.h"
 #include "config/config.h"
 #include "route/balance.h"
@@ -53,11 +54,13 @@ void route_rules_from(const struct config *config, struct route_rules *ret);
 struct route_ask {
 	const struct access *access; /* of all its texts; NULL: not understood */
 	bool has_catalog;
-	bool read_only;  /* the session's transactions are, unless they say otherwise */
-	bool isolated;   /* ... are SERIALIZABLE, which standbys refuse */
-	bool repeated;   /* a standby failed to answer it */
-	usec_t wrote_at; /* the session's last write was answered then, by the clock; 0: it wrote nothing */
-	uint64_t lsn;    /* at least this must have been replayed; 0: whatever there is */
+	bool read_only; /* the session's transactions are, unless they say otherwise */
+	bool isolated;  /* ... are SERIALIZABLE, which standbys refuse */
+	bool repeated;  /* a standby failed to answer it */
+	bool wrote;     /* the session has written, and where that is in the log is not known yet */
+	/* Of the primary: what must have been replayed. kind POSITION_NONE: nothing. */
+	struct position own;     /* for what the session has written */
+	struct position catalog; /* for what the catalog says */
 };
 
 /* How busy a node is, as far as the strategy wants to know. */

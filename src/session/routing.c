@@ -87,9 +87,9 @@ void routing_forget(struct session *s)
 static void add_text(struct batch *b, struct slice text)
 {
 	struct session *s = b->s;
-	const struct understanding *u = understand(&s->worker->routing->texts, b->known ? b->known->catalog : NULL,
-			   b->known ? b->known->number : 0, text,
-						   !(params_marks(s->reported) & PARAMS_BACKSLASHES));
+	const struct understanding *u =
+		understand(&s->worker->routing->texts, b->known ? b->known->catalog : NULL,
+			   b->known ? b->known->number : 0, text, !(params_marks(s->reported) & PARAMS_BACKSLASHES));
 
 	route_join(&b->access, &u->access);
 }
@@ -220,8 +220,8 @@ static void find_loads(struct session *s, const struct topology *t, struct route
 {
 	for (uint32_t i = 0; i < MIN(t->count, BALANCE_MAX); i++) {
 		const struct routing_node *n = node_of(s->worker->routing, t->nodes[i].node);
-		struct pool *pool = t->nodes[i].node == t->primary ? session_pool(s)
-								   : pool_on(session_pool(s), t->nodes[i].node);
+		struct pool *pool =
+			t->nodes[i].node == t->primary ? session_pool(s) : pool_on(session_pool(s), t->nodes[i].node);
 
 		loads[i] = (struct route_load){
 			.active = pool ? pool_active(pool) : 0,
@@ -251,6 +251,22 @@ static void refuse(struct session *s)
 	buf_free(&out);
 }
 
+/* Where is what it has written? */
+static void find_own(struct session *s, const struct topology *t, struct route_ask *ask)
+{
+	struct position p;
+
+	if (s->wrote_at && t->primary && position_read(&t->primary->position, &p) &&
+	    position_is_after(&p, t->timeline, s->wrote_at)) {
+		s->own_lsn = p.lsn;
+		s->own_timeline = p.timeline;
+		s->wrote_at = 0;
+	}
+	ask->wrote = s->wrote_at != 0;
+	if (s->own_lsn)
+		ask->own = (struct position){.kind = POSITION_INSERT, .timeline = s->own_timeline, .lsn = s->own_lsn};
+}
+
 static void decide(struct session *s, const struct batch *b, const struct topology *t)
 {
 	struct worker *w = s->worker;
@@ -262,14 +278,17 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
-		.wrote_at = s->wrote_at,
-		.lsn = b->known ? b->known->position : 0,
 	};
 	struct route_choice choice;
 
+	find_own(s, t, &ask);
+	if (b->known)
+		ask.catalog =
+			(struct position){.kind = POSITION_INSERT, .timeline = t->timeline, .lsn = b->known->position};
 	if (unlikely(wants_loads))
 		find_loads(s, t, loads);
-	route_decide(&w->routing->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(), &choice);
+	route_decide(&w->routing->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(),
+		     &choice);
 	s->repeated = false;
 	count_add(&session_counters(s)->routed[choice.reason], 1);
 	if (choice.node)
@@ -316,6 +335,7 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		go_home(s, /* writes= */ true);
 		return true;
 	}
+	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	b.known = catalog_now(s);
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;

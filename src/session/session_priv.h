@@ -77,8 +77,12 @@ struct session {
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	struct catalog_entry *catalog; /* of its database; NULL: it was not asked for yet, see routing.c */
-	usec_t wrote_at;               /* its last write was answered by then, see routing.c; 0: it wrote nothing */
-	uint64_t serial;               /* unique in the worker */
+	/* Its last write was answered by wrote_at; as soon as it is known where that is in the log, it is 0, and a
+	 * standby must have replayed up to own_lsn of own_timeline (0: it wrote nothing). */
+	usec_t wrote_at;
+	uint64_t own_lsn;
+	uint32_t own_timeline;
+	uint64_t serial; /* unique in the worker */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
