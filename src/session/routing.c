@@ -246,6 +246,7 @@ static void refuse(struct session *s)
 {
 	struct buf out = BUF_INIT(1024);
 
+	s->routed = true; /* to where it is refused */
 	error_message(&out, ERROR_NO_STANDBY, NULL);
 	session_fail_request(s, out.bytes, out.len);
 	buf_free(&out);
@@ -317,6 +318,13 @@ static bool follow_link(struct session *s)
 	return true;
 }
 
+/* Is it worth to look at its batch? */
+static bool may_go_away(const struct session *s, const struct topology *t)
+{
+	return t && !(params_marks(s->reported) & PARAMS_ENCODING) &&
+	       (t->has_standby || s->worker->routing->rules.balance.primary_reads == PRIMARY_READS_NEVER);
+}
+
 bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 {
 	const struct topology *t;
@@ -329,7 +337,7 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		return true;
 	}
 	t = topology_now(s->worker);
-	if (!t || !t->has_standby || params_marks(s->reported) & PARAMS_ENCODING) {
+	if (!may_go_away(s, t)) {
 		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
 			  1);
 		go_home(s, /* writes= */ true);
