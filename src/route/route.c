@@ -33,6 +33,13 @@ bool route_opens_block(const struct access *access, bool read_only_session)
 	return access->after == AFTER_OPEN && !begins_read_only(access, read_only_session);
 }
 
+bool route_is_plain_read(const struct access *a)
+{
+	return a->level == ACCESS_READS && a->after == AFTER_SAME && a->read_only == SAID_NOTHING &&
+	       a->serializable == SAID_NOTHING && a->session_read_only == SAID_NOTHING &&
+	       a->session_serializable == SAID_NOTHING && !a->ties;
+}
+
 void route_join(struct access *both, const struct access *next)
 {
 	if (next->level > both->level) {
@@ -224,6 +231,47 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 	ret->node = choose(&c, rules, loads, state, now);
 	if (!ret->node)
 		ret->reason = ROUTE_PRIMARY_READS;
+}
+
+/* ---- the simple case ---- */
+
+/* Is whoever is chosen in turn the one whom the strategy would choose? */
+static bool are_alike(const struct balance_candidate *a, const struct balance_candidate *b)
+{
+	return a->weight == b->weight && a->ramp == b->ramp && a->local == b->local;
+}
+
+uint32_t route_find_fit(const struct route_rules *rules, const struct topology *topology,
+			const struct position *catalog, usec_t now, struct node *nodes[ROUTE_FIT_MAX],
+			struct position *ret_least)
+{
+	struct choosing c = {.topology = topology};
+	struct balance_candidate first = {0};
+	uint32_t count = 0;
+
+	if (rules->balance.strategy != BALANCE_ROUND_ROBIN || rules->balance.primary_reads == PRIMARY_READS_EQUAL ||
+	    rules->balance.spill_links)
+		return 0;
+	keep_those_in_rotation(&c);
+	if (rules->lag_matters)
+		keep_near_ones(&c, rules);
+	keep_those_at(&c, catalog);
+	EACH_LEFT (&c, i) {
+		struct balance_candidate candidate = candidate_of(&c, i, rules, NULL, now);
+		struct position p;
+
+		if (count == ROUTE_FIT_MAX || !position_read(&candidate.node->position, &p) ||
+		    (count > 0 && !are_alike(&first, &candidate)))
+			return 0;
+		if (count == 0) {
+			first = candidate;
+			*ret_least = p;
+		}
+		ret_least->lsn = MIN(ret_least->lsn, p.lsn);
+		ret_least->timeline = MIN(ret_least->timeline, p.timeline);
+		nodes[count++] = candidate.node;
+	}
+	return count;
 }
 
 /* ---- for people ---- */

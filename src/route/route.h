@@ -39,6 +39,8 @@ enum route_reason {
 		ROUTE_REASON_COUNT,
 };
 
+#define ROUTE_FIT_MAX 16u
+
 struct route_rules {
 	bool lag_matters;       /* else neither lag nor own writes do */
 	bool own_writes;        /* what a session reads is never older than what it wrote */
@@ -80,8 +82,15 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		  const struct route_load *loads, struct balance_state *state, usec_t now, struct route_choice *ret);
 /* Does the strategy ask for loads? */
 bool route_wants_loads(const struct route_rules *rules);
+/* The standbys that any read may go to whose session has not written; when by the strategy one is as good as the other,
+ * in turn. Their number; 0: there are none, or it is not that simple. least: what all of them have replayed. */
+uint32_t route_find_fit(const struct route_rules *rules, const struct topology *topology,
+			const struct position *catalog, usec_t now, struct node *nodes[ROUTE_FIT_MAX],
+			struct position *ret_least);
 /* Of two texts in one batch, what they are together: the higher level, and what the later one leaves behind. */
 void route_join(struct access *both, const struct access *next);
+/* All it does is read, in one statement or several; it leaves nothing behind. */
+bool route_is_plain_read(const struct access *access);
 /* Does it end with an open transaction block that may not be on a standby? */
 bool route_opens_block(const struct access *access, bool read_only_session);
 

@@ -115,7 +115,10 @@ static _Atomic uint64_t clock_statements; /* makes their identities differ */
 static struct statement_text *text_of(struct session *s, struct slice name, struct slice parse)
 {
 	uint64_t meaning = params_meaning(s->settings);
-	struct statement_text *text = statement_table_get(s->worker->statements, &s->worker->queries, parse, meaning);
+	struct statement_text *text = routing_memo(s, parse.bytes);
+
+	text = text ? statement_text_ref(text)
+		    : statement_table_get(s->worker->statements, &s->worker->queries, parse, meaning);
 
 	if (unlikely(text && name.len && has_clock(text))) {
 		statement_text_unref(s->worker->statements, text);
@@ -261,7 +264,8 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 			return 0;
 		return malformed(s, "malformed Bind", available);
 	}
-	text = prepared_find(s, name);
+	text = routing_memo(s, name.bytes);
+	text = text ? text : prepared_find(s, name);
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
 	if (!text || name.len == 0) {

@@ -152,6 +152,38 @@ static uint64_t shape_hash(struct slice text)
 	return len && is_plain_by_shape(shape, len) ? hash_bytes(shape, len) : 0;
 }
 
+static uint64_t hash_of(const struct query_infos *q, struct slice text)
+{
+	return q->memo.text.bytes == text.bytes && q->memo.text.len == text.len && text.len
+		       ? q->memo.hash
+		       : hash_bytes(text.bytes, text.len);
+}
+
+static struct query_info_slot *find_slot(struct query_infos *q, struct slice text)
+{
+	uint64_t hash = hash_of(q, text);
+	struct query_info_slot *slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
+
+	q->memo.text = text;
+	q->memo.hash = hash;
+	return slot->known && slot->hash == hash && slot->len == text.len ? slot : NULL;
+}
+
+bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of)
+{
+	const struct query_info_slot *slot = find_slot(q, text);
+
+	return slot && slot->reads_as_of == as_of;
+}
+
+void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of)
+{
+	struct query_info_slot *slot = find_slot(q, text);
+
+	if (slot)
+		slot->reads_as_of = as_of;
+}
+
 struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
 {
 	uint64_t hash, shape, *place;
@@ -160,7 +192,7 @@ struct query_info *query_info_get(struct query_infos *q, struct slice text, bool
 
 	if (unlikely(!complete || text.len > SCAN_BYTES_MAX))
 		return make(text, complete);
-	hash = hash_bytes(text.bytes, text.len);
+	hash = hash_of(q, text);
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);

@@ -25,6 +25,7 @@ struct query_info_slot {
 	uint32_t len;
 	bool known;
 	struct query_info *info; /* NULL: plain */
+	uint64_t reads_as_of;    /* see query_info_reads() */
 };
 
 #define QUERY_INFO_SLOTS 8192u
@@ -32,6 +33,10 @@ struct query_info_slot {
 struct query_infos {
 	struct query_info_slot *slots;
 	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
+	struct {
+		struct slice text; /* empty: nothing */
+		uint64_t hash;
+	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -39,13 +44,23 @@ void query_infos_free(struct query_infos *q);
 /* complete: text is all of it. NULL: plain, i.e. nothing outlives its transaction. Otherwise a reference for the
  * caller; out of memory: a static one that says opaque. */
 struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete);
+/* Was it marked as a text that only reads, with this number (of a catalog)? It keeps the text's hash for the next
+ * query_info_get(): query_infos_forget_memo() before the bytes may become others. */
+bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of);
+/* Nothing happens to a text that query_info_get() was not asked for lately. */
+void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of);
+static inline void query_infos_forget_memo(struct query_infos *q)
+{
+	q->memo.text = (struct slice){0};
+}
 struct query_info *query_info_ref(struct query_info *info); /* NULL is fine */
 void query_info_unref(struct query_info *info);
 
 /* A prepared statement as clients made it. Shared by all who prepared the same; counted. */
 struct statement_text {
 	struct statement_id id;
-	uint64_t meaning; /* the salt it was made with */
+	uint64_t meaning;     /* the salt it was made with */
+	uint64_t reads_as_of; /* number of a catalog by which it only reads; 0: none was asked, or it may write */
 	uint32_t references;
 	struct statement_text *next; /* in its bucket */
 	struct query_info *info;

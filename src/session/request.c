@@ -511,7 +511,7 @@ void session_arm_query_timer(struct session *s)
 		session_set_timer(s, TIMER_QUERY, limit);
 }
 
-size_t request_received(struct session *s, uint8_t *bytes, size_t len)
+static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 {
 	size_t at = 0, taken;
 	bool from_message = s->left == 0;
@@ -557,4 +557,13 @@ out:
 	if (s->link && (s->link->shares || session_is_away(s)) && from_message)
 		repair_keep(s->link, bytes, len);
 	return at;
+}
+
+size_t request_received(struct session *s, uint8_t *bytes, size_t len)
+{
+	size_t taken = take_requests(s, bytes, len);
+
+	if (unlikely(s->worker->routing))
+		routing_forget_memo(s->worker);
+	return taken;
 }

@@ -7,7 +7,7 @@
  * What is kept of a batch that went to a standby lets it be repeated on the primary, when the standby fails to answer
  * and nothing of the answer was passed on.
  */
-#include "session/session_priv.h"
+#include "session/routing_priv.h"
 
 #include "base/log.h"
 #include "cluster/cluster.h"
@@ -84,7 +84,8 @@ void routing_forget(struct session *s)
 
 /* ---- looking at a batch ---- */
 
-static void add_text(struct batch *b, struct slice text)
+/* True: all it does is read. */
+static bool add_text(struct batch *b, struct slice text)
 {
 	struct session *s = b->s;
 	const struct understanding *u =
@@ -92,42 +93,49 @@ static void add_text(struct batch *b, struct slice text)
 			   b->known ? b->known->number : 0, text, !(params_marks(s->reported) & PARAMS_BACKSLASHES));
 
 	route_join(&b->access, &u->access);
+	return b->known && route_is_plain_read(&u->access);
 }
 
 static void add_query(struct batch *b, const struct frame *f)
 {
 	if (f->body_len == 0 || f->body[f->body_len - 1] != 0)
 		b->understood = false; /* the protocol is violated, and that is told elsewhere */
-	else
-		add_text(b, slice_make(f->body, f->body_len - 1));
+	else if (add_text(b, slice_make(f->body, f->body_len - 1)))
+		query_info_mark_reads(&b->s->worker->queries, slice_make(f->body, f->body_len - 1), b->known->number);
 }
 
 static void add_parse(struct batch *b, const struct frame *f)
 {
 	struct reader r = reader_make(f->body, f->body_len);
-	struct slice text;
+	struct slice parse, sql;
+	struct statement_text *text;
 
 	read_cstring(&r);
-	text = read_cstring(&r);
+	parse = slice_make(r.at, reader_left(&r));
+	sql = read_cstring(&r);
 	b->parses = true;
-	if (r.failed)
+	if (r.failed) {
 		b->understood = false;
-	else
-		add_text(b, text);
+	} else if (add_text(b, sql)) {
+		text = statement_table_find(b->s->worker->statements,
+					    statement_id_make(parse, params_meaning(b->s->settings)));
+		if (text)
+			text->reads_as_of = b->known->number;
+	}
 }
 
 static void add_bind(struct batch *b, const struct frame *f)
 {
 	struct reader r = reader_make(f->body, f->body_len);
-	const struct statement_text *text;
+	struct statement_text *text;
 	struct slice name;
 
 	read_cstring(&r);
 	name = read_cstring(&r);
 	text = r.failed ? NULL : prepared_find(b->s, name);
-	if (text)
-		add_text(b, statement_text_sql(text));
-	else if (!b->parses) /* else it was looked at */
+	if (text && add_text(b, statement_text_sql(text)))
+		text->reads_as_of = b->known->number;
+	else if (!text && !b->parses) /* else it was looked at */
 		b->understood = false;
 }
 
@@ -233,9 +241,9 @@ static void find_loads(struct session *s, const struct topology *t, struct route
 void routing_measure(struct session *s)
 {
 	struct routing *r = s->worker->routing;
-	struct routing_node *n = r ? node_of(r, link_node(s->link)) : NULL;
+	struct routing_node *n;
 
-	if (!n)
+	if (!r || !route_wants_loads(&r->rules) || !(n = node_of(r, link_node(s->link))))
 		return;
 	n->latency = balance_latency(n->latency, clock_now() - s->link->lent);
 	n->measured_at = clock_now();
@@ -318,6 +326,29 @@ static bool follow_link(struct session *s)
 	return true;
 }
 
+/* Standard strings, nothing that standbys refuse, nothing written of which is not known where it is. */
+static bool is_simple(const struct session *s)
+{
+	uint32_t marks = params_marks(s->reported) | params_marks(s->settings);
+
+	return !(marks & (PARAMS_BACKSLASHES | PARAMS_ISOLATION)) && !s->wrote_at && !s->repeated;
+}
+
+static bool go_the_short_way(struct session *s, const struct topology *t, const struct known_catalog *known,
+			     const uint8_t *bytes, size_t len)
+{
+	struct node *node;
+
+	if (!is_simple(s) || !routing_is_known_read(s, bytes, len, known->number))
+		return false;
+	node = routing_next_fit(s, t, known);
+	if (!node)
+		return false;
+	count_add(&session_counters(s)->routed[ROUTE_READ], 1);
+	go_to(s, node);
+	return true;
+}
+
 /* Is it worth to look at its batch? */
 static bool may_go_away(const struct session *s, const struct topology *t)
 {
@@ -343,8 +374,10 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		go_home(s, /* writes= */ true);
 		return true;
 	}
-	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	b.known = catalog_now(s);
+	if (b.known && go_the_short_way(s, t, b.known, bytes, len))
+		return true;
+	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;
 	decide(s, &b, t);

@@ -18,7 +18,24 @@ struct routing_node {
 	usec_t measured_at;
 };
 
+/* What was looked up for a message that is about to be handled, while it is: which statement its bytes mean. */
+struct routing_memo {
+	const uint8_t *bytes; /* of a Bind's statement name, of a Parse behind its name; NULL: nothing */
+	struct statement_text *text;
+};
+
+/* The standbys that are all as good for any read, as they were within the last millisecond. */
+struct routing_fit {
+	uint64_t topology, key; /* numbers of the topology and of the catalog */
+	usec_t found_at;
+	uint32_t count, next;
+	struct position least; /* all have replayed as much */
+	struct node *nodes[ROUTE_FIT_MAX];
+};
+
 struct routing {
+	struct routing_memo memo;
+	struct routing_fit fit;
 	struct route_rules rules;
 	struct balance_state balance;
 	struct understandings texts;

@@ -213,6 +213,19 @@ extern const struct waiter_ops session_waiter_ops;
 /* The bytes begin a batch: where does it go? false: it stays with the loop until more of it has come, or its link to a
  * standby was given back. Only with s->worker->routing. */
 bool routing_begin(struct session *s, const uint8_t *bytes, size_t len);
+/* The statement that these bytes mean, if that was looked up just now; else NULL. */
+static inline struct statement_text *routing_memo(const struct session *s, const uint8_t *bytes)
+{
+	const struct routing *r = s->worker->routing;
+
+	return unlikely(r) && r->memo.bytes == bytes ? r->memo.text : NULL;
+}
+/* What was looked up for messages goes: their bytes may become others. Only with w->routing. */
+static inline void routing_forget_memo(struct worker *w)
+{
+	w->routing->memo = (struct routing_memo){0};
+	query_infos_forget_memo(&w->queries);
+}
 /* The session ends, or its database may be another one: what routing keeps of it goes. */
 void routing_forget(struct session *s);
 /* Its writes have been answered. */

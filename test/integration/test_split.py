@@ -295,7 +295,7 @@ def test_the_primary_never_reads(make_proxy, new_cluster):
         for batch in ([query(WHO)], [parse("", WHO), bind(), execute(), sync()]):
             c.send(*batch)
             answer = c.until_ready()
-            assert [e["C"] for e in errors(answer)] == ["57P03"]
+            assert errors(answer) == ["57P03"]
         c.send(query("DELETE FROM items"))
         assert tags(c.until_ready()) == ["DELETE 0"]
 
