@@ -147,6 +147,8 @@ static uint32_t marks_of(const struct params *p)
 			marks |= PARAMS_ISOLATION;
 		else if (strcmp(name, "client_encoding") == 0 && is_odd_encoding(value))
 			marks |= PARAMS_ENCODING;
+		else if (strncmp(name, "helios.", 7) == 0)
+			marks |= PARAMS_HELIOS;
 	}
 	return marks;
 }

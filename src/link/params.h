@@ -29,6 +29,7 @@ uint64_t params_meaning(const struct params *p);
 #define PARAMS_READ_ONLY   BIT(1) /* default_transaction_read_only is on */
 #define PARAMS_ISOLATION   BIT(2) /* transactions are SERIALIZABLE unless they say otherwise */
 #define PARAMS_ENCODING    BIT(3) /* client_encoding is one in which an ASCII byte may be part of a character */
+#define PARAMS_HELIOS      BIT(4) /* some helios.* is there */
 uint32_t params_marks(const struct params *p);
 uint32_t params_count(const struct params *p);
 /* In the order of names (strcmp). */

@@ -3,6 +3,8 @@
 
 #include "route/breaker.h"
 
+#include <string.h>
+
 void route_rules_from(const struct config *config, struct route_rules *ret)
 {
 	*ret = (struct route_rules){
@@ -59,6 +61,11 @@ void route_join(struct access *both, const struct access *next)
 	both->ties |= next->ties;
 }
 
+static bool wishes_standby(const struct route_wish *wish)
+{
+	return wish->target >= TARGET_STANDBY;
+}
+
 /* The reason for the kind that it is, whatever nodes there are. */
 static enum route_reason kind_of(const struct route_ask *ask)
 {
@@ -68,6 +75,12 @@ static enum route_reason kind_of(const struct route_ask *ask)
 		return ROUTE_NOT_UNDERSTOOD;
 	if (ask->repeated)
 		return ROUTE_REPEATED;
+	if (ask->wish.strong || ask->wish.target == TARGET_PRIMARY)
+		return ROUTE_WISH_PRIMARY;
+	/* who asks for a standby says that it reads; should it write after all, the standby refuses, and it is repeated
+	 */
+	if (a->level == ACCESS_DOUBTFUL && a->after == AFTER_SAME && wishes_standby(&ask->wish))
+		return ROUTE_WISH_STANDBY;
 	if (a->level > ACCESS_READS || a->session_read_only != SAID_NOTHING || a->session_serializable != SAID_NOTHING)
 		return ROUTE_WRITE;
 	if (route_opens_block(a, ask->read_only))
@@ -78,6 +91,8 @@ static enum route_reason kind_of(const struct route_ask *ask)
 		return ROUTE_SESSION;
 	if (!ask->has_catalog)
 		return ROUTE_NO_CATALOG;
+	if (wishes_standby(&ask->wish))
+		return ROUTE_WISH_STANDBY;
 	return a->after == AFTER_OPEN ? ROUTE_READ_ONLY : ROUTE_READ;
 }
 
@@ -121,6 +136,33 @@ static bool is_near(const struct node *node, const struct route_rules *rules)
 	return (!rules->max_lag_bytes || bytes <= rules->max_lag_bytes) && (!rules->max_lag || us <= rules->max_lag);
 }
 
+/* "sync" and "quorum" are waited for. Of which nobody knows, it is neither. */
+static bool is_wished(const struct topology_node *n, const struct route_wish *wish)
+{
+	bool waited_for = strcmp(n->sync_state, "sync") == 0 || strcmp(n->sync_state, "quorum") == 0;
+
+	switch (wish->target) {
+	case TARGET_NODE:
+		return n->node == wish->node;
+	case TARGET_SYNC:
+		return waited_for;
+	case TARGET_ASYNC:
+		return !waited_for && *n->sync_state;
+	case TARGET_ANY:
+	case TARGET_PRIMARY:
+	case TARGET_STANDBY:
+		break;
+	}
+	return true;
+}
+
+static void keep_wished_ones(struct choosing *c, const struct route_wish *wish)
+{
+	EACH_LEFT (c, i)
+		if (!is_wished(&c->topology->nodes[i], wish))
+			drop(c, i);
+}
+
 static void keep_near_ones(struct choosing *c, const struct route_rules *rules)
 {
 	EACH_LEFT (c, i)
@@ -143,15 +185,25 @@ static void keep_those_at(struct choosing *c, const struct position *needed)
 static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
 			  enum route_reason *ret)
 {
-	bool own = rules->lag_matters && rules->own_writes;
+	bool own = rules->lag_matters && rules->own_writes && !ask->wish.eventual;
+	struct route_rules wished = *rules;
+	const struct position token = {.kind = ask->wish.lsn ? POSITION_INSERT : POSITION_NONE,
+				       .timeline = c->topology->timeline,
+				       .lsn = ask->wish.lsn};
 
+	if (ask->wish.limits_lag) {
+		wished.max_lag = ask->wish.max_lag;
+		wished.max_lag_bytes = ask->wish.max_lag_bytes;
+	}
 	*ret = ROUTE_NO_STANDBY;
 	keep_those_in_rotation(c);
+	if (ask->wish.target > TARGET_STANDBY)
+		keep_wished_ones(c, &ask->wish);
 	if (!c->left)
 		return false;
 	*ret = ROUTE_LAG;
-	if (rules->lag_matters)
-		keep_near_ones(c, rules);
+	if ((rules->lag_matters || ask->wish.limits_lag) && !ask->wish.eventual)
+		keep_near_ones(c, &wished);
 	if (!c->left)
 		return false;
 	*ret = ROUTE_NO_CATALOG;
@@ -159,6 +211,7 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 	if (!c->left)
 		return false;
 	*ret = ROUTE_OWN_WRITES;
+	keep_those_at(c, &token);
 	if (own)
 		keep_those_at(c, &ask->own);
 	return c->left && !(own && ask->wrote);
@@ -192,13 +245,15 @@ static int primary_index(const struct topology *t)
 }
 
 /* NULL: the primary, or nobody. */
-static struct node *choose(const struct choosing *c, const struct route_rules *rules, const struct route_load *loads,
-			   struct balance_state *state, usec_t now)
+static struct node *choose(const struct choosing *c, const struct route_rules *rules, bool standby,
+			   const struct route_load *loads, struct balance_state *state, usec_t now)
 {
 	struct balance_candidate candidates[BALANCE_MAX];
 	uint32_t count = 0;
-	int primary = rules->balance.primary_reads == PRIMARY_READS_EQUAL ? primary_index(c->topology) : -1, chosen;
+	int primary = -1, chosen;
 
+	if (rules->balance.primary_reads == PRIMARY_READS_EQUAL && !standby)
+		primary = primary_index(c->topology);
 	EACH_LEFT (c, i)
 		candidates[count++] = candidate_of(c, i, rules, loads, now);
 	if (primary >= 0 && count < BALANCE_MAX) {
@@ -217,7 +272,7 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 	*ret = (struct route_choice){.reason = kind_of(ask)};
 	if (!route_reason_is_standby(ret->reason))
 		return;
-	if (rules->balance.strategy == BALANCE_PRIMARY_ONLY) {
+	if (rules->balance.strategy == BALANCE_PRIMARY_ONLY && !wishes_standby(&ask->wish)) {
 		ret->reason = ROUTE_PRIMARY_READS;
 		return;
 	}
@@ -228,7 +283,7 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		return;
 	}
 	ret->reason = kind_of(ask);
-	ret->node = choose(&c, rules, loads, state, now);
+	ret->node = choose(&c, rules, wishes_standby(&ask->wish), loads, state, now);
 	if (!ret->node)
 		ret->reason = ROUTE_PRIMARY_READS;
 }

@@ -41,6 +41,27 @@ enum route_reason {
 
 #define ROUTE_FIT_MAX 16u
 
+/* What a comment, or the session's settings, asks for. */
+enum route_target {
+	TARGET_ANY,
+	TARGET_PRIMARY,
+	TARGET_STANDBY,
+	TARGET_SYNC,  /* a standby that the primary waits for */
+	TARGET_ASYNC, /* one that it does not wait for */
+	TARGET_NODE,
+};
+
+struct route_wish {
+	enum route_target target;
+	const struct node *node; /* TARGET_NODE */
+	bool strong;             /* the newest there is: the primary */
+	bool eventual;           /* however old */
+	bool limits_lag;
+	uint64_t max_lag_bytes; /* with limits_lag, instead of those of the rules; 0: no limit */
+	usec_t max_lag;
+	uint64_t lsn; /* at least this must have been replayed; 0: nothing */
+};
+
 struct route_rules {
 	bool lag_matters;       /* else neither lag nor own writes do */
 	bool own_writes;        /* what a session reads is never older than what it wrote */
@@ -63,6 +84,7 @@ struct route_ask {
 	/* Of the primary: what must have been replayed. kind POSITION_NONE: nothing. */
 	struct position own;     /* for what the session has written */
 	struct position catalog; /* for what the catalog says */
+	struct route_wish wish;  /* zero: none */
 };
 
 /* How busy a node is, as far as the strategy wants to know. */

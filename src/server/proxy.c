@@ -149,7 +149,7 @@ static bool start(struct proxy *p)
 	    !make_server_tls(c, &p->server_tls))
 		return false;
 	p->shared.stages = all_stages;
-	p->nodes = node_list_new(c);
+	p->nodes = p->shared.nodes = node_list_new(c);
 	p->pools = p->nodes ? pools_new(c, p->nodes, p->server_tls) : NULL;
 	if (!p->pools || !make_catalogs(p))
 		return false;

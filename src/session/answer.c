@@ -547,6 +547,17 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			broken(s, &f);
 			return len;
 		}
+		if (unlikely(session_is_away(s)) && !link->answering && link->batch.len && strchr("123tTn", f.type)) {
+			size_t skip = routing_foresee(s, bytes + at, len - at);
+
+			if (skip == 0)
+				break;
+			if (skip != ROUTING_GO_ON) {
+				pass_span(s, bytes + from, bytes + at);
+				from = at += skip;
+				continue;
+			}
+		}
 		size = frame_size(&f);
 		have = MIN(size, len - at);
 		if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL) {

@@ -19,7 +19,8 @@ struct batch {
 	struct session *s;
 	const struct known_catalog *known; /* NULL: there is no catalog */
 	struct access access;
-	bool understood; /* all of it so far */
+	struct route_wish wish; /* of the last text that has one */
+	bool understood;        /* all of it so far */
 	bool parses;
 };
 
@@ -54,6 +55,7 @@ bool routing_configure(struct worker *w, const struct config *config)
 		is_new = true;
 	}
 	route_rules_from(config, &w->routing->rules);
+	w->routing->hints = config->routing_hints.enabled;
 	return is_new;
 }
 
@@ -84,7 +86,19 @@ void routing_forget(struct session *s)
 
 /* ---- looking at a batch ---- */
 
-/* True: all it does is read. */
+/* A hint that can't be heeded: the client is told, and goes on. */
+static void tell_problem(void *to, const char *text)
+{
+	struct session *s = to;
+	struct buf out = BUF_INIT(4096);
+
+	error_message(&out, ERROR_HINT_IGNORED, NULL, text);
+	if (!out.failed)
+		out.bytes[0] = 'N';
+	session_send_buf(s, &out);
+}
+
+/* True: all it does is read, and nothing is wished. */
 static bool add_text(struct batch *b, struct slice text)
 {
 	struct session *s = b->s;
@@ -93,6 +107,10 @@ static bool add_text(struct batch *b, struct slice text)
 			   b->known ? b->known->number : 0, text, !(params_marks(s->reported) & PARAMS_BACKSLASHES));
 
 	route_join(&b->access, &u->access);
+	if (unlikely(u->hints || params_marks(s->settings) & PARAMS_HELIOS) && s->worker->routing->hints) {
+		wishes_read(s->settings, u->hints, s->worker->shared->nodes, tell_problem, s, &b->wish);
+		return false;
+	}
 	return b->known && route_is_plain_read(&u->access);
 }
 
@@ -287,6 +305,7 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
+		.wish = b->wish,
 	};
 	struct route_choice choice;
 
@@ -331,7 +350,7 @@ static bool is_simple(const struct session *s)
 {
 	uint32_t marks = params_marks(s->reported) | params_marks(s->settings);
 
-	return !(marks & (PARAMS_BACKSLASHES | PARAMS_ISOLATION)) && !s->wrote_at && !s->repeated;
+	return !(marks & (PARAMS_BACKSLASHES | PARAMS_ISOLATION | PARAMS_HELIOS)) && !s->wrote_at && !s->repeated;
 }
 
 static bool go_the_short_way(struct session *s, const struct topology *t, const struct known_catalog *known,
@@ -427,6 +446,33 @@ bool routing_failed(struct session *s, struct slice sqlstate)
 	s->repeated = true;
 	conn_pause(&s->conn); /* nothing is to come between it and its repetition */
 	return true;
+}
+
+#define FORESEEN_MAX 65536u /* of what comes in front of the first row */
+
+size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len)
+{
+	struct error_fields e = {0};
+	struct frame f;
+	size_t at = 0;
+
+	if (s->repeated || !can_be_repeated(s))
+		return ROUTING_GO_ON;
+	for (;;) {
+		enum frame_result r = frame_read(bytes + at, len - at, &f);
+
+		if (r == FRAME_BAD || len > FORESEEN_MAX || (r == FRAME_HEAD && f.body_len > FORESEEN_MAX))
+			return ROUTING_GO_ON;
+		if (r == FRAME_SHORT || (r == FRAME_HEAD && (f.type == 'E' || strchr("123tTn", f.type))))
+			return 0;
+		at += frame_size(&f);
+		if (f.type == 'E')
+			return message_read_error(f.body, f.body_len, &e) && routing_failed(s, e.sqlstate)
+				       ? at
+				       : ROUTING_GO_ON;
+		if (!strchr("123tTn", f.type))
+			return ROUTING_GO_ON;
+	}
 }
 
 /* Takes what the batch has changed back, and shows its bytes again. */

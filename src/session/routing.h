@@ -39,6 +39,7 @@ struct routing {
 	struct route_rules rules;
 	struct balance_state balance;
 	struct understandings texts;
+	bool hints; /* they are heeded */
 	struct routing_node nodes[BALANCE_MAX];
 };
 

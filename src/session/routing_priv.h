@@ -3,6 +3,7 @@
 #define SESSION_ROUTING_PRIV_H
 
 #include "session/session_priv.h"
+#include "session/wishes.h"
 
 /* Is all of the batch at the head a single text that is known to read, by the catalog of this number? */
 bool routing_is_known_read(struct session *s, const uint8_t *bytes, size_t len, uint64_t catalog_number);

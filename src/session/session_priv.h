@@ -237,6 +237,13 @@ void routing_measure(struct session *s);
  * is closed. Afterwards the link is to be given back. */
 bool routing_failed(struct session *s, struct slice sqlstate);
 bool routing_repeat(struct session *s);
+/*
+ * Of a batch on a standby, messages that come in front of its result are not passed on before it is seen that there is
+ * one. bytes begin with such a message. 0: wait for more; ROUTING_GO_ON: it is as any other; else so many bytes are not
+ * for the client, for they end with an error as routing_failed() says.
+ */
+#define ROUTING_GO_ON SIZE_MAX
+size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */

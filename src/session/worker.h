@@ -42,6 +42,7 @@ struct sessions_shared {
 	struct worker *workers[THREADS_MAX];
 	uint32_t worker_count;
 	_Atomic(struct cluster *) cluster; /* what is known of the nodes; NULL: nothing yet */
+	struct node_list *nodes;
 	struct catalogs *catalogs;         /* what functions do, by database */
 	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */

@@ -217,7 +217,7 @@ def test_settings_go_along(make_proxy, cluster):
             c.send(query("SELECT whoami(), extract(timezone FROM timestamptz '2026-01-01')::int"))
             answer = c.until_ready()
             assert rows(answer)[0][1] == "32400"
-            assert not [m for m in answer if m.kind == "S"], "the client has nothing to hear of which node it is"
+            assert c.parameters["in_hot_standby"] == "off", "the client has nothing to hear of which node it is"
             seen.add(rows(answer)[0][0])
             return {"b", "c"} <= seen
 
@@ -371,3 +371,65 @@ def test_one_pool_shares_and_splits(make_proxy, cluster):
     finally:
         for c in clients:
             c.close()
+
+
+def test_hints(make_proxy, cluster):
+    primary = cluster[0]
+    primary.sql("CREATE OR REPLACE FUNCTION vague() RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT whoami() $$",
+                database="app")
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+    with proxy.wire() as c:
+        def ask(text, extended=False):
+            c.send(*([parse("", text), bind(), execute(), sync()] if extended else [query(text)]))
+            answer = c.until_ready()
+            assert not errors(answer), text
+            told = [notice.fields["M"] for notice in c.notices]
+            c.notices.clear()
+            return rows(answer)[0][0], told
+
+        for extended in (False, True):
+            for _ in range(4):
+                assert ask(f"/* helios: route=primary */ {WHO}", extended) == ("a", [])
+                assert ask(f"-- helios: consistency=strong\n{WHO}", extended) == ("a", [])
+                assert ask(f"/*+ node=c */ {WHO}", extended) == ("c", [])
+                assert ask(f"/*+ node=a */ {WHO}", extended) == ("a", [])
+            assert ask("SELECT vague()", extended) == ("a", []), "it may write"
+            wait_until(lambda: ask("/* helios: route=standby */ SELECT vague()", extended)[0] in "bc",  # noqa: B023
+                       30, lambda: routed(proxy))
+            wait_until(lambda: ask(WHO)[0] in "bc")
+            answered, told = ask(f"/* helios: route=nowhere, node=zz */ {WHO}", extended)
+            assert answered in "bc" and len(told) == 2 and "zz" in "".join(told) and "nowhere" in "".join(told)
+        c.send(query("SET helios.route = 'primary'"))
+        c.until_ready()
+        assert ask(WHO) == ("a", []) and ask("SHOW helios.route") == ("primary", [])
+        assert ask(f"/*+ node=b */ {WHO}") == ("b", []), "a comment counts more"
+        c.send(query("RESET helios.route"))
+        c.until_ready()
+        wait_until(lambda: ask(WHO)[0] in "bc")
+        c.send(query("SET helios.lsn = 'FFFFFFFF/0'"))
+        c.until_ready()
+        assert ask(WHO)[0] == "a", "no standby has replayed as much"
+        token = primary.value("SELECT pg_current_wal_insert_lsn()")
+        c.send(query(f"SET helios.lsn = '{token}'"))
+        c.until_ready()
+        wait_until(lambda: ask(WHO)[0] in "bc")
+    with proxy.connect(options="-c helios.route=primary") as db:
+        assert who(db) == "a"
+    proxy.reload({"routing_hints": {"enabled": False}})
+    with proxy.connect() as db:
+        wait_until(lambda: db.execute(f"/*+ node=a */ {WHO}").fetchone()[0] in "bc")
+
+
+def test_a_hint_does_not_make_a_write_a_read(make_proxy, cluster):
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+    with proxy.connect() as db:
+        for route in ("standby", "async", "any"):
+            db.execute(f"/* helios: route={route} */ INSERT INTO items VALUES (77)")
+            db.execute(f"/* helios: route={route} */ DELETE FROM items WHERE id = 77")
+    with proxy.connect() as db:
+        assert db.execute("/* helios: route=standby */ SELECT adds(78)").fetchone() == (78,), \
+            "it said that it reads, the standby refused, and the primary did it"
+        assert proxy.metric("routed_total", to="primary", reason="repeated") == 1
+        db.execute("DELETE FROM items WHERE id = 78")
