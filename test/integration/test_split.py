@@ -389,6 +389,7 @@ def test_hints(make_proxy, cluster):
             return rows(answer)[0][0], told
 
         for extended in (False, True):
+            wait_until(lambda: ask(WHO)[0] in "bc")
             for _ in range(4):
                 assert ask(f"/* helios: route=primary */ {WHO}", extended) == ("a", [])
                 assert ask(f"-- helios: consistency=strong\n{WHO}", extended) == ("a", [])
