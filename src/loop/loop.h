@@ -201,8 +201,8 @@ struct slice conn_kept(const struct conn *conn);
 /* The owner is done with so many bytes at the head of what is kept; not inside of received(). Resume it if there may be
  * more. */
 void conn_consume(struct conn *conn, size_t len);
-/* Bytes that were shown and taken are to be shown once more, in front of what is kept (a copy); not inside of received().
- * Resume it, too. Out of memory: false, and nothing is kept. */
+/* Bytes that were shown and taken are to be shown once more, in front of what is kept (a copy); not inside of
+ * received(). Resume it, too. Out of memory: false, and nothing is kept. */
 bool conn_unread(struct conn *conn, const void *bytes, size_t len) MUST_USE;
 /* As if the peer had sent no more than what was shown: ended() follows in this turn, not inside this call. */
 void conn_end_input(struct conn *conn);
