@@ -1,6 +1,7 @@
 /* Nodes, pools, configuration. Names of fields are the reference's; what it lacks is added. */
 #include "admin/admin_priv.h"
 
+#include <netdb.h>
 #include <stdio.h>
 
 #define ROWS_CHUNK   (64u << 10)
@@ -216,6 +217,24 @@ static void put_position(json_t *json, const struct node *node)
 	json_put(json, "position_age_ms", milliseconds(p.lsn != 0, (int64_t)(clock_update() - p.asked_at)));
 }
 
+/* Where its name leads, what worked last first. */
+static json_t *addresses_json(struct node *node)
+{
+	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
+	socklen_t lens[NODE_ADDRESSES_MAX];
+	uint32_t count = node_addresses(node, addresses, lens);
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < count; i++) {
+		char host[NI_MAXHOST];
+
+		if (getnameinfo((const struct sockaddr *)&addresses[i], lens[i], host, sizeof(host), NULL, 0,
+				NI_NUMERICHOST) == 0)
+			(void)json_array_append_new(list, json_text(host));
+	}
+	return list;
+}
+
 static json_t *node_json(struct node *node, const struct pool_rows *pools, const struct topology *topology)
 {
 	const struct topology_node *found = topology_find(topology, node);
@@ -232,6 +251,7 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools, const
 	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
 	json_put(json, "last_error", node_error_json(node, pools));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
+	json_put(json, "addresses", addresses_json(node));
 	put_position(json, node);
 	put_facts(json, found);
 	json_put(json, "system_identifier", system_json(found && found->facts.known ? found->facts.system_id : 0));

@@ -89,7 +89,11 @@ static bool add_pools(struct buf *b, struct admin *admin)
 	X("up", "gauge", "1 unless the node is unhealthy or not enabled.", node_is_healthy(node)) \
 	X("enabled", "gauge", "1 when the node may be used.", atomic_load(&node->enabled)) \
 	X("links", "gauge", "Server connections open or being opened.", atomic_load(&node->links)) \
-	X("failures_total", "counter", "Connects and logins that failed.", atomic_load(&node->failures))
+	X("failures_total", "counter", "Connects and logins that failed.", atomic_load(&node->failures)) \
+	X("resolve_failures_total", "counter", "Times that its name could not be resolved.", \
+	  atomic_load(&node->resolve_failures)) \
+	X("moves_total", "counter", "Times that its name was found to lead to another address.", \
+	  atomic_load(&node->moves))
 
 static void add_nodes(struct buf *b, const struct node_list *nodes)
 {

@@ -10,6 +10,7 @@
 
 #define TURN_MAX         USEC_PER_SEC
 #define CHECKS_APART     (200 * USEC_PER_MSEC) /* of one node, however much in doubt it is */
+#define BEHIND_PERIOD    USEC_PER_SEC          /* of a standby that does not follow the new primary yet */
 #define SETTLE_TURNS_MAX 100
 
 struct watched { /* a node that was ever checked by a monitor */
@@ -316,6 +317,20 @@ static usec_t next_check(const struct config_health *h)
 	return clock_now() + h->check_interval - (jitter ? (usec_t)random() % jitter : 0);
 }
 
+/* A standby counts as not having reached what was written since a promotion before it tells the new timeline. */
+static bool is_behind(const struct cluster *c, const struct watched *w)
+{
+	const struct node_facts *f = monitor_facts(w->monitor);
+	const struct topology *t = atomic_load(&((struct cluster *)(uintptr_t)c)->now);
+
+	return f->known && f->in_recovery && f->timeline < t->timeline;
+}
+
+static usec_t check_is_due(const struct cluster *c, const struct watched *w)
+{
+	return is_behind(c, w) ? MIN(w->due, w->begun + BEHIND_PERIOD) : w->due;
+}
+
 static void look_at(struct cluster *c, struct node *node)
 {
 	struct watched *w = watch(c, node);
@@ -323,7 +338,7 @@ static void look_at(struct cluster *c, struct node *node)
 
 	if (!w || monitor_is_busy(w->monitor) || (w->begun && now < w->begun + CHECKS_APART))
 		return;
-	if (!atomic_exchange(&node->doubtful, false) && now < w->due)
+	if (!atomic_exchange(&node->doubtful, false) && now < check_is_due(c, w))
 		return;
 	w->begun = now;
 	w->due = next_check(&c->settings->health);
@@ -368,7 +383,7 @@ static usec_t until_next(const struct cluster *c)
 		return until;
 	until = MIN(until, poller_until_due(&c->poller));
 	for (const struct watched *w = c->watched; w; w = w->next) {
-		usec_t at = w->due;
+		usec_t at = check_is_due(c, w);
 
 		if (monitor_is_busy(w->monitor))
 			continue;

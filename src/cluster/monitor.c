@@ -23,6 +23,7 @@ struct monitor {
 	const struct monitor_settings *settings; /* of the check under way */
 	struct link *link;                       /* NULL: none */
 	bool link_is_new;                        /* opened for this check */
+	uint32_t moves;                          /* of the node, when the link was opened */
 	struct timer timeout;
 	usec_t deadline, asked;
 	/* the answer, as far as it has come */
@@ -443,6 +444,7 @@ static void open_link(struct monitor *m)
 	timer_cancel(&m->timeout); /* the link has its own while it logs in */
 	m->state = MONITOR_OPENING;
 	m->link_is_new = true;
+	m->moves = atomic_load(&m->node->moves); /* before the addresses are read: at worst it is opened anew */
 	target.address_count = node_addresses(m->node, target.addresses, target.address_lens);
 	if (target.address_count > 0)
 		r = link_open(m->loop, &target, &link_events, m, &m->link);
@@ -456,6 +458,8 @@ void monitor_check(struct monitor *m, const struct monitor_settings *settings)
 	m->settings = settings;
 	m->deadline = clock_update() + settings->health.check_timeout;
 	m->link_is_new = false;
+	if (m->link && m->moves != atomic_load(&m->node->moves))
+		drop_link(m); /* its name leads elsewhere: what is there now? */
 	if (m->link)
 		ask(m);
 	else
@@ -464,7 +468,8 @@ void monitor_check(struct monitor *m, const struct monitor_settings *settings)
 
 bool monitor_may_locate(const struct monitor *m)
 {
-	return m->state == MONITOR_IDLE && m->link && m->facts.last == CHECK_GOOD && !m->no_place;
+	return m->state == MONITOR_IDLE && m->link && m->moves == atomic_load(&m->node->moves) &&
+	       m->facts.last == CHECK_GOOD && !m->no_place;
 }
 
 void monitor_locate(struct monitor *m, const struct monitor_settings *settings)

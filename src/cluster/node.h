@@ -53,6 +53,8 @@ struct node {
 	struct position_cell position;
 	_Atomic uint64_t lag_bytes, lag_us; /* of a standby; NODE_LAG_UNKNOWN */
 	_Atomic uint64_t position_questions;
+	_Atomic uint32_t moves; /* times that its name no longer led to where connections had been made */
+	_Atomic uint64_t resolve_failures;
 	const struct node_list *list;
 	pthread_mutex_t lock;     /* of what follows */
 	char zone[NODE_ZONE_MAX]; /* "": none */
@@ -60,6 +62,7 @@ struct node {
 	socklen_t address_lens[NODE_ADDRESSES_MAX];
 	uint32_t address_count, preferred; /* preferred: the one that worked last */
 	char resolve_error[128];           /* "" when the last attempt was right */
+	usec_t resolve_at;                 /* the control thread's own: the next time, see node_list_resolve() */
 	struct node *next;                 /* of all there ever were */
 };
 
@@ -90,8 +93,16 @@ struct node *node_list_find(const struct node_list *list, const char *name);
 /* Facts say that this node is the primary; NULL: they say nothing (any thread). */
 void node_list_follow(struct node_list *list, struct node *primary);
 
-/* Looks the name up; may block: control thread only. When it fails the old addresses stay. 0 or -EHOSTUNREACH. */
+/* Looks the name up; may block: control thread only. When it fails the old addresses stay, which is logged once. When
+ * the address that worked last is not among those found, the node has moved: it is in doubt until its monitor has found
+ * out who is there. 0 or -EHOSTUNREACH. */
 int node_resolve(struct node *node);
+/*
+ * Control thread, once in a while: looks up the names whose time has come, each every `interval` (0: never), and every
+ * few seconds while its node is down or has no address. at_once: all of them. How many have moved. A name server that
+ * does not answer keeps the thread waiting for at most a tenth of its time.
+ */
+uint32_t node_list_resolve(struct node_list *list, usec_t interval, bool at_once);
 /* Its addresses in the order in which they are to be tried: the one that worked last, then the others as the resolver
  * gave them. Their number; 0: none is known. */
 uint32_t node_addresses(struct node *node, struct sockaddr_storage addresses[NODE_ADDRESSES_MAX],

@@ -155,9 +155,9 @@ int loop_listen(struct loop *loop, struct loop_listener *listener) MUST_USE; /* 
 void loop_unlisten(struct loop_listener *listener);
 
 /* ---- connections ---- */
-/* For TCP: without Nagle's delay; keep-alive probes after this idle time (0: none), and what the peer does not confirm
- * for user_timeout ends it (0: the system's time). A listening socket hands its options on to those it accepts. Other
- * kinds of sockets are left as they are. */
+/* For TCP: without Nagle's delay; keep-alive probes after this idle time (0: none), four within as long again, and what
+ * the peer does not confirm for user_timeout ends it (0: the system's time). A listening socket hands its options on to
+ * those it accepts. Other kinds of sockets are left as they are. */
 void socket_set_options(int fd, usec_t keepalive, usec_t user_timeout);
 /* Of a listening one: who connects is accepted with its first bytes, or when it has been silent for so long (0: at
  * once). Other kinds of sockets are left as they are. */
@@ -201,8 +201,8 @@ struct slice conn_kept(const struct conn *conn);
 /* The owner is done with so many bytes at the head of what is kept; not inside of received(). Resume it if there may be
  * more. */
 void conn_consume(struct conn *conn, size_t len);
-/* Bytes that were shown and taken are to be shown once more, in front of what is kept (a copy); not inside of received().
- * Resume it, too. Out of memory: false, and nothing is kept. */
+/* Bytes that were shown and taken are to be shown once more, in front of what is kept (a copy); not inside of
+ * received(). Resume it, too. Out of memory: false, and nothing is kept. */
 bool conn_unread(struct conn *conn, const void *bytes, size_t len) MUST_USE;
 /* As if the peer had sent no more than what was shown: ended() follows in this turn, not inside this call. */
 void conn_end_input(struct conn *conn);

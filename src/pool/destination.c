@@ -61,6 +61,7 @@ int destination_new(struct pools *pools, const struct pool *pool, const struct d
 		r = -EHOSTDOWN;
 		goto out;
 	}
+	to->moves = atomic_load(&to->node->moves);
 	r = fill(to, pool, d, old);
 	if (r < 0)
 		goto out;
@@ -80,8 +81,9 @@ out:
 
 static bool same(const struct destination *a, const struct destination *b)
 {
-	return a->node == b->node && a->follows == b->follows && strcmp(a->database, b->database) == 0 &&
-	       strcmp(a->user, b->user) == 0 && secret_equal(&a->forced, &b->forced);
+	return a->node == b->node && a->moves == b->moves && a->follows == b->follows &&
+	       strcmp(a->database, b->database) == 0 && strcmp(a->user, b->user) == 0 &&
+	       secret_equal(&a->forced, &b->forced);
 }
 
 /* What clients have shown is the old user's: in its place comes what is stored of the new one, if anything. */

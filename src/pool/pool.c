@@ -222,11 +222,10 @@ uint32_t pool_active(const struct pool *pool)
 	uint32_t active = 0;
 
 	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++) {
-		const struct shard *s = atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->shards[i],
-							     memory_order_acquire);
+		const struct shard *s =
+			atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->shards[i], memory_order_acquire);
 
-		active += s ? atomic_load_explicit(&((struct shard *)(uintptr_t)s)->active_count,
-						   memory_order_relaxed)
+		active += s ? atomic_load_explicit(&((struct shard *)(uintptr_t)s)->active_count, memory_order_relaxed)
 			    : 0;
 	}
 	return active;

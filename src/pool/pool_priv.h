@@ -41,6 +41,7 @@ struct welcome {
 struct destination {
 	struct destination *older;
 	struct node *node;
+	uint32_t moves;        /* of the node, see node_resolve() */
 	bool follows;          /* the node is the primary, whichever that is */
 	char *database, *user; /* as the server names them */
 	struct secret forced;  /* the configuration's password; SECRET_NONE: what clients have shown counts */

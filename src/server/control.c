@@ -198,16 +198,21 @@ static void trim_memory(struct proxy *p)
 	(void)malloc_trim(0);
 }
 
+/* Links to a machine that a name no longer leads to are closed when they are free. */
+static void look_up_names(struct proxy *p)
+{
+	uint32_t moved = node_list_resolve(p->nodes, p->config->health.dns_interval, p->resolve_all);
+
+	p->resolve_all = false;
+	if (moved)
+		(void)pools_follow(p->pools);
+}
+
 static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
 
-	if (now >= p->resolve_at) {
-		for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
-			(void)!node_resolve(
-				node_list_at(p->nodes, i)); /* the old addresses stay; failures show at connecting */
-		p->resolve_at = now + RESOLVE_PERIOD;
-	}
+	look_up_names(p);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
 		trim_memory(p);

@@ -154,11 +154,7 @@ static bool start(struct proxy *p)
 	if (!p->pools || !make_catalogs(p))
 		return false;
 	p->thread_count = worker_count(c);
-	for (uint32_t i = 0; i < node_list_count(p->nodes); i++)
-		if (node_resolve(node_list_at(p->nodes, i)) < 0)
-			log_warn("cannot resolve a node's name; trying again every 30 s",
-				 kv_str("node", node_list_at(p->nodes, i)->name));
-	p->resolve_at = clock_update() + RESOLVE_PERIOD;
+	(void)node_list_resolve(p->nodes, c->health.dns_interval, /* at_once= */ true);
 	if (!listen_set_open(&p->listeners, c, p->thread_count, why, sizeof(why))) {
 		log_error(why);
 		return false;

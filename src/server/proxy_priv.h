@@ -47,15 +47,14 @@ struct proxy {
 	bool serves; /* it was started */
 	bool wrote_pid_file;
 	bool handed_over; /* socket files and the pid file are the next process's */
-	usec_t drain_until, resolve_at, sweep_at, watchdog_at, watchdog_period;
+	usec_t drain_until, sweep_at, watchdog_at, watchdog_period;
 	uint64_t trimmed_at; /* tls_handshakes_total, when memory was last given back */
 	unsigned grace_ms;   /* for last words, at the end */
+	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
 	_Atomic bool nobody_accepts;   /* every worker has stopped listening */
 	_Atomic bool workers_answered; /* since the watchdog was last told */
 };
-
-#define RESOLVE_PERIOD (30 * USEC_PER_SEC)
 
 static inline uint32_t proxy_clients(struct proxy *p)
 {

@@ -150,6 +150,7 @@ void reload(struct proxy *p)
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
 	cluster_reload(p->cluster, fresh, server_tls);
 	catalogs_reload(p->catalogs, fresh);
+	p->resolve_all = true; /* by the next tick */
 	tls_context_unref(p->server_tls);
 	p->server_tls = server_tls;
 	listen_set_options(&p->listeners, &fresh->proxy);

@@ -128,6 +128,22 @@ def test_a_promotion_is_noticed_by_the_next_question(make_proxy, make_postgres):
     assert position(proxy, "b") > 0
 
 
+def test_a_standby_of_the_new_primary_is_known_soon(make_proxy, make_postgres):
+    """Its positions count from when it follows the new timeline, checks or not."""
+    primary = make_postgres()
+    successor, follower = primary.standby(), primary.standby()
+    proxy = proxy_for(make_proxy, primary, successor, follower, health=RARE, config={"lag_routing": LAG_ROUTING})
+    wait_standings(proxy, a="primary", b="standby", c="standby")
+    primary.stop()
+    assert successor.value("SELECT pg_promote()")
+    wait_until(lambda: position(proxy, "c") and standings(proxy)["b"] == "primary")
+    follower.write_settings(primary_conninfo=f"host={successor.root} port={successor.port} user=postgres")
+    follower.sql("SELECT pg_reload_conf()")
+    successor.sql("CREATE TABLE t (v int)")
+    wait_until(lambda: node(proxy, "c")["timeline"] == 2, 60)
+    wait_until(lambda: position(proxy, "c") >= position(proxy, "b"), 60)
+
+
 def test_a_question_that_is_not_answered_is_a_failed_check(make_proxy, make_postgres):
     health = {**RARE, "check_timeout": "1s", "success_threshold": 1}
     proxy, _, standby = cluster_of_two(make_proxy, make_postgres, health=health)

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import urllib.request
 
 import pytest
 from harness import Proxy, ServerError, Wire, lease_port, wait_until
+from harness.hosts import Hosts
 from harness.postgres import PASSWORD
 from harness.proxy import merge, toml
 from harness.wire import Closed, errors, query, rows
@@ -413,22 +413,14 @@ def full_listener(address):
 @pytest.mark.parametrize("works,silent", [(0, False), (1, False), (1, True)])
 def test_server_by_a_name_with_two_addresses(make_proxy, make_postgres, closing, tmp_path, works, silent):
     """They are tried in turn. The name is in a hosts file that only the proxy under test sees."""
-    hosts, wrapper = tmp_path / "hosts", tmp_path / "wrapper"
-    hosts.write_text("127.0.0.1 localhost\n127.0.0.1 two.test\n127.0.0.2 two.test\n")
-    inside = ["unshare", "-rm", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
-    try:
-        found = subprocess.run([*inside, "getent", "ahostsv4", "two.test"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no mount namespaces here")
-    order = [line.split()[0] for line in found.stdout.splitlines() if "STREAM" in line]
+    hosts = Hosts(tmp_path, {"two.test": ["127.0.0.1", "127.0.0.2"]})
+    order = hosts.resolve("two.test")
     if len(order) != 2:
         pytest.skip("the resolver gives one address")
     server = make_postgres({"listen_addresses": order[works]})
     node = {"host": "two.test", "port": server.port, "role": "primary"}
     proxy = make_proxy({"nodes": [node], "pool": {"login_retry": "0s"}, "health": {"check_interval": "1s"}}, start=False)
-    wrapper.write_text(f"#!/bin/sh\nexec {shlex.join(inside)} {proxy.binary} \"$@\"\n")
-    wrapper.chmod(0o755)
-    proxy.binary = str(wrapper)
+    hosts.show_to(proxy)
     for held in full_listener((order[0], server.port)) if silent else ():
         closing(held)
     if silent:

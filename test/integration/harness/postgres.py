@@ -109,13 +109,13 @@ class Postgres:
         self.version = template.version
         self.template = template
         self.lease = lease_port()
-        self.port = self.lease.port
+        self.port = (settings or {}).get("port", self.lease.port)
         self.host = "127.0.0.1"
         self.root = tempfile.mkdtemp(prefix="hpit-pg-")
         self.data = os.path.join(self.root, "data")
         self.log_path = os.path.join(self.root, "log")
         self.process = None
-        self.settings = dict(SETTINGS, port=self.port, unix_socket_directories=self.root, **(settings or {}))
+        self.settings = {**SETTINGS, "port": self.port, "unix_socket_directories": self.root, **(settings or {})}
         self.standbys = []
         os.chmod(self.root, 0o755)
         if data is None:
