@@ -93,7 +93,7 @@ def test_it_is_read_again_when_the_schema_has_changed(make_proxy, make_postgres)
     assert refresh(proxy) == 200
     assert view(proxy)["state"] == "outdated"
     assert proxy.metric("catalog_usable", database=DATABASE) == 0
-    proxy.advance(1)  # it rests between two loads
+    proxy.advance(30)  # it rests between two loads
     assert ask(proxy) == 0, "what is outdated is not used until it was read again"
     wait_loads(proxy, 2)
     assert ask(proxy) == WORKERS

@@ -19,7 +19,7 @@ from test_routing import ACCESS, ON_A_STANDBY
 # What calls most kinds of functions, in an order in which they find what they need.
 SHORT = ["test_setup", "select", "select_distinct_on", "subselect", "join", "with", "aggregates", "sequence",
          "window", "rangefuncs", "tsrf", "plpgsql", "prepare", "copyselect", "portals", "transactions", "txid",
-         "advisory_lock", "privileges", "rowsecurity"]
+         "advisory_lock", "privileges", "rowsecurity", "temp"]
 
 pytestmark = pytest.mark.skipif(not os.access(ACCESS, os.X_OK), reason=f"{ACCESS} was not built")
 
