@@ -8,6 +8,7 @@ import json
 import pytest
 
 from harness import wait_until
+from test_split import split_proxy
 
 DATABASE = "app"
 WORKERS = 2  # of all proxies here but one
@@ -281,3 +282,17 @@ def test_databases_have_their_own(make_proxy):
     assert view(proxy)["generation"] != view(proxy, "other")["generation"]
     assert refresh(proxy, "other") == 200
     assert view(proxy)["state"] == "current" and view(proxy, "other")["state"] == "outdated"
+
+
+def test_another_primary(make_proxy, make_postgres):
+    """It may have lost changes that the old one had told of."""
+    old = make_postgres()
+    new = old.standby()
+    proxy = split_proxy(make_proxy, [old, new])
+    wait_known(proxy)
+    old.stop()
+    new.value("SELECT pg_promote()")
+    wait_until(lambda: view(proxy)["state"] == "outdated", 60)
+    loads = view(proxy)["loads"]
+    wait_until(lambda: ask(proxy) == WORKERS, 60)
+    assert view(proxy)["loads"] > loads
