@@ -137,6 +137,7 @@ def run_file(statements, primary, standby, understander, watch):
     with primary.admin("twice") as one, standby.admin("twice") as other:
         for db in (one, other):
             db.execute("SET statement_timeout = '20s'")
+        one.execute("SET synchronous_commit = on")  # else a commit may not be written yet when its position is asked for
         other.execute("SET lock_timeout = '100ms'")
         for text in statements:
             level = understander.level(text)
