@@ -279,6 +279,10 @@ static void granted(struct waiter *waiter, struct link *link)
 
 	load->link = link;
 	link_lend(link, &link_ops, load);
+	if (strcmp(pool_server_database(load->pool), load->entry->name) != 0) { /* since a reload */
+		fail(load, CATALOG_FAILED, "what clients call so is another database now");
+		return;
+	}
 	load->begun = clock_now();
 	load->changes = atomic_load(&load->entry->changes); /* before the server looks */
 	if (!send_question(load))

@@ -193,6 +193,18 @@ void catalogs_schema_changed(struct catalogs *c, const char *database)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void catalogs_primary_changed(struct catalogs *c)
+{
+	struct slice name;
+	uint32_t at = 0;
+	void *entry;
+
+	pthread_mutex_lock(&c->lock);
+	while (map_next(&c->entries, &at, &name, &entry))
+		atomic_fetch_add(&((struct catalog_entry *)entry)->changes, 1);
+	pthread_mutex_unlock(&c->lock);
+}
+
 static struct catalog_moment moment_of(struct catalog_entry *e, const struct catalog_snapshot *s)
 {
 	return (struct catalog_moment){

@@ -61,6 +61,8 @@ const struct known_catalog *catalogs_get(struct catalog_entry *entry, struct poo
 /* Somebody's change of the schema (understanding.h says which) has taken effect, or may have: any thread, before he is
  * told so. To be called where pool_schema_changed() is. */
 void catalogs_schema_changed(struct catalogs *catalogs, const char *database);
+/* The same of all databases: another node is the primary, and has perhaps lost changes that were known of. */
+void catalogs_primary_changed(struct catalogs *catalogs);
 
 /* ---- for people ---- */
 struct catalog_view {

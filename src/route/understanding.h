@@ -16,10 +16,7 @@
 
 struct understanding {
 	struct access access;
-	/* What it creates or alters may make reads of others something else: once it has taken effect, tell
-	 * catalogs_schema_changed(). Wider than what out-of-date plans need (policies, sequences, IMPORT), and narrower
-	 * (DROP makes nothing more dangerous). */
-	bool changes_catalog;
+	bool changes_catalog;      /* sql/changes.h: once it has taken effect, tell catalogs_schema_changed() */
 	const struct hints *hints; /* NULL: there are neither hints nor any that are bad */
 };
 

@@ -76,9 +76,11 @@ static void follow_primary(void *server)
 	uint32_t moved = pools_follow(p->pools);
 	const struct node *primary = node_list_primary(p->nodes);
 
-	if (moved)
-		log_info("queries for the primary go to another node from now on",
-			 kv_str("node", primary ? primary->name : NULL), kv_uint("pools", moved));
+	if (!moved)
+		return;
+	catalogs_primary_changed(p->catalogs);
+	log_info("queries for the primary go to another node from now on",
+		 kv_str("node", primary ? primary->name : NULL), kv_uint("pools", moved));
 }
 
 static bool start_cluster(struct proxy *p)

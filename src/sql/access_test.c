@@ -12,15 +12,15 @@
 static const struct {
 	const char *kind, *name;
 } facts[] = {
-	{"function reads", "f_stable"}, {"function reads", "agg_reads"},    {"function writes", "f_volatile"},
-	{"function writes", "f_text"},  {"function writes", "f_both"},      {"function writes", "f_row"},
-	{"function writes", "initcap"}, {"function writes", "over"},        {"function writes", "agg_writes"},
-	{"name writes", "v_writes"},    {"name writes", "v_deep"},          {"name writes", "v_volatile"},
-	{"name writes", "v_lock"},      {"name writes", "v_operator"},      {"name writes", "v_aggregate"},
-	{"name writes", "v_xid"},       {"name writes", "with_policy"},     {"name writes", "unlogged"},
-	{"name writes", "v_unlogged"},  {"name writes", "parted_unlogged"}, {"name writes", "s1"},
-	{"name writes", "dom_writes"},  {"name writes", "cast_writes"},     {"name writes", "with_cast"},
-	{"operator writes", "###"},
+	{"function reads", "f_stable"},     {"function reads", "agg_reads"}, {"function writes", "f_volatile"},
+	{"function writes", "f_text"},      {"function writes", "f_both"},   {"function writes", "f_row"},
+	{"function writes", "initcap"},     {"function writes", "over"},     {"function writes", "agg_writes"},
+	{"name writes", "v_writes"},        {"name writes", "v_deep"},       {"name writes", "v_volatile"},
+	{"name writes", "v_lock"},          {"name writes", "v_operator"},   {"name writes", "v_aggregate"},
+	{"name writes", "v_xid"},           {"name writes", "v_schema"},     {"name writes", "v_schemas"},
+	{"name writes", "with_policy"},     {"name writes", "unlogged"},     {"name writes", "v_unlogged"},
+	{"name writes", "parted_unlogged"}, {"name writes", "s1"},           {"name writes", "dom_writes"},
+	{"name writes", "cast_writes"},     {"name writes", "with_cast"},    {"operator writes", "###"},
 };
 
 static struct catalog *make_catalog(void)

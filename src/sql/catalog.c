@@ -30,7 +30,7 @@ const char catalog_query[] =
 	" UNION"
 	" SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.proname LIKE 'pg\\_stat%' OR p.proname IN ("
 #define FUNCTION(name) "'" name "', "
-#define RELATION(name)
+#define RELATION(name) "'" name "', "
 #include "sql/node_names.def"
 #undef FUNCTION
 #undef RELATION
@@ -77,7 +77,8 @@ const char catalog_query[] =
 	"), relations(oid) AS ("
 	" SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpersistence = 'u' OR c.relkind IN ('f', 'S')"
 	" UNION"
-	" SELECT t.relation FROM trees t WHERE t.text LIKE '%:hasForUpdate true%'"
+	" SELECT t.relation FROM trees t WHERE t.text LIKE '%:hasForUpdate true%' OR"
+	" t.text LIKE '%SQLVALUEFUNCTION :op 14 %'" /* current_schema, without a parenthesis */
 	" UNION"
 	" SELECT u.relation FROM uses u WHERE CASE WHEN u.kind = 'opno' THEN u.oid IN (SELECT oid FROM "
 	"suspect_operators)"

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from harness import wait_until
+from test_split import split_proxy
 
 DATABASE = "app"
 WORKERS = 2  # of all proxies here but one
@@ -93,7 +94,7 @@ def test_it_is_read_again_when_the_schema_has_changed(make_proxy, make_postgres)
     assert refresh(proxy) == 200
     assert view(proxy)["state"] == "outdated"
     assert proxy.metric("catalog_usable", database=DATABASE) == 0
-    proxy.advance(1)  # it rests between two loads
+    proxy.advance(30)  # it rests between two loads
     assert ask(proxy) == 0, "what is outdated is not used until it was read again"
     wait_loads(proxy, 2)
     assert ask(proxy) == WORKERS
@@ -281,3 +282,17 @@ def test_databases_have_their_own(make_proxy):
     assert view(proxy)["generation"] != view(proxy, "other")["generation"]
     assert refresh(proxy, "other") == 200
     assert view(proxy)["state"] == "current" and view(proxy, "other")["state"] == "outdated"
+
+
+def test_another_primary(make_proxy, make_postgres):
+    """It may have lost changes that the old one had told of."""
+    old = make_postgres()
+    new = old.standby()
+    proxy = split_proxy(make_proxy, [old, new])
+    wait_known(proxy)
+    old.stop()
+    new.value("SELECT pg_promote()")
+    wait_until(lambda: view(proxy)["state"] == "outdated", 60)
+    loads = view(proxy)["loads"]
+    wait_until(lambda: ask(proxy) == WORKERS, 60)
+    assert view(proxy)["loads"] > loads

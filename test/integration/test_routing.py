@@ -61,6 +61,8 @@ CREATE VIEW v_lock AS SELECT a FROM t FOR UPDATE;
 CREATE VIEW v_operator AS SELECT a ### 1 AS a FROM t;
 CREATE VIEW v_aggregate AS SELECT agg_writes(a) AS a FROM t;
 CREATE VIEW v_xid AS SELECT txid_current() AS x;
+CREATE VIEW v_schema AS SELECT current_schema AS x;
+CREATE VIEW v_schemas AS SELECT current_schema() AS x, current_schemas(true) AS y;
 CREATE MATERIALIZED VIEW m_plain AS SELECT nextval('s1') AS n;
 CREATE TABLE with_policy (a int);
 ALTER TABLE with_policy ENABLE ROW LEVEL SECURITY;
@@ -178,6 +180,10 @@ def test_what_the_catalog_hides_does_write(pair):
                      "SELECT 1::cast_writes", "SELECT initcap(1)", "SELECT DISTINCT ON (a) over(a) FROM t"):
             assert run(db, text) == ON_A_STANDBY, text
         assert run(db, "SELECT * FROM unlogged") == "0A000"
+        db.execute("SET search_path = pg_temp, public")  # the schema of temporary objects is made when somebody asks
+        for text in ("SELECT * FROM v_schema", "SELECT x FROM v_schemas", "SELECT y FROM v_schemas",
+                     "SELECT current_schema", "SELECT pg_catalog.current_schemas(true)"):
+            assert run(db, text) == ON_A_STANDBY, text
 
 
 def test_built_in_functions_are_not_volatile(pair):
