@@ -114,6 +114,24 @@ static json_t *closed_object(json_t *properties, const char *help)
 			 "additionalProperties", 0);
 }
 
+/* Tables within the section that hold other names of keys, such as [circuit_breaker.failure_conditions]. */
+static void add_inner_tables(json_t *properties, const char *section)
+{
+	size_t len = strlen(section);
+
+	for (uint32_t i = 0; i < config_alias_count; i++) {
+		const char *path = config_aliases[i].from_section;
+		json_t *inner;
+
+		if (strncmp(path, section, len) != 0 || path[len] != '.' || json_object_get(properties, path + len + 1))
+			continue;
+		inner = json_object();
+		add_section_keys(inner, path);
+		json_object_set_new(properties, path + len + 1,
+				    closed_object(inner, "Other names of keys of the table around it."));
+	}
+}
+
 static json_t *section_schema(const struct config_section *section)
 {
 	json_t *properties = json_object();
@@ -128,6 +146,7 @@ static json_t *section_schema(const struct config_section *section)
 		if (strncmp(path, section->name, len) == 0 && path[len] == '.' && !strpbrk(path + len + 1, ".*"))
 			json_object_set_new(properties, path + len + 1, json_object());
 	}
+	add_inner_tables(properties, section->name);
 	return closed_object(properties, section->help);
 }
 
@@ -159,7 +178,8 @@ int reference_schema(FILE *out)
 		if (!strchr(unavailables[i].path, '.') && !json_object_get(properties, unavailables[i].path))
 			json_object_set_new(properties, unavailables[i].path, json_object());
 	for (uint32_t i = 0; i < config_alias_count; i++)
-		if (!json_object_get(properties, config_aliases[i].from_section))
+		if (!strchr(config_aliases[i].from_section, '.') &&
+		    !json_object_get(properties, config_aliases[i].from_section))
 			json_object_set_new(properties, config_aliases[i].from_section, json_object());
 	add_section_keys(properties, "proxy"); /* also at the top level */
 	add_unavailable_keys(properties, "proxy");
