@@ -49,6 +49,8 @@ bool request_accepts_json(const struct request *request);
 /* One log line about something that an operator did over HTTP. */
 void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
 
+void request_log_node(const struct request *request, const char *message, const struct node *node);
+
 void answer_json(struct answer *answer, unsigned status, json_t *json); /* takes the reference */
 void answer_error(struct answer *answer, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Takes the bytes over. */
@@ -135,6 +137,10 @@ void pool_rows_free(struct pool_rows *rows);
 /* NULL: nobody looks after the nodes. */
 const struct topology *admin_hold_topology(struct admin *admin);
 void admin_release_topology(const struct topology *topology); /* NULL is fine */
+
+json_t *time_json(uint64_t wall_us);               /* 0: null */
+json_t *drain_json(struct node *node);             /* null: it does not drain */
+const char *circuit_name(const struct node *node); /* state of its circuit breaker; NULL: it has none */
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

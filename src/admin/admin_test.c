@@ -196,7 +196,7 @@ static void test_access(void **state)
 	assert_int_equal(ask("PUT", "/sessions/1", TOKEN), 405);
 	assert_received("Allow: DELETE\r\n");
 	assert_int_equal(ask("POST", "/failover", TOKEN), 501);
-	assert_int_equal(ask("POST", "/nodes/main/drain", TOKEN), 501);
+	assert_int_equal(ask("POST", "/nodes/main/enable", TOKEN), 501);
 	assert_int_equal(ask("POST", "/reload", TOKEN "Origin: http://evil.example\r\n"), 403);
 	assert_int_equal(ask("POST", "/reload", TOKEN "Content-Length: 70000\r\n"), 413);
 }
@@ -248,6 +248,37 @@ static void test_nodes(void **state)
 	admin_set_draining(fixture.admin);
 	assert_int_equal(ask("GET", "/health/ready", ""), 503);
 	assert_received("\"ready\":false");
+}
+
+static void test_draining(void **state)
+{
+	struct node *node = node_list_at(fixture.nodes, 0);
+
+	start_worker(1);
+	assert_int_equal(ask("POST", "/nodes/main/drain", ""), 401);
+	assert_int_equal(ask("PUT", "/nodes/main/drain", TOKEN), 405);
+	assert_received("Allow: POST");
+	assert_int_equal(ask("POST", "/nodes/none/drain?force=true", TOKEN), 404);
+	assert_received("Node not found");
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=true&deadline_secs=soon", TOKEN), 400);
+	assert_int_equal(ask("POST", "/nodes/main/drain", TOKEN), 409); /* the primary */
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=no", TOKEN), 409);
+	assert_true(node_takes_new(node));
+	assert_int_equal(ask("POST", "/nodes/127.0.0.1:5999/drain?force=true", TOKEN), 200);
+	assert_received("\"deadline_in_ms\":null,\"links_left\":0,\"done\":true");
+	assert_false(node_takes_new(node));
+	assert_int_equal(ask("GET", "/readyz", ""), 503);
+	assert_received("being drained");
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=1&deadline_secs=60", TOKEN), 200); /* a deadline, now */
+	assert_null(strstr(received, "\"deadline_in_ms\":null"));
+	assert_int_equal(ask("POST", "/nodes/main/undrain", TOKEN), 200);
+	assert_received("\"status\":\"undrained\"");
+	assert_int_equal(ask("POST", "/nodes/main/undrain", TOKEN), 200);
+	assert_received("\"status\":\"not draining\"");
+	assert_int_equal(ask("GET", "/readyz", ""), 200);
+	assert_int_equal(ask("GET", "/api/circuit", TOKEN), 200);
+	assert_received("{\"enabled\":false,\"circuits\":[{\"node\":\"127.0.0.1:5999\",\"name\":\"main\",\"state\":"
+			"\"closed\"}]}");
 }
 
 static void test_pools_and_metrics(void **state)
@@ -311,8 +342,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_access),      TEST(test_reload),          TEST(test_nodes), TEST(test_pools_and_metrics),
-		TEST(test_hung_worker), TEST(test_stop_while_late),
+		TEST(test_access),
+		TEST(test_reload),
+		TEST(test_nodes),
+		TEST(test_draining),
+		TEST(test_pools_and_metrics),
+		TEST(test_hung_worker),
+		TEST(test_stop_while_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

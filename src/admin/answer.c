@@ -58,6 +58,15 @@ void request_log(const struct request *request, const char *message, const char 
 		log_info(message, kv_str("admin_client", client));
 }
 
+void request_log_node(const struct request *request, const char *message, const struct node *node)
+{
+	char client[80];
+
+	client_text(request, client, sizeof(client));
+	log_info(message, kv_str("node", node->name), kv_uint("links", atomic_load(&node->links)),
+		 kv_str("admin_client", client));
+}
+
 void answer_json(struct answer *answer, unsigned status, json_t *json)
 {
 	answer->status = status;

@@ -114,7 +114,7 @@ static void node_address_text(const struct node *node, char *text, size_t size)
 	snprintf(text, size, "%s:%u", node->host, node->port);
 }
 
-static json_t *time_json(uint64_t wall_us)
+json_t *time_json(uint64_t wall_us)
 {
 	char text[32];
 
@@ -239,11 +239,16 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools, const
 {
 	const struct topology_node *found = topology_find(topology, node);
 	json_t *json = json_object();
-	char address[ADDRESS_SIZE];
+	char address[ADDRESS_SIZE], zone[NODE_ZONE_MAX];
 
 	node_address_text(node, address, sizeof(address));
+	node_copy_zone(node, zone);
 	json_put(json, "address", json_text(address));
 	json_put(json, "name", json_text(node->name));
+	json_put(json, "weight", json_integer(atomic_load(&node->weight)));
+	json_put(json, "zone", json_text_or_null(zone));
+	json_put(json, "draining", drain_json(node));
+	json_put(json, "circuit", json_text(circuit_name(node)));
 	json_put(json, "role", json_text(role_name(atomic_load(&node->role))));
 	json_put(json, "enabled", json_boolean(atomic_load(&node->enabled)));
 	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
@@ -397,6 +402,7 @@ static json_t *config_nodes_json(const struct config *c)
 		json_put(json, "name", json_text(n->name));
 		json_put(json, "role", json_text(roles[n->role]));
 		json_put(json, "weight", json_integer(n->weight));
+		json_put(json, "zone", json_text_or_null(n->zone));
 		json_put(json, "enabled", json_boolean(n->enabled));
 		(void)json_array_append_new(list, json);
 	}

@@ -62,6 +62,16 @@ uint32_t nodes_healthy(const struct node_list *nodes)
 	return healthy;
 }
 
+static bool all_healthy_ones_drain(const struct node_list *nodes)
+{
+	const struct node_set *set = node_list_now(nodes);
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (node_is_healthy(set->nodes[i]) && node_takes_new(set->nodes[i]))
+			return false;
+	return true;
+}
+
 static bool any_node_is_enabled(const struct node_list *nodes)
 {
 	const struct node_set *set = node_list_now(nodes);
@@ -82,6 +92,8 @@ bool admin_is_ready(struct admin *admin, const char **ret_message)
 		*ret_message = "no node is enabled";
 	else if (nodes_healthy(c->nodes) == 0)
 		*ret_message = "no node is healthy";
+	else if (all_healthy_ones_drain(c->nodes))
+		*ret_message = "all healthy nodes are being drained";
 	else {
 		*ret_message = "ready";
 		return true;

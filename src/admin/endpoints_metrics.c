@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "loop/crew.h"
+#include "route/breaker.h"
 #include "route/route.h"
 
 #include <dirent.h>
@@ -93,7 +94,9 @@ static bool add_pools(struct buf *b, struct admin *admin)
 	X("resolve_failures_total", "counter", "Times that its name could not be resolved.", \
 	  atomic_load(&node->resolve_failures)) \
 	X("moves_total", "counter", "Times that its name was found to lead to another address.", \
-	  atomic_load(&node->moves))
+	  atomic_load(&node->moves)) \
+	X("weight", "gauge", "Its share of the reads, relative to the others.", atomic_load(&node->weight)) \
+	X("draining", "gauge", "1 while the node is taken out of service.", atomic_load(&node->draining))
 
 static void add_nodes(struct buf *b, const struct node_list *nodes)
 {
@@ -112,6 +115,39 @@ static void add_nodes(struct buf *b, const struct node_list *nodes)
 		add_value(b, (double)(value)); \
 	}
 	NODE_METRICS(X)
+#undef X
+}
+
+/* ---- circuit breakers; without them there are no lines ---- */
+
+#define CIRCUIT_METRICS(X) \
+	X("state", "gauge", "Its circuit breaker: 0 closed, 1 half open, 2 open.", \
+	  v.state == BREAKER_OPEN ? 2 : v.state == BREAKER_HALF_OPEN) \
+	X("opened_total", "counter", "Times that it opened.", v.opened) \
+	X("transitions_total", "counter", "Changes of its state.", v.transitions) \
+	X("rejected_total", "counter", "Calls that were not made because it was open.", v.rejected) \
+	X("calls_total", "counter", "Calls that were made: logins, and what server connections were lent for.", \
+	  v.total.calls) \
+	X("failures_total", "counter", "Calls that failed.", v.total.failures) \
+	X("slow_calls_total", "counter", "Calls that were slow.", v.total.slow) \
+	X("open_seconds_total", "counter", "Time that it was open.", (double)v.time_in[BREAKER_OPEN] / 1e6)
+
+static void add_circuits(struct buf *b, const struct node_list *nodes)
+{
+	const struct node_set *set = node_list_now(nodes);
+	struct breaker_view v;
+
+#define X(metric, kind, help, value) \
+	add_name(b, "heliosdb_proxy_circuit_" metric, kind, help); \
+	for (uint32_t i = 0; i < set->count; i++) { \
+		if (!breaker_look(set->nodes[i], &v)) \
+			continue; \
+		buf_add_str(b, "heliosdb_proxy_circuit_" metric "{node=\""); \
+		buf_add_label(b, set->nodes[i]->name); \
+		buf_add_str(b, "\"}"); \
+		add_value(b, (double)(value)); \
+	}
+	CIRCUIT_METRICS(X)
 #undef X
 }
 
@@ -352,6 +388,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	if (!add_pools(b, admin))
 		return false;
 	add_nodes(b, admin->context.nodes);
+	add_circuits(b, admin->context.nodes);
 	add_topology(b, admin);
 	add_catalogs(b, admin->context.catalogs);
 	add_loops(b, admin->context.sessions);

@@ -85,6 +85,9 @@ struct link_user_ops { /* of who has it while ACTIVE */
 	/* The server is gone; the link is CLOSED and still in its pool's accounts: pool_give_back() it. */
 	void (*lost)(struct link *link, int error);
 	void (*drained)(struct link *link);
+	/* Its node is taken out of service, and the time to finish is over: whoever is served by it is told, and it is
+	 * given back. NULL: what it is used for ends by itself soon. */
+	void (*expelled)(struct link *link);
 };
 
 /* What is believed of the session parameters, kept to undo them with a transaction. */
@@ -113,13 +116,16 @@ struct link {
 	bool answering;       /* some of the answer that is under way was passed on */
 	bool fatal;           /* the server said FATAL: it is about to close */
 	bool poses;           /* to a standby, for clients to whom it is to look like the primary */
+	bool foretold;        /* its pool's own: the same, whoever heard it */
+	bool blamed;          /* likewise: what it is lent for has failed, and is not told to be good later */
 	uint8_t key_len;
 	struct list cancels_under_way; /* to the server: it must not change hands meanwhile */
 	uint32_t backend_pid;
 	uint8_t key[32];
 	uint64_t id; /* unique in the process */
 	usec_t born, used, expires;
-	usec_t lent; /* its pool's own: since when its user has it */
+	usec_t lent;     /* its pool's own: since when its user has it */
+	uint32_t ticket; /* its pool's own: see pool_watcher.opening() */
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;
 	void *user;                           /* the user's own */

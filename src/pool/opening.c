@@ -71,18 +71,24 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	struct link_target target;
 	struct secret secret = {0};
 	struct link *link;
-	int r = atomic_load(&to->node->enabled) ? pool_target(pool, to, &target, &secret) : -EHOSTDOWN;
+	uint32_t ticket;
+	int r = node_takes_new(to->node) ? pool_target(pool, to, &target, &secret) : -EHOSTDOWN;
 
 	if (r < 0)
 		return r;
 	target.replication = replication;
 	if (other_secret)
 		target.secret = other_secret;
-	r = link_open(shard->thread->loop, &target, &shard_link_events, shard, &link);
+	r = watch_opening(shard, to, &ticket)
+		    ? link_open(shard->thread->loop, &target, &shard_link_events, shard, &link)
+		    : -EBUSY;
 	tls_context_unref(target.tls);
 	secret_wipe(&secret);
+	if (r < 0 && ticket)
+		shard->thread->watcher->given_up(to->node, ticket);
 	if (r < 0)
 		return r;
+	link->ticket = ticket;
 	link->user = dedicated;
 	link->apart = dedicated != NULL;
 	link->server = to;
@@ -162,6 +168,19 @@ static void fail_with_last(struct shard *shard)
 static bool pool_has_links(struct pool *pool)
 {
 	return atomic_load(&pool->links) > 0;
+}
+
+/* Its circuit breaker is open. Nothing is remembered: it may be closed the next time. */
+static void circuit_open(struct shard *shard, const struct node *node)
+{
+	struct buf out = BUF_INIT(1024);
+	struct link_failure failure = {.sqlstate = "08006", .what = "circuit breaker"};
+
+	error_message(&out, ERROR_CIRCUIT_OPEN, NULL, node->name);
+	failure.error = out.bytes;
+	failure.error_len = out.failed ? 0 : out.len;
+	shard_fail_waiters(shard, &failure);
+	buf_free(&out);
 }
 
 /* Its name has no address, or it is not to be used. */
@@ -286,8 +305,12 @@ void shard_open_links(struct shard *shard)
 	atomic_fetch_sub(&pool->opening, 1);
 	if (r == -EAGAIN)
 		return;
-	if (r == -EHOSTUNREACH || r == -EHOSTDOWN) {
-		if (!pool_has_links(pool))
+	if (r == -EHOSTUNREACH || r == -EHOSTDOWN || r == -EBUSY) {
+		if (pool_has_links(pool))
+			return;
+		if (r == -EBUSY)
+			circuit_open(shard, to->node);
+		else
 			no_node(shard, to->node, r == -EHOSTUNREACH);
 		return;
 	}
@@ -419,6 +442,7 @@ static void link_logged_in(struct link *link)
 	link->user = NULL;
 	atomic_store(&node->last_used_wall, clock_wall());
 	node_answered(node);
+	watch_opened(shard, link, NULL);
 	remember_address(node, link);
 	forget_failure(pool);
 	if (!atomic_load_explicit(&pool->proven, memory_order_relaxed) && !atomic_exchange(&pool->proven, true))
@@ -464,6 +488,7 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 
 	opening_end(shard, link);
 	judge_node(node, failure);
+	watch_opened(shard, link, failure);
 	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);
 	if (failure->wants_password && !dedicated)
@@ -496,7 +521,8 @@ static void link_lost(struct link *link, int error)
 	count_add(&shard->thread->counters.links_lost_total, 1);
 	log_debug("idle server connection lost", kv_uint("link", link->id), kv_str("database", shard->pool->database),
 		  kv_str("reason", error ? strerror(-error) : "closed by the server"));
-	/* idle, or held until a cancel is over */
+	/* Idle, or held until a cancel is over. A server may close those for reasons of its own: it is asked. */
+	node_in_doubt(((struct destination *)link->server)->node);
 	if (link->held_for_cancel)
 		atomic_fetch_sub(&shard->active_count, 1);
 	else if (link->standing == STANDING_PARKED)

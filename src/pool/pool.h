@@ -34,6 +34,24 @@ struct pool_warmer {
 	void (*tick)(struct pool_thread *thread, struct shard *shard);
 };
 
+/* Hears what links tell of their nodes, and says which nodes get new ones; NULL hooks are not allowed. See
+ * session/evidence.c. */
+struct pool_watcher {
+	/* A link is about to be opened to the node. false: it must not; else the ticket goes with it. */
+	bool (*opening)(struct pool_thread *thread, struct node *node, uint32_t *ret_ticket);
+	/* It is logged in (failure NULL), or could not be. */
+	void (*opened)(struct pool_thread *thread, struct node *node, uint32_t ticket,
+		       const struct link_failure *failure, usec_t took, bool timed_out);
+	/* Nobody will know: it was closed meanwhile. */
+	void (*given_up)(struct node *node, uint32_t ticket);
+	/* What it was lent for is over, and it is as good as before. */
+	void (*done)(struct pool_thread *thread, struct node *node);
+	/* It was lost while it was lent, and the server had not said why. */
+	void (*lost)(struct pool_thread *thread, struct node *node);
+	/* The server sent an error to whoever uses it. true: it speaks of the node. */
+	bool (*failed)(struct pool_thread *thread, struct node *node, struct slice sqlstate);
+};
+
 /* What the pools need of a worker; embedded in it. */
 struct pool_thread {
 	uint32_t index;
@@ -43,8 +61,9 @@ struct pool_thread {
 	struct timer tick;     /* once a second: idle time-outs, lifetimes, warm links */
 	struct timer pressure; /* while somebody waits, see active.c */
 	struct pools *pools;
-	const struct pool_warmer *warmer; /* NULL: none */
-	bool ending;                      /* no link is opened, none is kept */
+	const struct pool_warmer *warmer;   /* NULL: none */
+	const struct pool_watcher *watcher; /* likewise; it may come and go */
+	bool ending;                        /* no link is opened, none is kept */
 };
 
 /* What all pools share. */
@@ -191,6 +210,10 @@ void pool_count_pinned(struct link *link, int by);
 struct shard *link_shard(const struct link *link);
 /* The thread's tick, once a second: time-outs, lifetimes, warm links, the reserve. */
 void pool_thread_tick(struct pool_thread *thread);
+/* A node drains, or its deadline has passed: its links of this thread leave (the tick finds out, too). */
+void pool_thread_drain(struct pool_thread *thread);
+/* The server sent whoever uses the link an error. fatal: it says that the server is about to close the connection. */
+void pool_saw_error(struct link *link, struct slice sqlstate, bool fatal);
 /* Closes all idle links of this thread (shutdown). */
 void pool_thread_close_idle(struct pool_thread *thread);
 /* Closes all links of this thread but those that somebody still uses, which close when they are given back; whoever

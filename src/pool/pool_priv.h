@@ -165,6 +165,7 @@ void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no 
 void shard_offer_new(struct shard *shard, struct link *link);
 void shard_end_link(struct shard *shard, struct link *link); /* out of all accounts; not yet freed */
 void shard_close_oldest_idle(struct shard *shard);           /* there may be none */
+void shard_end_idle(struct shard *shard, struct link *link); /* closes an idle or a parked one */
 /* Counts the link among those that are about to serve somebody, so that nobody opens one in vain meanwhile. */
 void shard_take_in_hand(struct shard *shard, struct link *link);
 void shard_out_of_hand(struct shard *shard, struct link *link);
@@ -182,6 +183,24 @@ static inline struct pool *pool_family(const struct pool *pool)
 {
 	return pool->home ? pool->home : (struct pool *)(uintptr_t)pool;
 }
+
+/* drain.c */
+/* Does its node drain? */
+static inline bool link_is_drained(const struct link *link)
+{
+	const struct destination *to = link->server;
+
+	return unlikely(atomic_load_explicit(&to->node->draining, memory_order_relaxed));
+}
+/* Lets links of nodes that drain go; now and then, and at once when one begins to. */
+void shard_drain(struct shard *shard);
+
+/* watch.c: what a watcher hears; nothing, if there is none. */
+bool watch_opening(struct shard *shard, const struct destination *to, uint32_t *ret_ticket);
+void watch_opened(struct shard *shard, struct link *link, const struct link_failure *failure);
+void watch_given_up(struct shard *shard, struct link *link);
+void watch_done(struct shard *shard, struct link *link);
+void watch_lost(struct shard *shard, const struct link *link);
 
 /* destination.c */
 /* By the configuration, or unchanged (`old`; NULL: none) as far as that says nothing any more of the database. The

@@ -101,7 +101,7 @@ bool shard_link_is_misplaced(const struct shard *shard, const struct link *link)
 }
 
 /* An idle link, or a parked one. */
-static void end_idle(struct shard *shard, struct link *link)
+void shard_end_idle(struct shard *shard, struct link *link)
 {
 	if (link->standing == STANDING_PARKED)
 		active_unlist(shard, link);
@@ -117,7 +117,7 @@ void shard_close_oldest_idle(struct shard *shard)
 	struct list *last = last_use(parked) <= last_use(idle) ? parked : idle;
 
 	if (last)
-		end_idle(shard, list_entry(last, struct link, node));
+		shard_end_idle(shard, list_entry(last, struct link, node));
 }
 
 static struct link *pop_idle(struct shard *shard)
@@ -131,7 +131,7 @@ static struct link *pop_idle(struct shard *shard)
 			shard_idle_remove(shard, link);
 			return link;
 		}
-		end_idle(shard, link);
+		shard_end_idle(shard, link);
 	}
 	return unlikely(!list_is_empty(&shard->parked)) ? active_unpark(shard) : NULL;
 }
@@ -508,6 +508,8 @@ void shard_end_link(struct shard *shard, struct link *link)
 
 static void close_link(struct shard *shard, struct link *link)
 {
+	if (unlikely(!conn_is_open(&link->conn)))
+		watch_lost(shard, link);
 	leave_busy(shard, link);
 	link_close(link);
 	shard_end_link(shard, link);
@@ -515,6 +517,7 @@ static void close_link(struct shard *shard, struct link *link)
 
 static void release_clean(struct shard *shard, struct link *link)
 {
+	watch_done(shard, link);
 	link_take_back(link);
 	if (unlikely(!list_is_empty(&link->cancels_under_way))) {
 		link->held_for_cancel = true; /* stays in the busy list until cancel_done() */
@@ -657,7 +660,8 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 
 static bool is_too_old(const struct link *link, usec_t now, const struct config_pool *s, bool above_minimum)
 {
-	return now >= link->expires || link->close_when_free || shard_link_is_misplaced(link->owner, link) ||
+	return now >= link->expires || link->close_when_free || link_is_drained(link) ||
+	       shard_link_is_misplaced(link->owner, link) ||
 	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
 }
 
@@ -672,7 +676,7 @@ static void close_old(struct shard *shard, struct list *idle, usec_t now)
 		before = node->prev;
 		if (!is_too_old(link, now, s, above))
 			continue;
-		end_idle(shard, link);
+		shard_end_idle(shard, link);
 		if (list_is_empty(&shard->node))
 			return; /* unused: the pool may go */
 	}
@@ -685,6 +689,7 @@ static void shard_tick(struct shard *shard)
 	if (shard->thread->warmer)
 		shard->thread->warmer->tick(shard->thread, shard);
 	active_watch_trial(shard);
+	shard_drain(shard);
 	close_old(shard, &shard->parked, clock_now());
 	close_old(shard, &shard->idle, clock_now());
 	if (!list_is_empty(&shard->waiters))

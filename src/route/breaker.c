@@ -227,12 +227,18 @@ bool breaker_begin(struct node *node, uint32_t thread, breaker_ticket *ret_ticke
 	return allowed;
 }
 
-/* A probe is over. One that belongs to an earlier time says nothing. */
-static void end_probe(struct breaker *b, breaker_ticket ticket, bool good)
+/*
+ * Of what ends while it is half open. A probe of an earlier time says nothing. What was not begun as a probe, on a
+ * connection that is open, is as telling when it is good; when it failed, maybe of something that broke long ago.
+ */
+static void end_in_half_open(struct breaker *b, breaker_ticket ticket, bool good)
 {
+	bool is_probe;
+
 	pthread_mutex_lock(&b->lock);
-	if (state_of(b) == BREAKER_HALF_OPEN && ticket == atomic_load(&b->round)) {
-		if (atomic_load(&b->probes) > 0)
+	is_probe = ticket && ticket == atomic_load(&b->round);
+	if (state_of(b) == BREAKER_HALF_OPEN && (is_probe || (!ticket && good))) {
+		if (is_probe && atomic_load(&b->probes) > 0)
 			atomic_fetch_sub(&b->probes, 1);
 		if (!good)
 			become(b, BREAKER_OPEN, BREAKER_BECAUSE_PROBE_FAILED);
@@ -293,8 +299,8 @@ void breaker_end(struct node *node, uint32_t thread, breaker_ticket ticket, enum
 	if (unlikely(slow))
 		add(&b->tallies[thread].slow, 1);
 	failed = unlikely(failure != BREAKER_GOOD) && note_failure(b, thread, failure);
-	if (unlikely(ticket))
-		end_probe(b, ticket, !failed && !slow);
+	if (unlikely(state_of(b) == BREAKER_HALF_OPEN))
+		end_in_half_open(b, ticket, !failed && !slow);
 }
 
 void breaker_give_up(struct node *node, breaker_ticket ticket)

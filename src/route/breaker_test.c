@@ -293,6 +293,28 @@ static void a_failed_probe_opens_it_again(void **state)
 	end(&f);
 }
 
+/* Connections that are open go on being used: what is good there closes it, too. */
+static void calls_that_were_not_begun_as_probes(void **state)
+{
+	struct fixture f;
+	breaker_ticket probe;
+
+	begin(&f, ON);
+	for (int i = 0; i < 3; i++)
+		call(f.node, BREAKER_CONNECTION);
+	breaker_end(f.node, 0, 0, BREAKER_GOOD, 0); /* while it is open it does not matter */
+	breaker_end(f.node, 0, 0, BREAKER_GOOD, 0);
+	assert_int_equal(look(f.node).state, BREAKER_OPEN);
+	wait_for(SEC(11));
+	assert_true(breaker_begin(f.node, 0, &probe));
+	breaker_failed(f.node, 1, BREAKER_CONNECTION); /* of something that broke long ago */
+	assert_int_equal(look(f.node).state, BREAKER_HALF_OPEN);
+	breaker_end(f.node, 0, probe, BREAKER_GOOD, 0);
+	breaker_end(f.node, 0, 0, BREAKER_GOOD, 0);
+	assert_int_equal(look(f.node).state, BREAKER_CLOSED);
+	end(&f);
+}
+
 /* A probe whose end is never told does not keep others away for good. */
 static void probes_that_got_lost(void **state)
 {
@@ -491,6 +513,7 @@ int main(void)
 		cmocka_unit_test(learns_what_is_usual),
 		cmocka_unit_test(opens_probes_and_closes),
 		cmocka_unit_test(a_failed_probe_opens_it_again),
+		cmocka_unit_test(calls_that_were_not_begun_as_probes),
 		cmocka_unit_test(probes_that_got_lost),
 		cmocka_unit_test(what_counts_is_by_configuration),
 		cmocka_unit_test(errors_that_speak_of_the_node),

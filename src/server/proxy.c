@@ -2,6 +2,7 @@
 #include "server/proxy_priv.h"
 
 #include "base/log.h"
+#include "route/breaker.h"
 #include "server/built_in.h"
 #include "server/notify.h"
 #include "stages/pipeline.h"
@@ -153,7 +154,8 @@ static bool start(struct proxy *p)
 	p->shared.stages = all_stages;
 	p->nodes = p->shared.nodes = node_list_new(c);
 	p->pools = p->nodes ? pools_new(c, p->nodes, p->server_tls) : NULL;
-	if (!p->pools || !make_catalogs(p))
+	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
+	if (!p->shared.breakers || !make_catalogs(p))
 		return false;
 	p->thread_count = worker_count(c);
 	(void)node_list_resolve(p->nodes, c->health.dns_interval, /* at_once= */ true);
@@ -185,6 +187,7 @@ static void end(struct proxy *p)
 	if (p->pools)
 		pools_free(p->pools);
 	cluster_free(p->cluster);
+	breakers_free(p->shared.breakers);
 	node_list_free(p->nodes);
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);

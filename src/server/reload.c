@@ -5,6 +5,7 @@
 #include "server/proxy_priv.h"
 
 #include "base/log.h"
+#include "route/breaker.h"
 #include "server/notify.h"
 
 /* ---- TLS ---- */
@@ -148,6 +149,7 @@ void reload(struct proxy *p)
 	p->config = fresh;
 	p->client_tls = client_tls;
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
+	breakers_reload(p->shared.breakers, fresh);
 	cluster_reload(p->cluster, fresh, server_tls);
 	catalogs_reload(p->catalogs, fresh);
 	p->resolve_all = true; /* by the next tick */

@@ -252,6 +252,7 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 		return ANSWER_BROKEN;
 	fatal = slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"));
 	link->close_when_free = link->close_when_free || fatal;
+	pool_saw_error(link, e.sqlstate, fatal);
 	if (x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY) {
 		swallow_error(link, x, whole, frame_size(f));
 		return ANSWER_SWALLOW;
@@ -671,6 +672,11 @@ static void answer_lost(struct link *link, int error)
 	conn_resume(&s->conn);
 }
 
+static void answer_expelled(struct link *link)
+{
+	session_fatal(link->user, ERROR_NODE_DRAINED, NULL);
+}
+
 static void answer_drained(struct link *link)
 {
 	struct session *s = link->user;
@@ -685,4 +691,5 @@ const struct link_user_ops session_link_ops = {
 	.received = answer_received,
 	.lost = answer_lost,
 	.drained = answer_drained,
+	.expelled = answer_expelled,
 };

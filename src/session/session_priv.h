@@ -282,6 +282,10 @@ void observe_dropped(struct session *s);
 void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate);
 void observe_end(struct session *s);
 
+/* ---- evidence.c: circuit breakers hear of links ---- */
+void evidence_follow(struct worker *w); /* the configuration is new */
+void evidence_tick(const struct worker *w);
+
 /* ---- replication.c: as conn_ops.received, of the client and of the server ---- */
 size_t replication_request(struct session *s, uint8_t *bytes, size_t len);
 size_t replication_answer(struct session *s, uint8_t *bytes, size_t len);

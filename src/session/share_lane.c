@@ -342,10 +342,13 @@ static bool is_of_sharing(struct lane *lane, const struct turn *turn, const stru
 static enum answer error(struct lane *lane, struct turn *turn, const struct frame *f, const uint8_t *whole)
 {
 	struct error_fields e = {0};
+	bool fatal;
 
 	if (!message_read_error(f->body, f->body_len, &e))
 		return BROKEN;
-	if (slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"))) {
+	fatal = slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"));
+	pool_saw_error(lane->link, e.sqlstate, fatal);
+	if (fatal) {
 		log_info("the server ended a shared connection", kv_uint("link", lane->link->id),
 			 kv_slice("sqlstate", e.sqlstate), kv_slice("message", e.message));
 		lose(lane, whole, frame_size(f));

@@ -54,6 +54,7 @@ static void worker_tick(struct timer *timer)
 	struct worker *w = container_of(t, struct worker, pool_thread);
 
 	pool_thread_tick(t);
+	evidence_tick(w);
 	prewarm_tick(w);
 	if (w->closing)
 		close_free_sessions(w);
@@ -77,6 +78,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 		return -ENOMEM;
 	}
 	(void)routing_configure(w, w->settings.config);
+	evidence_follow(w);
 	pools_join(pools, &w->pool_thread);
 	timer_init(&w->pool_thread.tick, worker_tick);
 	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + USEC_PER_SEC);
@@ -208,6 +210,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 	}
 	if (routing_configure(w, fresh->config))
 		each_session(w, may_have_written);
+	evidence_follow(w);
 	auth_queries_forget_all(&w->auth);
 	introductions_forget(w);
 	each_session(w, take_reload);
@@ -221,6 +224,11 @@ void worker_drain(struct worker *w)
 	close_free_sessions(w);
 	pool_thread_close_idle(&w->pool_thread);
 	timer_set(loop_timers(w->pool_thread.loop), &w->pool_thread.tick, clock_now() + CLOSING_TICK);
+}
+
+void worker_drain_nodes(struct worker *w)
+{
+	pool_thread_drain(&w->pool_thread);
 }
 
 void worker_end(struct worker *w)

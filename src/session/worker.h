@@ -30,6 +30,7 @@ struct predecessors {
 
 struct catalogs;
 struct cluster;
+struct breakers;
 struct crew;
 struct pipeline;
 struct stage;
@@ -46,6 +47,7 @@ struct sessions_shared {
 	struct catalogs *catalogs;         /* what functions do, by database */
 	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */
+	struct breakers *breakers;         /* route/breaker.h; NULL: none */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
 };
 
@@ -108,6 +110,8 @@ void worker_take_no_visitors(struct worker *w);
 void worker_reload(struct worker *w, const struct worker_settings *fresh);
 /* From now on sessions without a transaction are closed; the others when theirs ends. */
 void worker_drain(struct worker *w);
+/* A node drains: its links leave at once, rather than with the next tick. */
+void worker_drain_nodes(struct worker *w);
 /* Closes everything: listeners, sessions, links. What is open afterwards are last words and cancels on their way. */
 void worker_end(struct worker *w);
 /* Nothing is open any more (any thread; true for good only after worker_end()). */
