@@ -124,7 +124,9 @@ struct link {
 	uint8_t key[32];
 	uint64_t id; /* unique in the process */
 	usec_t born, used, expires;
-	usec_t lent;     /* its pool's own: since when its user has it */
+	usec_t lent;  /* its pool's own: since when its user has it */
+	usec_t asked; /* its user's own: something was sent then that is not answered yet; 0: nothing, or not measured
+		       */
 	uint32_t ticket; /* its pool's own: see pool_watcher.opening() */
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;

@@ -44,8 +44,8 @@ struct pool_watcher {
 		       const struct link_failure *failure, usec_t took, bool timed_out);
 	/* Nobody will know: it was closed meanwhile. */
 	void (*given_up)(struct node *node, uint32_t ticket);
-	/* What it was lent for is over, and it is as good as before. */
-	void (*done)(struct pool_thread *thread, struct node *node);
+	/* A request on it was answered whole, and nothing spoke against the node. took: 0: not measured. */
+	void (*answered)(struct pool_thread *thread, struct node *node, usec_t took);
 	/* It was lost while it was lent, and the server had not said why. */
 	void (*lost)(struct pool_thread *thread, struct node *node);
 	/* The server sent an error to whoever uses it. true: it speaks of the node. */
@@ -212,6 +212,8 @@ struct shard *link_shard(const struct link *link);
 void pool_thread_tick(struct pool_thread *thread);
 /* A node drains, or its deadline has passed: its links of this thread leave (the tick finds out, too). */
 void pool_thread_drain(struct pool_thread *thread);
+/* A request was answered whole, also with an error. */
+void pool_saw_answer(struct link *link, usec_t took);
 /* The server sent whoever uses the link an error. fatal: it says that the server is about to close the connection. */
 void pool_saw_error(struct link *link, struct slice sqlstate, bool fatal);
 /* Closes all idle links of this thread (shutdown). */

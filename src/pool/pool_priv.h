@@ -199,7 +199,6 @@ void shard_drain(struct shard *shard);
 bool watch_opening(struct shard *shard, const struct destination *to, uint32_t *ret_ticket);
 void watch_opened(struct shard *shard, struct link *link, const struct link_failure *failure);
 void watch_given_up(struct shard *shard, struct link *link);
-void watch_done(struct shard *shard, struct link *link);
 void watch_lost(struct shard *shard, const struct link *link);
 
 /* destination.c */

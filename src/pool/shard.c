@@ -517,7 +517,6 @@ static void close_link(struct shard *shard, struct link *link)
 
 static void release_clean(struct shard *shard, struct link *link)
 {
-	watch_done(shard, link);
 	link_take_back(link);
 	if (unlikely(!list_is_empty(&link->cancels_under_way))) {
 		link->held_for_cancel = true; /* stays in the busy list until cancel_done() */

@@ -34,13 +34,6 @@ void watch_given_up(struct shard *shard, struct link *link)
 	link->ticket = 0;
 }
 
-void watch_done(struct shard *shard, struct link *link)
-{
-	if (unlikely(shard->thread->watcher) && !link->blamed)
-		shard->thread->watcher->done(shard->thread, node_of(link));
-	link->blamed = false;
-}
-
 void watch_lost(struct shard *shard, const struct link *link)
 {
 	if (link->foretold)
@@ -57,4 +50,13 @@ void pool_saw_error(struct link *link, struct slice sqlstate, bool fatal)
 	link->foretold = link->foretold || fatal;
 	if (unlikely(shard->thread->watcher) && !link->blamed)
 		link->blamed = shard->thread->watcher->failed(shard->thread, node_of(link), sqlstate);
+}
+
+void pool_saw_answer(struct link *link, usec_t took)
+{
+	struct shard *shard = link->owner;
+
+	if (unlikely(shard->thread->watcher) && !link->blamed)
+		shard->thread->watcher->answered(shard->thread, node_of(link), took);
+	link->blamed = false;
 }

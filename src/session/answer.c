@@ -179,6 +179,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
+	if (evidence_is_wanted(s))
+		evidence_answered(s);
 	s->copying_in = false;
 	effects_ready(s, link->tx_status);
 	if (unlikely(s->changes_schema && link->tx_status == 'I' && link->expects.count == 0))

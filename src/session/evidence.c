@@ -34,9 +34,9 @@ static void given_up(struct node *node, uint32_t ticket)
 	breaker_give_up(node, ticket);
 }
 
-static void done(struct pool_thread *thread, struct node *node)
+static void answered(struct pool_thread *thread, struct node *node, usec_t took)
 {
-	breaker_end(node, thread->index, /* ticket= */ 0, BREAKER_GOOD, /* took= */ 0);
+	breaker_end(node, thread->index, /* ticket= */ 0, BREAKER_GOOD, took);
 }
 
 static void lost(struct pool_thread *thread, struct node *node)
@@ -58,11 +58,26 @@ void evidence_follow(struct worker *w)
 	static const struct pool_watcher watcher = {.opening = opening,
 						    .opened = opened,
 						    .given_up = given_up,
-						    .done = done,
+						    .answered = answered,
 						    .lost = lost,
 						    .failed = failed};
 
 	w->pool_thread.watcher = w->shared->breakers && breakers_enabled(w->shared->breakers) ? &watcher : NULL;
+}
+
+void evidence_asked(struct session *s)
+{
+	if (!s->link->asked)
+		s->link->asked = clock_now();
+}
+
+/* What a client takes to send the data of a COPY is not the server's time. */
+void evidence_answered(struct session *s)
+{
+	struct link *link = s->link;
+
+	pool_saw_answer(link, s->copying_in || !link->asked ? 0 : clock_since(link->asked, clock_now()));
+	link->asked = link->expects.answers ? clock_now() : 0;
 }
 
 void evidence_tick(const struct worker *w)

@@ -552,8 +552,11 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 	}
 out:
 	count_add(&session_counters(s)->bytes_received_total, at);
-	if (s->link && s->link->expects.answers)
+	if (s->link && s->link->expects.answers) {
 		session_arm_query_timer(s);
+		if (evidence_is_wanted(s))
+			evidence_asked(s);
+	}
 	if (s->link && (s->link->shares || session_is_away(s)) && from_message)
 		repair_keep(s->link, bytes, len);
 	return at;

@@ -285,6 +285,13 @@ void observe_end(struct session *s);
 /* ---- evidence.c: circuit breakers hear of links ---- */
 void evidence_follow(struct worker *w); /* the configuration is new */
 void evidence_tick(const struct worker *w);
+/* Only these two are called on the way of a query, and only with a watcher: something was sent, ReadyForQuery came. */
+void evidence_asked(struct session *s);
+void evidence_answered(struct session *s);
+static inline bool evidence_is_wanted(const struct session *s)
+{
+	return unlikely(s->worker->pool_thread.watcher != NULL);
+}
 
 /* ---- replication.c: as conn_ops.received, of the client and of the server ---- */
 size_t replication_request(struct session *s, uint8_t *bytes, size_t len);

@@ -429,6 +429,8 @@ static bool turn_over(struct lane *lane)
 	turn = queue_take(&lane->queue, now);
 	if (turn->sqlstate[0] == 0 && !turn->returns)
 		share_learn(w->share.memory, turn->key, now - MAX(since, turn->sent));
+	if (unlikely(w->pool_thread.watcher != NULL))
+		pool_saw_answer(lane->link, clock_since(MAX(since, turn->sent), now));
 	close_if_wanted(lane);
 	share_answered(w, turn);
 	share_serve(lane);

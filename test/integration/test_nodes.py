@@ -274,6 +274,30 @@ def test_only_errors_that_speak_of_the_node(make_proxy, make_postgres, closing):
     assert circuit(proxy)["failures"] == 3
 
 
+@pytest.mark.parametrize("share", ["off", "autocommit"])
+def test_slow_calls_open_it(make_proxy, make_postgres, closing, share):
+    """By the time from a request to the end of its answer; what a client does in between does not count."""
+    server = make_postgres()
+    proxy = with_breaker(make_proxy, server, slow_call_rate=60, minimum_calls=20,
+                         failure_conditions={"slow_threshold_secs": 5})
+    proxy.reload({"pool": {"share": share}})
+    client = closing(proxy.wire())
+    client.query("BEGIN")
+    proxy.advance(60)
+    client.query("COMMIT")
+    for _ in range(20):
+        assert code_of(client) == "00000"
+    wait_until(lambda: circuit(proxy)["calls"] >= 20)
+    assert circuit(proxy)["state"] == "closed" and circuit(proxy)["slow_calls"] == 0
+    proxy.reload({"circuit_breaker": {"failure_conditions": {"slow_threshold_ms": 1}}})
+    proxy.reload({"circuit_breaker": {"failure_conditions": {"slow_threshold_secs": None}}})
+    for _ in range(100):
+        assert code_of(client, "SELECT pg_sleep(0.01)") == "00000"
+    wait_until(lambda: circuit(proxy)["state"] == "open")
+    assert circuit(proxy)["slow_calls"] >= 20 and circuit(proxy)["failures"] == 0
+    assert circuit(proxy)["history"][0]["reason"] == "too many slow calls"
+
+
 def test_a_wrong_password_is_not_the_nodes_fault(make_proxy, make_postgres, closing):
     server = make_postgres()
     proxy = one_node(make_proxy, server, circuit_breaker=BREAKER, pool={"login_retry": "0s"},
