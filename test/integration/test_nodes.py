@@ -1,6 +1,6 @@
 """
 Nodes that are taken out of service and put back, and circuit breakers: what the person on call does and sees, on real
-servers. Queries are not spread over nodes yet; a database that names its node stands in for that.
+servers. Mostly with one node, or with databases that name theirs, so that it is known where a query goes.
 """
 
 import json
@@ -156,13 +156,76 @@ def test_only_links_of_that_node(make_proxy, make_postgres, closing):
     assert "is the primary" in post(proxy, "/nodes/a/drain", expected=409)["error"]
     post(proxy, "/nodes/b/drain")
     wait_until(lambda: not backends(standby))
-    assert len(backends(primary)) == 1 and writer.value("SELECT 1") == "1"
+    assert backends(primary) and writer.value("SELECT 1") == "1"
     assert proxy.admin("/readyz")[0] == 200
     with pytest.raises(ServerError):
         reader.value("SELECT 1")
     assert node(proxy, "b")["healthy"] is True, "its checks go on"
     proxy.reload({"pool": {"max_connections": 21}})
     assert node(proxy, "b")["draining"] is not None, "a reload changes nothing"
+
+
+# ---- with reads that are spread
+
+
+@pytest.fixture(scope="module")
+def cluster(template):
+    from harness.postgres import Postgres
+    primary = Postgres(template, {"helios.node": "a"}).start().create_roles()
+    try:
+        primary.sql("CREATE FUNCTION whoami() RETURNS text LANGUAGE sql STABLE AS "
+                    "$$ SELECT current_setting('helios.node') $$", database="app")
+        yield [primary] + [primary.standby(**{"helios.node": name}) for name in "bc"]
+    finally:
+        primary.remove()
+
+
+def split(make_proxy, cluster, **config):
+    nodes = [Proxy.node(server, "primary" if i == 0 else "standby", name=name)
+             for i, (server, name) in enumerate(zip(cluster, "abc"))]
+    proxy = make_proxy({"nodes": nodes, "health": HEALTH, "load_balancer": {"slow_start": "0s"},
+                        "lag_routing": {"read_your_writes": False}, **config}, postgres=cluster[0])
+    wait_until(lambda: [n["standing"] for n in proxy.json("/nodes")] == ["primary", "standby", "standby"])
+    return proxy
+
+
+def readers(client, times=12):
+    """Who has answered so many reads."""
+    return {client.value("SELECT whoami()") for _ in range(times)}
+
+
+def test_reads_leave_a_drained_standby_and_nobody_notices(make_proxy, cluster, closing):
+    proxy = split(make_proxy, cluster)
+    client = closing(proxy.wire())
+    wait_until(lambda: readers(client) == {"b", "c"})
+    busy = closing(proxy.wire())
+    while busy.query("BEGIN READ ONLY") and busy.value("SELECT whoami()") != "b":
+        busy.query("COMMIT")
+    post(proxy, "/nodes/b/drain")
+    assert readers(client, 50) == {"c"}
+    assert busy.value("SELECT whoami()") == "b", "what has begun may end"
+    busy.query("COMMIT")
+    wait_until(lambda: node(proxy, "b")["draining"]["done"])
+    post(proxy, "/nodes/c/drain")
+    assert readers(client) == {"a"}, "the last resort"
+    post(proxy, "/nodes/b/undrain")
+    wait_until(lambda: readers(client) == {"b"})
+    post(proxy, "/nodes/c/undrain")
+    wait_until(lambda: readers(client) == {"b", "c"})
+
+
+def test_reads_leave_a_standby_whose_breaker_is_open(make_proxy, cluster, closing):
+    """It is up, as far as checks can tell."""
+    proxy = split(make_proxy, cluster, circuit_breaker={**BREAKER, "error_codes": ["22012"]})
+    client = closing(proxy.wire())
+    wait_until(lambda: readers(client) == {"b", "c"})
+    wait_until(lambda: (code_of(client, "SELECT 1 / (whoami() <> 'b')::int"), circuit(proxy, "b")["state"])[1] == "open")
+    assert circuit(proxy, "c")["state"] == "closed"
+    assert readers(client, 50) == {"c"}
+    assert node(proxy, "b")["healthy"] is True
+    proxy.advance(1001)
+    wait_until(lambda: readers(client) == {"b", "c"})
+    wait_until(lambda: readers(client) and circuit(proxy, "b")["state"] == "closed")
 
 
 # ---- circuit breakers
