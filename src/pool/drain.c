@@ -63,6 +63,7 @@ void shard_drain(struct shard *shard)
 {
 	if (likely(!node_list_drains(shard->pool->pools->nodes)))
 		return;
+	shard_fail_if_drained(shard);
 	mark(&shard->opening);
 	mark(&shard->busy);
 	mark(&shard->apart);

@@ -198,9 +198,18 @@ static void no_node(struct shard *shard, struct node *node, bool enabled)
 	}
 	failure.error = out.bytes;
 	failure.error_len = out.len;
-	remember_failure(shard->pool, &failure);
+	if (!atomic_load(&node->draining)) /* that may be over at any time */
+		remember_failure(shard->pool, &failure);
 	shard_fail_waiters(shard, &failure);
 	buf_free(&out);
+}
+
+void shard_fail_if_drained(struct shard *shard)
+{
+	struct node *node = pool_destination(shard->pool)->node;
+
+	if (atomic_load(&node->draining) && !list_is_empty(&shard->waiters))
+		no_node(shard, node, /* enabled= */ false);
 }
 
 static void fail_for_the_end(struct shard *shard)
@@ -306,7 +315,7 @@ void shard_open_links(struct shard *shard)
 	if (r == -EAGAIN)
 		return;
 	if (r == -EHOSTUNREACH || r == -EHOSTDOWN || r == -EBUSY) {
-		if (pool_has_links(pool))
+		if (pool_has_links(pool) && !atomic_load(&to->node->draining)) /* those in use will be free */
 			return;
 		if (r == -EBUSY)
 			circuit_open(shard, to->node);

@@ -45,11 +45,11 @@ struct pool_watcher {
 	/* Nobody will know: it was closed meanwhile. */
 	void (*given_up)(struct node *node, uint32_t ticket);
 	/* A request on it was answered whole, and nothing spoke against the node. took: 0: not measured. */
-	void (*answered)(struct pool_thread *thread, struct node *node, usec_t took);
+	void (*answered)(struct pool_thread *thread, struct node *node, uint32_t ticket, usec_t took);
 	/* It was lost while it was lent, and the server had not said why. */
-	void (*lost)(struct pool_thread *thread, struct node *node);
-	/* The server sent an error to whoever uses it. true: it speaks of the node. */
-	bool (*failed)(struct pool_thread *thread, struct node *node, struct slice sqlstate);
+	void (*lost)(struct pool_thread *thread, struct node *node, uint32_t ticket);
+	/* The server sent an error to whoever uses it. true: it speaks of the node, and that was the ticket's end. */
+	bool (*failed)(struct pool_thread *thread, struct node *node, uint32_t ticket, struct slice sqlstate);
 };
 
 /* What the pools need of a worker; embedded in it. */

@@ -199,7 +199,7 @@ void shard_drain(struct shard *shard);
 bool watch_opening(struct shard *shard, const struct destination *to, uint32_t *ret_ticket);
 void watch_opened(struct shard *shard, struct link *link, const struct link_failure *failure);
 void watch_given_up(struct shard *shard, struct link *link);
-void watch_lost(struct shard *shard, const struct link *link);
+void watch_lost(struct shard *shard, struct link *link);
 
 /* destination.c */
 /* By the configuration, or unchanged (`old`; NULL: none) as far as that says nothing any more of the database. The
@@ -219,6 +219,8 @@ void shard_open_links(struct shard *shard); /* as many as waiters need and limit
 /* Idle links of all threads, and those that are about to serve somebody. */
 uint32_t pool_idle_anywhere(const struct pool *pool);
 void shard_close_opening(struct shard *shard);
+/* Nobody waits for links to a node that drains: those that come back are closed. */
+void shard_fail_if_drained(struct shard *shard);
 /* Links lead elsewhere now: who waits does not wait for those that are still being opened to where they led before. */
 void shard_leave_old_destination(struct shard *shard);
 int pool_target(struct pool *pool, const struct destination *to, struct link_target *ret,

@@ -510,6 +510,8 @@ static void close_link(struct shard *shard, struct link *link)
 {
 	if (unlikely(!conn_is_open(&link->conn)))
 		watch_lost(shard, link);
+	if (unlikely(link->ticket))
+		watch_given_up(shard, link);
 	leave_busy(shard, link);
 	link_close(link);
 	shard_end_link(shard, link);

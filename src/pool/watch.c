@@ -34,13 +34,14 @@ void watch_given_up(struct shard *shard, struct link *link)
 	link->ticket = 0;
 }
 
-void watch_lost(struct shard *shard, const struct link *link)
+void watch_lost(struct shard *shard, struct link *link)
 {
 	if (link->foretold)
 		return; /* it was the server's own decision, and is judged by what it said */
 	node_in_doubt(node_of(link));
 	if (shard->thread->watcher)
-		shard->thread->watcher->lost(shard->thread, node_of(link));
+		shard->thread->watcher->lost(shard->thread, node_of(link), link->ticket);
+	link->ticket = 0;
 }
 
 void pool_saw_error(struct link *link, struct slice sqlstate, bool fatal)
@@ -48,8 +49,11 @@ void pool_saw_error(struct link *link, struct slice sqlstate, bool fatal)
 	struct shard *shard = link->owner;
 
 	link->foretold = link->foretold || fatal;
-	if (unlikely(shard->thread->watcher) && !link->blamed)
-		link->blamed = shard->thread->watcher->failed(shard->thread, node_of(link), sqlstate);
+	if (likely(!shard->thread->watcher) || link->blamed)
+		return;
+	link->blamed = shard->thread->watcher->failed(shard->thread, node_of(link), link->ticket, sqlstate);
+	if (link->blamed)
+		link->ticket = 0;
 }
 
 void pool_saw_answer(struct link *link, usec_t took)
@@ -57,6 +61,7 @@ void pool_saw_answer(struct link *link, usec_t took)
 	struct shard *shard = link->owner;
 
 	if (unlikely(shard->thread->watcher) && !link->blamed)
-		shard->thread->watcher->answered(shard->thread, node_of(link), took);
+		shard->thread->watcher->answered(shard->thread, node_of(link), link->ticket, took);
 	link->blamed = false;
+	link->ticket = 0;
 }

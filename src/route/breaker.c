@@ -227,6 +227,19 @@ bool breaker_begin(struct node *node, uint32_t thread, breaker_ticket *ret_ticke
 	return allowed;
 }
 
+breaker_ticket breaker_join(struct node *node)
+{
+	struct breaker *b = breaker_of(node);
+	breaker_ticket ticket = 0;
+
+	if (likely(!b || state_of(b) != BREAKER_HALF_OPEN))
+		return 0;
+	pthread_mutex_lock(&b->lock);
+	(void)take_place(b, &ticket);
+	pthread_mutex_unlock(&b->lock);
+	return ticket;
+}
+
 /*
  * Of what ends while it is half open. A probe of an earlier time says nothing. What was not begun as a probe, on a
  * connection that is open, is as telling when it is good; when it failed, maybe of something that broke long ago.
@@ -313,11 +326,6 @@ void breaker_give_up(struct node *node, breaker_ticket ticket)
 	if (state_of(b) == BREAKER_HALF_OPEN && ticket == atomic_load(&b->round) && atomic_load(&b->probes) > 0)
 		atomic_fetch_sub(&b->probes, 1);
 	pthread_mutex_unlock(&b->lock);
-}
-
-void breaker_failed(struct node *node, uint32_t thread, enum breaker_failure failure)
-{
-	breaker_end(node, thread, /* ticket= */ 0, failure, /* took= */ 0);
 }
 
 /* ---- errors ---- */

@@ -95,8 +95,8 @@ bool breaker_begin(struct node *node, uint32_t thread, breaker_ticket *ret_ticke
 void breaker_end(struct node *node, uint32_t thread, breaker_ticket ticket, enum breaker_failure failure, usec_t took);
 /* It was not made, or nobody knows how it ended: a probe's place is free again. */
 void breaker_give_up(struct node *node, breaker_ticket ticket);
-/* Something failed that was not begun as a call: an idle connection was lost, a statement in a transaction failed. */
-void breaker_failed(struct node *node, uint32_t thread, enum breaker_failure failure);
+/* A call goes there in any case, on a connection that is open: it is a probe if there is room for one. */
+breaker_ticket breaker_join(struct node *node);
 
 /* Does an error with this SQLSTATE speak of the node? For breaker_end() it is BREAKER_ERROR_OF_NODE, else
  * BREAKER_GOOD, or BREAKER_CONNECTION for those of class 08. */

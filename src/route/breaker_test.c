@@ -307,11 +307,37 @@ static void calls_that_were_not_begun_as_probes(void **state)
 	assert_int_equal(look(f.node).state, BREAKER_OPEN);
 	wait_for(SEC(11));
 	assert_true(breaker_begin(f.node, 0, &probe));
-	breaker_failed(f.node, 1, BREAKER_CONNECTION); /* of something that broke long ago */
+	breaker_end(f.node, 1, 0, BREAKER_CONNECTION, 0); /* of something that broke long ago */
 	assert_int_equal(look(f.node).state, BREAKER_HALF_OPEN);
 	breaker_end(f.node, 0, probe, BREAKER_GOOD, 0);
 	breaker_end(f.node, 0, 0, BREAKER_GOOD, 0);
 	assert_int_equal(look(f.node).state, BREAKER_CLOSED);
+	assert_int_equal(breaker_join(f.node), 0);
+	end(&f);
+}
+
+/* They are probes, too, as long as there is room for them. */
+static void calls_on_open_connections_join(void **state)
+{
+	struct fixture f;
+	breaker_ticket a, b;
+
+	begin(&f, ON);
+	for (int i = 0; i < 3; i++)
+		call(f.node, BREAKER_CONNECTION);
+	assert_int_equal(breaker_join(f.node), 0);
+	wait_for(SEC(11));
+	breakers_tick(f.breakers);
+	a = breaker_join(f.node);
+	b = breaker_join(f.node);
+	assert_true(a != 0 && b != 0);
+	assert_int_equal(breaker_join(f.node), 0);
+	assert_false(breaker_allows(f.node));
+	breaker_end(f.node, 0, a, BREAKER_GOOD, 0);
+	assert_true(breaker_allows(f.node));
+	breaker_end(f.node, 0, b, BREAKER_ERROR_OF_NODE, 0);
+	assert_int_equal(look(f.node).state, BREAKER_OPEN);
+	assert_int_equal(look(f.node).rejected, 0);
 	end(&f);
 }
 
@@ -514,6 +540,7 @@ int main(void)
 		cmocka_unit_test(opens_probes_and_closes),
 		cmocka_unit_test(a_failed_probe_opens_it_again),
 		cmocka_unit_test(calls_that_were_not_begun_as_probes),
+		cmocka_unit_test(calls_on_open_connections_join),
 		cmocka_unit_test(probes_that_got_lost),
 		cmocka_unit_test(what_counts_is_by_configuration),
 		cmocka_unit_test(errors_that_speak_of_the_node),

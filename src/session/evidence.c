@@ -34,22 +34,22 @@ static void given_up(struct node *node, uint32_t ticket)
 	breaker_give_up(node, ticket);
 }
 
-static void answered(struct pool_thread *thread, struct node *node, usec_t took)
+static void answered(struct pool_thread *thread, struct node *node, uint32_t ticket, usec_t took)
 {
-	breaker_end(node, thread->index, /* ticket= */ 0, BREAKER_GOOD, took);
+	breaker_end(node, thread->index, ticket, BREAKER_GOOD, took);
 }
 
-static void lost(struct pool_thread *thread, struct node *node)
+static void lost(struct pool_thread *thread, struct node *node, uint32_t ticket)
 {
-	breaker_failed(node, thread->index, BREAKER_CONNECTION);
+	breaker_end(node, thread->index, ticket, BREAKER_CONNECTION, /* took= */ 0);
 }
 
-static bool failed(struct pool_thread *thread, struct node *node, struct slice sqlstate)
+static bool failed(struct pool_thread *thread, struct node *node, uint32_t ticket, struct slice sqlstate)
 {
 	enum breaker_failure failure = breaker_judge_error(node, sqlstate);
 
 	if (failure != BREAKER_GOOD)
-		breaker_failed(node, thread->index, failure);
+		breaker_end(node, thread->index, ticket, failure, /* took= */ 0);
 	return failure != BREAKER_GOOD;
 }
 
@@ -67,8 +67,12 @@ void evidence_follow(struct worker *w)
 
 void evidence_asked(struct session *s)
 {
-	if (!s->link->asked)
-		s->link->asked = clock_now();
+	struct link *link = s->link;
+
+	if (!link->asked)
+		link->asked = clock_now();
+	if (!link->ticket)
+		link->ticket = breaker_join(link_node(link));
 }
 
 /* What a client takes to send the data of a COPY is not the server's time. */

@@ -61,17 +61,9 @@ def test_idle_links_leave_at_once_and_nothing_new_begins(make_proxy, make_postgr
     assert e.value.code == "57P03"
     assert not backends(server)
     assert post(proxy, "/nodes/a/undrain")["status"] == "undrained"
-    wait_until(lambda: _works(client))
+    assert client.value("SELECT 1") == "1"
     assert node(proxy)["draining"] is None and proxy.metric("node_draining", node="a") == 0
     assert proxy.admin("/readyz")[0] == 200
-
-
-def _works(client):
-    """A pool that has just failed is not tried anew for login_retry."""
-    try:
-        return client.value("SELECT 1") == "1"
-    except ServerError:
-        return False
 
 
 def test_a_transaction_may_end(make_proxy, make_postgres, closing):
@@ -127,6 +119,22 @@ def test_a_deadline_that_comes_later(make_proxy, make_postgres, closing):
     assert client.value("SELECT 1") == "1"
     post(proxy, "/nodes/a/drain?force=true&deadline_secs=0")
     assert [m.code for m in client.until_closed() if m.kind == "E"] == ["57P01"]
+
+
+def test_who_waits_is_told(make_proxy, make_postgres, closing):
+    """There is one link, which will not serve him: it is closed when it comes back."""
+    server = make_postgres()
+    proxy = one_node(make_proxy, server, pool={"mode": "transaction", "max_connections": 1})
+    busy, waiting = closing(proxy.wire()), closing(proxy.wire())
+    busy.query("BEGIN")
+    waiting.send(query("SELECT 1"))
+    wait_until(lambda: proxy.metric("clients_waiting") == 1)
+    post(proxy, "/nodes/a/drain?force=true")
+    assert [m.code for m in waiting.until_ready() if m.kind == "E"] == ["57P03"]
+    assert busy.value("SELECT 1") == "1"
+    assert post(proxy, "/nodes/a/undrain")["status"] == "undrained"
+    busy.query("COMMIT")
+    assert waiting.value("SELECT 2") == "2", "at once, for nothing was wrong with it"
 
 
 def test_links_that_are_shared_leave(make_proxy, make_postgres, closing):
