@@ -301,11 +301,12 @@ static void judge_spinning(struct crew *crew, const struct crew_window *of_all, 
 static void look(struct crew *crew)
 {
 	usec_t now = clock_now();
-	struct crew_window window = {.length = now - crew->window_at};
+	struct crew_window window = {0};
 
 	if (pthread_mutex_trylock(&crew->lock) != 0)
 		return; /* who has it looks, or changes things */
 	if (now >= atomic_load_explicit(&crew->look_at, memory_order_relaxed) && now > crew->window_at) {
+		window.length = now - crew->window_at;
 		for (uint32_t i = 0; i < active(crew); i++)
 			measure(crew, i, &window);
 		judge_threads(crew, &window, now);
