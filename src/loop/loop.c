@@ -391,23 +391,17 @@ static void run_followers(struct loop *loop)
 	}
 }
 
-static void wait_for_something(struct loop *loop, usec_t wait)
+/* Of one that leads, or spins. */
+static void wait_for_something(struct loop *loop, usec_t wait, usec_t spins)
 {
-	usec_t spins = atomic_load_explicit(&loop->spin, memory_order_relaxed);
-	bool leads = !list_is_empty(&loop->followers);
-
-	if (unlikely(leads))
-		wait = time_to_wait_for_all(loop, wait);
-	if (unlikely(spins > 0 && wait > 0)) {
+	wait = time_to_wait_for_all(loop, wait);
+	if (spins > 0 && wait > 0) {
 		spins = MIN(spins, wait);
 		if (spin(loop, spins))
 			return;
 		wait = wait == USEC_NEVER ? wait : wait - spins;
 	}
-	if (unlikely(leads))
-		wait_for_all(loop, wait);
-	else
-		wait_for_events(loop, wait);
+	wait_for_all(loop, wait);
 }
 
 /* ---- the turn ---- */
@@ -415,9 +409,13 @@ static void wait_for_something(struct loop *loop, usec_t wait)
 void loop_run_turn(struct loop *loop, usec_t wait_at_most)
 {
 	bool leads = !list_is_empty(&loop->followers);
-	usec_t began = clock_now();
+	usec_t began = clock_now(), wait = time_to_wait(loop, wait_at_most);
+	uint32_t spins = atomic_load_explicit(&loop->spin, memory_order_relaxed);
 
-	wait_for_something(loop, time_to_wait(loop, wait_at_most));
+	if (unlikely(leads || spins > 0))
+		wait_for_something(loop, wait, spins);
+	else
+		wait_for_events(loop, wait);
 	if (clock_update() - began <= atomic_load_explicit(&loop->soon, memory_order_relaxed))
 		count(&loop->counters.soon, 1);
 	count(&loop->counters.turns, 1);
