@@ -322,7 +322,7 @@ void crew_let_spin(struct crew *crew, usec_t at_most, spin_judge_function *judge
 	crew->spin_most = crew->count == 1 || crew->judge ? MIN(at_most, USEC_PER_SEC) : 0;
 	crew->spin_judge = judge;
 	stop_spinning(crew);
-	atomic_store_explicit(&crew->places[0].loop->soon, (uint32_t)crew->spin_most, memory_order_relaxed);
+	atomic_store_explicit(&crew->places[0].loop->soon, 2 * (uint32_t)crew->spin_most, memory_order_relaxed);
 	if (!crew->judge)
 		begin_window(crew, clock_update());
 	pthread_mutex_unlock(&crew->lock);

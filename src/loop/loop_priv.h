@@ -110,8 +110,8 @@ struct loop {
 
 	_Alignas(64) _Atomic(struct loop_message *) mailbox; /* newest first */
 	_Atomic bool asleep, stop;
-	/* µs, the crew's to set: a wait asks again and again for so long before it sleeps (0: it does not); and what
-	 * ends within so long came soon. */
+	/* µs, the crew's to set: for so long a wait asks again and again before it sleeps (0: it does not); a turn that
+	 * begins within so long after the one before came soon. */
 	_Atomic uint32_t spin, soon;
 	_Atomic(struct loop *) lead; /* whose turns run it: itself, when it follows none */
 };

@@ -15,7 +15,7 @@ struct spin_window { /* of the one thread that is active, since the last look */
 	uint64_t work;
 	uint64_t events, waits;
 	usec_t lost;   /* others had the core while it spun */
-	uint64_t soon; /* turns that came within the longest spin after the one before */
+	uint64_t soon; /* turns that came within twice the longest spin after the one before: to be woken takes time */
 	usec_t length;
 };
 
