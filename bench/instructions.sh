@@ -103,6 +103,7 @@ cat > proxy.toml <<-EOF
 	listen_address = "127.0.0.1:$listen"
 	admin_address = ""
 	workers = 1
+	spin = "off"
 	io = "epoll"
 	[pool]
 	mode = "transaction"

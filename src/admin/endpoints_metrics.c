@@ -260,6 +260,9 @@ static void add_catalogs(struct buf *b, struct catalogs *catalogs)
 #define LOOP_METRICS(X) \
 	X(turns, "Turns of the worker's loop.") \
 	X(waits, "Times that the loop asked the kernel what is ready.") \
+	X(spins, "Of these, times that it asked again instead of sleeping, and nothing had come.") \
+	X(spun_us, "Microseconds of that asking.") \
+	X(lost_us, "Of these, microseconds in which others had the core.") \
 	X(receives, "System calls that received.") \
 	X(sends, "System calls that sent.") \
 	X(accepts, "Connections accepted.") \
@@ -294,6 +297,8 @@ static void add_crew(struct buf *b, const struct crew *crew)
 	c = crew_counters(crew);
 	add_single(b, "heliosdb_proxy_worker_threads_active", "gauge",
 		   "Threads that run workers now; the others are parked.", atomic_load(&c->active));
+	add_single(b, "heliosdb_proxy_worker_spins", "gauge",
+		   "1: the thread that is active alone spins before it sleeps.", atomic_load(&c->spins));
 	add_single(b, "heliosdb_proxy_worker_splits_total", "counter", "Times that parked threads were needed.",
 		   (double)atomic_load(&c->splits));
 	add_single(b, "heliosdb_proxy_worker_joins_total", "counter", "Times that threads were parked.",

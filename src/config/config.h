@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 enum config_io { IO_AUTO, IO_EPOLL, IO_URING };
+enum config_spin { SPIN_AUTO, SPIN_OFF };
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum pool_reset { RESET_NEVER, RESET_WHEN_CHANGED, RESET_ALWAYS };
 enum pool_share { SHARE_OFF, SHARE_AUTOCOMMIT, SHARE_AUTO };
@@ -54,6 +55,7 @@ typedef const char *config_type_address;
 typedef struct config_strings config_type_strings;
 typedef struct config_strings config_type_addresses;
 typedef enum config_io config_type_enum_io;
+typedef enum config_spin config_type_enum_spin;
 typedef enum pool_mode config_type_enum_pool_mode;
 typedef enum pool_reset config_type_enum_reset;
 typedef enum pool_share config_type_enum_share;

@@ -133,6 +133,8 @@ static void mistakes_are_told_with_their_place(void **state)
 		{NODE "[pool]\nmax_connections = 1979-05-27\n", 5, "not a date"},
 		{NODE "[pool]\nmode = \"tx\"\n", 5, "must be one of \"session\", \"transaction\", \"statement\""},
 		{NODE "[pool]\nmode = 1\n", 5, "not an integer"},
+		{NODE "[proxy]\nspin = \"100us\"\n", 5, "must be one of \"auto\", \"off\""},
+		{NODE "[proxy]\nspin_most = \"1001ms\"\n", 5, "from 0s to 1s"},
 		{NODE "[pool]\nidle_timeout = \"5 parsecs\"\n", 5, "must be a duration such as"},
 		{NODE "[pool]\nidle_timeout = -1\n", 5, "out of range"},
 		{NODE "[pool]\nidle_timeout = nan\n", 5, "out of range"},

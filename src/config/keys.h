@@ -17,6 +17,7 @@ enum config_type {
 	TYPE_strings,
 	TYPE_addresses,
 	TYPE_enum_io, /* the first of the enums */
+	TYPE_enum_spin,
 	TYPE_enum_pool_mode,
 	TYPE_enum_reset,
 	TYPE_enum_share,

@@ -8,7 +8,7 @@
  * The first of a thread's loops leads: it is loop i of thread i. The others follow it (loop_follow()).
  *
  * Whichever active thread ends a turn when the window is over looks at all of them. Nobody wakes up for it: where
- * nothing happens nothing has to be decided.
+ * nothing happens nothing has to be decided. Of several only the first has its loop told to spin, when it is alone.
  */
 #include "loop/crew.h"
 
@@ -29,13 +29,22 @@ struct crew_thread {
 	pthread_cond_t called;
 	clockid_t cpu_clock;
 	uint64_t cpu_at; /* µs, when the window began */
-	bool looks;      /* the number of threads may change */
+	bool looks;      /* something may have to be decided */
+};
+
+/* What is looked at of a loop's counters. */
+#define COUNTS(X) X(events) X(waits) X(spins) X(spun_us) X(lost_us) X(soon) X(bytes_in)
+
+struct crew_counts {
+#define X(name) uint64_t name;
+	COUNTS(X)
+#undef X
 };
 
 struct crew_place {
 	struct loop *loop;
-	struct crew_thread *holder;   /* NULL: free, for the thread whose it is */
-	uint64_t events_at, waits_at; /* when the window began */
+	struct crew_thread *holder; /* NULL: free, for the thread whose it is */
+	struct crew_counts at;      /* when the window began */
 };
 
 struct crew {
@@ -44,6 +53,9 @@ struct crew {
 	_Atomic usec_t look_at;        /* the window's end; USEC_NEVER: nothing is decided */
 	usec_t window_at;
 	struct crew_memory memory;
+	usec_t spin_most; /* 0: no thread ever spins */
+	spin_judge_function *spin_judge;
+	struct trial spinning;
 	const char *name;
 	uint32_t count, started;
 	bool ending;
@@ -107,10 +119,25 @@ static void give(struct crew_thread *t)
 	}
 }
 
+static void set_spinning(struct crew *crew, bool spins)
+{
+	struct loop *first = crew->places[0].loop;
+
+	atomic_store_explicit(&first->spin, spins ? (uint32_t)crew->spin_most : 0, memory_order_relaxed);
+	atomic_store_explicit(&crew->counters.spins, spins, memory_order_relaxed);
+}
+
+static void stop_spinning(struct crew *crew)
+{
+	crew->spinning = (struct trial){0};
+	set_spinning(crew, false);
+}
+
 static void never_again(struct crew *crew)
 {
 	log_warn("one thread cannot wait for several loops: each has its own from now on");
 	crew->judge = NULL;
+	stop_spinning(crew);
 	atomic_store(&crew->look_at, USEC_NEVER);
 	atomic_store(&crew->counters.active, crew->count);
 	call_all(crew);
@@ -149,7 +176,7 @@ static bool find_place(struct crew_thread *t)
 		take(t);
 	}
 	found = !crew->ending;
-	t->looks = crew->judge;
+	t->looks = crew->judge || crew->count == 1;
 	if (!found)
 		give(t);
 	pthread_mutex_unlock(&crew->lock);
@@ -172,29 +199,61 @@ static uint64_t read_count(const uint64_t *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+static struct crew_counts counts_of(const struct loop *loop)
+{
+	const struct loop_counters *c = loop_counters(loop);
+
+#define X(name) .name = read_count(&c->name),
+	return (struct crew_counts){COUNTS(X)};
+#undef X
+}
+
+/* Since the window began. */
+static struct crew_counts new_counts(const struct crew_place *place)
+{
+	struct crew_counts now = counts_of(place->loop);
+
+#define X(name) .name = now.name - place->at.name,
+	return (struct crew_counts){COUNTS(X)};
+#undef X
+}
+
+/* With more threads, or a spinning one, what is long comes in more pieces: they are no more work. */
+static uint64_t work_of(const struct crew_counts *counts)
+{
+	return counts->events + counts->bytes_in / 512;
+}
+
+static bool may_look(const struct crew *crew)
+{
+	return crew->judge || (crew->count == 1 && crew->spin_most > 0);
+}
+
 static void begin_window(struct crew *crew, usec_t now)
 {
 	for (uint32_t i = 0; i < crew->count; i++) {
-		const struct loop_counters *c = loop_counters(crew->places[i].loop);
-
-		crew->places[i].events_at = read_count(&c->events);
-		crew->places[i].waits_at = read_count(&c->waits);
+		crew->places[i].at = counts_of(crew->places[i].loop);
 		if (i < active(crew))
 			crew->threads[i].cpu_at = cpu_of(&crew->threads[i]);
 	}
 	crew->window_at = now;
-	atomic_store_explicit(&crew->look_at, crew->judge ? now + WINDOW : USEC_NEVER, memory_order_relaxed);
+	atomic_store_explicit(&crew->look_at, may_look(crew) ? now + WINDOW : USEC_NEVER, memory_order_relaxed);
 }
 
-/* Of one thread, over all its loops; their waits are those of the one that leads. */
-static void measure(struct crew *crew, uint32_t thread, usec_t length, struct crew_window *window)
+/* Of one thread, over all its loops; their waits, and what it spun, are those of the one that leads. */
+static void measure(struct crew *crew, uint32_t thread, struct crew_window *window)
 {
-	uint64_t waits = read_count(&loop_counters(crew->places[thread].loop)->waits) - crew->places[thread].waits_at;
-	uint64_t events = 0, busy = (cpu_of(&crew->threads[thread]) - crew->threads[thread].cpu_at) * 100 / length;
+	struct crew_counts lead = new_counts(&crew->places[thread]);
+	uint64_t cpu = cpu_of(&crew->threads[thread]) - crew->threads[thread].cpu_at, waits = lead.waits - lead.spins;
+	uint64_t events = 0, busy = (cpu - MIN(cpu, lead.spun_us)) * 100 / window->length;
 	uint32_t batch;
 
-	for (uint32_t i = thread; i < crew->count; i += active(crew))
-		events += read_count(&loop_counters(crew->places[i].loop)->events) - crew->places[i].events_at;
+	for (uint32_t i = thread; i < crew->count; i += active(crew)) {
+		struct crew_counts counts = new_counts(&crew->places[i]);
+
+		events += counts.events;
+		window->work += work_of(&counts);
+	}
 	batch = waits < LEAST_WAITS ? 0 : (uint32_t)(events * 10 / waits);
 	window->batch_most = MAX(window->batch_most, batch);
 	window->batch_sum += batch;
@@ -214,6 +273,31 @@ static void change(struct crew *crew, uint32_t threads)
 	call_all(crew);
 }
 
+static void judge_threads(struct crew *crew, const struct crew_window *window, usec_t now)
+{
+	if (crew->judge)
+		change(crew, crew->judge(&crew->memory, window, now, active(crew), crew->count));
+}
+
+/* A trial of one and of the other would be measured by each other's work. */
+static void judge_spinning(struct crew *crew, const struct crew_window *of_all, usec_t now)
+{
+	struct crew_counts lead = new_counts(&crew->places[0]);
+	struct spin_window window = {
+		.work = of_all->work, .length = of_all->length, .soon = lead.soon, .lost = lead.lost_us};
+
+	if (crew->spin_most == 0)
+		return;
+	if (active(crew) > 1 || crew_judge_tries(&crew->memory)) {
+		stop_spinning(crew);
+		return;
+	}
+	window.waits = lead.waits - lead.spins;
+	for (uint32_t i = 0; i < crew->count; i++)
+		window.events += new_counts(&crew->places[i]).events;
+	set_spinning(crew, crew->spin_judge(&crew->spinning, &window, now));
+}
+
 static void look(struct crew *crew)
 {
 	usec_t now = clock_now();
@@ -222,11 +306,25 @@ static void look(struct crew *crew)
 	if (pthread_mutex_trylock(&crew->lock) != 0)
 		return; /* who has it looks, or changes things */
 	if (now >= atomic_load_explicit(&crew->look_at, memory_order_relaxed) && now > crew->window_at) {
+		window.length = now - crew->window_at;
 		for (uint32_t i = 0; i < active(crew); i++)
-			measure(crew, i, now - crew->window_at, &window);
-		change(crew, crew->judge(&crew->memory, &window, now, active(crew), crew->count));
+			measure(crew, i, &window);
+		judge_threads(crew, &window, now);
+		judge_spinning(crew, &window, now);
 		begin_window(crew, now);
 	}
+	pthread_mutex_unlock(&crew->lock);
+}
+
+void crew_let_spin(struct crew *crew, usec_t at_most, spin_judge_function *judge)
+{
+	pthread_mutex_lock(&crew->lock);
+	crew->spin_most = crew->count == 1 || crew->judge ? MIN(at_most, USEC_PER_SEC) : 0;
+	crew->spin_judge = judge;
+	stop_spinning(crew);
+	atomic_store_explicit(&crew->places[0].loop->soon, 2 * (uint32_t)crew->spin_most, memory_order_relaxed);
+	if (!crew->judge)
+		begin_window(crew, clock_update());
 	pthread_mutex_unlock(&crew->lock);
 }
 
@@ -239,6 +337,8 @@ int crew_force(struct crew *crew, uint32_t threads)
 		r = -ENOTSUP;
 	else if (threads)
 		change(crew, MIN(threads, crew->count));
+	if (r == 0)
+		stop_spinning(crew);
 	if (r == 0)
 		begin_window(crew, clock_update());
 	if (r == 0 && threads)

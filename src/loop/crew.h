@@ -10,11 +10,13 @@
 
 #include "loop/crew_judge.h"
 #include "loop/loop.h"
+#include "loop/spin_judge.h"
 
 struct crew;
 
 struct crew_counters {
 	_Atomic uint32_t active; /* threads */
+	_Atomic bool spins;      /* the one that is active, when it has nothing to do */
 	_Atomic uint64_t splits, joins;
 };
 
@@ -25,6 +27,9 @@ int crew_start(struct loop *const *loops, uint32_t count, crew_judge_function *j
 /* Ends the threads after their turn; the loops are the caller's again. NULL is fine. */
 void crew_stop(struct crew *crew);
 const struct crew_counters *crew_counters(const struct crew *crew);
+/* The thread that is active alone may ask again and again for so long before it sleeps, when judge says that it pays
+ * (spin_judge(), but for tests). 0: never, as at first. Any thread. */
+void crew_let_spin(struct crew *crew, usec_t at_most, spin_judge_function *judge);
 /* For tests: so many threads are active from now on; 0: as the load asks for. Any thread. -ENOTSUP: it is fixed. */
 int crew_force(struct crew *crew, uint32_t threads) MUST_USE;
 

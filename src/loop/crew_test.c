@@ -280,6 +280,12 @@ static uint32_t judge_by_batch(struct crew_memory *memory UNUSED, const struct c
 	return window->batch_most > 10 * PAIRS / 2 ? MIN(active + 1, most) : window->batch_sum < 50 ? 1 : active;
 }
 
+static bool always(struct trial *trial UNUSED, const struct spin_window *window, usec_t now UNUSED)
+{
+	assert_true(window->length > 0);
+	return true;
+}
+
 static void the_load_decides(void **state UNUSED)
 {
 	struct probe probes[PAIRS][2];
@@ -298,7 +304,8 @@ static void the_load_decides(void **state UNUSED)
 		conn_send(&probes[i][0].conn, "x", 1);
 	}
 	assert_int_equal(crew_start(loops, LOOPS, judge_by_batch, "crew", &crew), 0);
-	while (atomic_load(&crew_counters(crew)->active) < LOOPS)
+	crew_let_spin(crew, USEC_PER_MSEC, always);
+	while (atomic_load(&crew_counters(crew)->active) < LOOPS || atomic_load(&crew_counters(crew)->spins))
 		sched_yield();
 	assert_true(atomic_load(&crew_counters(crew)->splits) >= 2); /* more, if the machine stalled in between */
 	atomic_store(&rests, true);
@@ -315,6 +322,86 @@ static void the_load_decides(void **state UNUSED)
 		loop_free(loops[i]);
 }
 
+/* ---- spinning ---- */
+
+static uint64_t spins(void)
+{
+	return __atomic_load_n(&loop_counters(loops[0])->spins, __ATOMIC_RELAXED);
+}
+
+static bool is_told_to(void)
+{
+	return atomic_load(&crew_counters(crew)->spins);
+}
+
+/* It takes a turn now and then to find out. */
+static void wait_until_it_spins(int count)
+{
+	uint64_t before;
+
+	while (!is_told_to())
+		ask(loops[0]);
+	for (int i = 0; i < count; i++)
+		for (before = spins(); spins() == before;)
+			ask(loops[i]);
+}
+
+/* The turns that are under way do it to their end. */
+static void check_that_it_does_not_spin(int count)
+{
+	uint64_t before;
+
+	assert_false(is_told_to());
+	ask(loops[0]);
+	ask(loops[0]);
+	before = spins();
+	for (int i = 0; i < 100; i++)
+		ask(loops[i % count]);
+	assert_int_equal(spins(), before);
+}
+
+static void one_spins_as_long_as_it_may(void **state UNUSED)
+{
+	uint64_t before;
+
+	assert_int_equal(loop_new(backend, names[0], &loops[0]), 0);
+	assert_int_equal(crew_start(loops, 1, crew_judge, "crew", &crew), 0);
+	check_that_it_does_not_spin(1);
+	crew_let_spin(crew, USEC_PER_MSEC, always);
+	wait_until_it_spins(1);
+	do { /* and not when there is nothing to do, though it is told to */
+		before = spins();
+		usleep(20000);
+	} while (spins() != before);
+	assert_true(is_told_to());
+	wait_until_it_spins(1);
+	crew_let_spin(crew, 0, always);
+	check_that_it_does_not_spin(1);
+	crew_let_spin(crew, USEC_PER_SEC, always);
+	wait_until_it_spins(1);
+	crew_stop(crew); /* in the middle of it */
+	loop_free(loops[0]);
+}
+
+static void of_several_one_spins_that_is_alone(void **state UNUSED)
+{
+	start(crew_judge);
+	crew_let_spin(crew, USEC_PER_MSEC, always);
+	if (!adapts()) {
+		usleep(50000);
+		check_that_it_does_not_spin(LOOPS);
+		end();
+		return;
+	}
+	wait_until_it_spins(LOOPS);
+	force(2);
+	check_that_it_does_not_spin(LOOPS);
+	force(1);
+	force(0);
+	wait_until_it_spins(LOOPS);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +410,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(ends_while_parked_and_on_the_way),
 		cmocka_unit_test(loops_change_hands_under_fire),
 		cmocka_unit_test(the_load_decides),
+		cmocka_unit_test(one_spins_as_long_as_it_may),
+		cmocka_unit_test(of_several_one_spins_that_is_alone),
 	};
 
 	choose_backend(argc, argv);

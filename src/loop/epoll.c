@@ -59,7 +59,7 @@ static int to_ms(usec_t wait)
 	return (int)((wait + 999) / 1000);
 }
 
-static void wait_for_events(struct loop *loop, usec_t wait)
+static bool wait_for_events(struct loop *loop, usec_t wait)
 {
 	struct epoll *epoll = loop->polling;
 	int n = epoll_wait(epoll->fd, epoll->events, EVENTS_AT_ONCE, to_ms(wait));
@@ -67,6 +67,7 @@ static void wait_for_events(struct loop *loop, usec_t wait)
 	epoll->at = 0;
 	epoll->count = MAX(n, 0);
 	count(&loop->counters.waits, 1);
+	return n > 0;
 }
 
 static void follower_event(struct loop *follower)

@@ -11,12 +11,14 @@
  */
 #include "loop/loop_priv.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #define FLUSH_PASSES       16
 #define HANDSHAKES_AT_ONCE 4
+#define STALL              100u /* µs: more than asking once takes, or than a server's process that has its turn */
 
 static void ignore_sigpipe(void)
 {
@@ -310,7 +312,7 @@ static void wait_for_events(struct loop *loop, usec_t wait)
 	if (wait > 0 && !fall_asleep(loop))
 		wait = 0;
 	if (likely(loop->may_be_ready))
-		loop->poll->wait(loop, wait);
+		(void)loop->poll->wait(loop, wait);
 	be_awake(loop);
 }
 
@@ -319,6 +321,42 @@ static void wait_for_events(struct loop *loop, usec_t wait)
 static struct loop *follower_of(struct list *node)
 {
 	return list_entry(node, struct loop, following);
+}
+
+static bool has_mail(const struct loop *loop)
+{
+	return atomic_load_explicit(&loop->mailbox, memory_order_relaxed) != NULL;
+}
+
+static bool any_has_mail(const struct loop *loop)
+{
+	list_for_each (node, &loop->followers)
+		if (has_mail(follower_of(node)))
+			return true;
+	return has_mail(loop);
+}
+
+/*
+ * Asks again and again instead of sleeping: whoever is awake when something comes needs not be woken, which takes
+ * longer than most of what is waited for. No one needs to write to wake_fd meanwhile. False: nothing has come.
+ */
+static bool spin(struct loop *loop, usec_t at_most)
+{
+	usec_t began = clock_update(), now = began, before;
+	bool found = false;
+
+	while (!found && now - began < at_most && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+		found = loop->poll->wait(loop, 0) || any_has_mail(loop);
+		count(&loop->counters.spins, !found);
+		if (!found)
+			sched_yield(); /* what has been put on this core, for it was to sleep, comes first */
+		before = now;
+		now = clock_update();
+		if (unlikely(now - before > STALL))
+			count(&loop->counters.lost_us, now - before);
+	}
+	count(&loop->counters.spun_us, now - began);
+	return found;
 }
 
 static usec_t time_to_wait_for_all(struct loop *loop, usec_t wait)
@@ -330,7 +368,6 @@ static usec_t time_to_wait_for_all(struct loop *loop, usec_t wait)
 
 static void wait_for_all(struct loop *loop, usec_t wait)
 {
-	wait = time_to_wait_for_all(loop, wait);
 	if (wait > 0)
 		list_for_each (node, &loop->followers)
 			wait = fall_asleep(follower_of(node)) ? wait : 0;
@@ -354,18 +391,33 @@ static void run_followers(struct loop *loop)
 	}
 }
 
+/* Of one that leads, or spins. */
+static void wait_for_something(struct loop *loop, usec_t wait, usec_t spins)
+{
+	wait = time_to_wait_for_all(loop, wait);
+	if (spins > 0 && wait > 0) {
+		spins = MIN(spins, wait);
+		if (spin(loop, spins))
+			return;
+		wait = wait == USEC_NEVER ? wait : wait - spins;
+	}
+	wait_for_all(loop, wait);
+}
+
 /* ---- the turn ---- */
 
 void loop_run_turn(struct loop *loop, usec_t wait_at_most)
 {
 	bool leads = !list_is_empty(&loop->followers);
-	usec_t wait = time_to_wait(loop, wait_at_most);
+	usec_t began = clock_now(), wait = time_to_wait(loop, wait_at_most);
+	uint32_t spins = atomic_load_explicit(&loop->spin, memory_order_relaxed);
 
-	if (unlikely(leads))
-		wait_for_all(loop, wait);
+	if (unlikely(leads || spins > 0))
+		wait_for_something(loop, wait, spins);
 	else
 		wait_for_events(loop, wait);
-	clock_update();
+	if (clock_update() - began <= atomic_load_explicit(&loop->soon, memory_order_relaxed))
+		count(&loop->counters.soon, 1);
 	count(&loop->counters.turns, 1);
 	show_resumed(loop, &loop->again);
 	loop->poll->dispatch(loop);

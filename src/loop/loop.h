@@ -118,7 +118,8 @@ struct loop_listener {
 };
 
 struct loop_counters { /* since the start; written by the loop's thread, read by any with relaxed atomic loads */
-	uint64_t turns, waits, events, receives, sends, accepts, bytes_in, bytes_out, messages;
+	uint64_t turns, waits, spins, spun_us, lost_us, soon, events, receives, sends, accepts, bytes_in, bytes_out,
+		messages;
 	uint64_t open; /* connections that are open now, or have last words to write */
 };
 

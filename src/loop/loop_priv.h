@@ -110,6 +110,9 @@ struct loop {
 
 	_Alignas(64) _Atomic(struct loop_message *) mailbox; /* newest first */
 	_Atomic bool asleep, stop;
+	/* µs, the crew's to set: for so long a wait asks again and again before it sleeps (0: it does not); a turn that
+	 * begins within so long after the one before came soon. */
+	_Atomic uint32_t spin, soon;
 	_Atomic(struct loop *) lead; /* whose turns run it: itself, when it follows none */
 };
 
@@ -139,8 +142,8 @@ struct poll_ops {
 	const char *name;
 	int (*open)(struct loop *loop); /* wake_fd is there */
 	void (*close)(struct loop *loop);
-	/* Waits at most so long (USEC_NEVER: for ever). */
-	void (*wait)(struct loop *loop, usec_t wait);
+	/* Waits at most so long (USEC_NEVER: for ever). False: it brought nothing. */
+	bool (*wait)(struct loop *loop, usec_t wait);
 	void (*dispatch)(struct loop *loop); /* all that it brought, with loop_flush_if_much() between any two */
 
 	int (*add)(struct conn *conn); /* loop, fd, state and flags (CONN_IN, CONN_OUT) are set */

@@ -381,6 +381,31 @@ static void running_out_of_descriptors_pauses_accepting(void **state UNUSED)
 	close(client);
 }
 
+/* ---- spinning ---- */
+
+static void asks_again_before_it_sleeps(void **state UNUSED)
+{
+	const struct loop_counters *c = loop_counters(loop);
+	struct probe p;
+	int fd = open_probe(loop, &p);
+
+	loop_run_turn(loop, 0);
+	atomic_store(&loop->spin, 2 * USEC_PER_MSEC);
+	atomic_store(&loop->soon, 10 * USEC_PER_SEC);
+	loop_run_turn(loop, 3 * USEC_PER_MSEC);
+	assert_true(c->spins >= 1 && c->spun_us >= 2 * USEC_PER_MSEC);
+	assert_int_equal(c->waits - c->spins, 2); /* then it slept */
+	assert_int_equal(c->soon, 1);
+	loop_run_turn(loop, USEC_PER_MSEC); /* no longer than it shall wait */
+	assert_int_equal(c->waits - c->spins, 3);
+	assert_int_equal(write(fd, "x", 1), 1);
+	atomic_store(&loop->spin, 5 * USEC_PER_SEC);
+	run_until(loop, p.got.len == 1);
+	close(fd);
+	run_until(loop, p.closed);
+	probe_end(&p);
+}
+
 /* ---- memory ---- */
 
 static void spare_memory_is_given_back(void **state UNUSED)
@@ -451,6 +476,7 @@ int main(int argc, char **argv)
 		TEST(a_refused_connect_is_told),
 		TEST(many_are_accepted_at_once),
 		TEST(running_out_of_descriptors_pauses_accepting),
+		TEST(asks_again_before_it_sleeps),
 		TEST(spare_memory_is_given_back),
 		TEST(turn_memory_of_any_size),
 		TEST(auto_is_one_of_them),

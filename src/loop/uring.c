@@ -424,7 +424,7 @@ static void take_results(struct loop *loop, uint32_t n)
 
 /* ---- waiting ---- */
 
-static void uring_wait(struct loop *loop, usec_t wait)
+static bool uring_wait(struct loop *loop, usec_t wait)
 {
 	struct uring *u = loop->polling;
 	uint32_t sends;
@@ -435,11 +435,12 @@ static void uring_wait(struct loop *loop, usec_t wait)
 	}
 	count(&loop->counters.waits, 1);
 	if (!is_ours(u))
-		return;
+		return false;
 	sends = ask_to_send(loop);
 	ask_for_all(loop);
 	ring_enter(&u->ring, wait);
 	take_results(loop, sends);
+	return ring_first(&u->ring) != ring_end(&u->ring);
 }
 
 /* ---- what has come ---- */

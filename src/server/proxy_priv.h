@@ -69,6 +69,8 @@ int control_loop(struct proxy *p);
 /* ---- workers.c ---- */
 bool workers_start(struct proxy *p) MUST_USE;
 const char *workers_io(const struct proxy *p); /* which back end they run with */
+/* As the configuration says. */
+void workers_let_spin(struct proxy *p);
 const char *io_name(enum config_io io);
 /* Runs `run` in each worker, and then `last` in whichever worker is last (both may be NULL). */
 void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument), void (*last)(void *argument),

@@ -157,6 +157,7 @@ void reload(struct proxy *p)
 	p->server_tls = server_tls;
 	listen_set_options(&p->listeners, &fresh->proxy);
 	admin_reload(p->admin, fresh);
+	workers_let_spin(p);
 	workers_tell(p, take_settings, free_old, r);
 	log_info("configuration reloaded", kv_str("file", p->options->config_path));
 	notify_ready();

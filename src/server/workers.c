@@ -133,7 +133,17 @@ bool workers_start(struct proxy *p)
 	for (uint32_t i = 0; i < p->thread_count; i++)
 		if (!make_worker(p, i))
 			return false;
-	return start_threads(p); /* only now: they may look at each other */
+	if (!start_threads(p)) /* only now: they may look at each other */
+		return false;
+	workers_let_spin(p);
+	return true;
+}
+
+void workers_let_spin(struct proxy *p)
+{
+	const struct config_proxy *c = &p->config->proxy;
+
+	crew_let_spin(p->shared.crew, c->spin == SPIN_AUTO ? c->spin_most : 0, spin_judge);
 }
 
 /* ---- the end ---- */

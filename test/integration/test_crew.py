@@ -145,6 +145,41 @@ def test_an_idle_proxy_does_not_look_at_itself(make_crew, closing):
     assert slept <= 6 * (time.monotonic() - began) + 10
 
 
+def test_an_idle_proxy_does_not_spin(make_crew, closing):
+    """Whatever it did for the client that was just there: the ticks of its workers are no reason to."""
+    proxy = make_crew(config={"proxy": {"spin": "auto", "spin_most": "1ms"}}, workers=2)
+    client = closing(proxy.wire())
+    for i in range(3000):
+        assert client.rows(f"SELECT {i}") == [[str(i)]]
+
+    def goes_on(seconds):
+        before, turns = proxy.metric("loop_spins_total"), proxy.metric("loop_turns_total")
+        wait_until(lambda: proxy.metric("loop_turns_total") > turns)
+        time.sleep(seconds)
+        return proxy.metric("loop_spins_total") > before
+
+    wait_until(lambda: not goes_on(0.1))
+    assert not goes_on(2)
+    assert proxy.metric("worker_spins") == 0
+    assert client.rows("SELECT 1") == [["1"]]
+
+
+@pytest.mark.parametrize("changes", [{"spin": "off"}, {"spin_most": "0s"}], ids=str)
+def test_a_reload_ends_spinning(make_crew, closing, changes):
+    """src/loop/crew_test.c has what goes on inside."""
+    proxy = make_crew(config={"proxy": {"spin_most": "1ms"}}, workers=1)
+    client = closing(proxy.wire())
+    for i in range(1000):
+        assert client.rows(f"SELECT {i}") == [[str(i)]]
+    proxy.reload({"proxy": changes})
+    proxy.settle()
+    before = proxy.metric("loop_spins_total")
+    for i in range(2000):
+        assert client.rows(f"SELECT {i}") == [[str(i)]]
+    assert proxy.metric("worker_spins") == 0
+    assert proxy.metric("loop_spins_total") == before
+
+
 @pytest.mark.parametrize("active", [1, 2, 3])
 def test_ends_with_clients_while_threads_are_parked(make_crew, closing, active):
     proxy = make_crew()
