@@ -390,6 +390,8 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 		return close_unnamed(s, f, whole, available);
 	if (what == 'S' && name.len == 0)
 		prepared_forget_unnamed(s);
+	else if (name.len == 0)
+		s->begin_by_portal = false; /* it was that of a BEGIN, maybe */
 	if (text || !s->link)
 		return close_here(s, f, available, name, text);
 	if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
@@ -473,6 +475,7 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 {
 	uint64_t keep = s->worker->settings.config->limits.max_message_kept;
 	struct slice name;
+	size_t answered;
 
 	if (available < frame_size(f)) {
 		if (f->type == 'D' || f->type == 'E' || f->type == 'C') {
@@ -487,6 +490,10 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 		return as_it_is(s, f, whole, available);
 	if (f->type == 'C' && !s->link)
 		return close_message(s, f, whole, available);
+	if (!s->link && (f->type == 'P' || f->type == 'B') &&
+	    unlikely(session_settings(s)->defer_begin || s->begin_state != BEGIN_NONE) &&
+	    (answered = begin_answers_batch(s, whole, available)))
+		return answered;
 	if (!session_need_link(s))
 		return 0;
 	if (unlikely(s->changes_pending) && named_statement(f, available, &name) &&

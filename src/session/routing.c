@@ -382,7 +382,9 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 
 	if (s->link)
 		return follow_link(s);
-	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins) {
+	/* what a deferred BEGIN is in front of is not looked at yet: its transaction may write later */
+	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins ||
+	    s->begin_state != BEGIN_NONE) {
 		go_home(s, /* writes= */ true);
 		return true;
 	}
