@@ -474,6 +474,7 @@ static bool named_statement(const struct frame *f, size_t available, struct slic
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
 	uint64_t keep = s->worker->settings.config->limits.max_message_kept;
+	const struct config_pool *p = session_settings(s);
 	struct slice name;
 	size_t answered;
 
@@ -486,14 +487,15 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 		if (f->body_len <= keep)
 			return 0;
 	}
-	if (session_settings(s)->mode == POOL_MODE_SESSION)
+	if (p->mode == POOL_MODE_SESSION)
 		return as_it_is(s, f, whole, available);
-	if (f->type == 'C' && !s->link)
-		return close_message(s, f, whole, available);
-	if (!s->link && (f->type == 'P' || f->type == 'B') &&
-	    unlikely(session_settings(s)->defer_begin || s->begin_state != BEGIN_NONE) &&
-	    (answered = begin_answers_batch(s, whole, available)))
-		return answered;
+	if (!s->link) {
+		if (f->type == 'C')
+			return close_message(s, f, whole, available);
+		if (unlikely(p->defer_begin || s->begin_state != BEGIN_NONE) &&
+		    (answered = begin_answers_batch(s, whole, available)))
+			return answered;
+	}
 	if (!session_need_link(s))
 		return 0;
 	if (unlikely(s->changes_pending) && named_statement(f, available, &name) &&

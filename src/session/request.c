@@ -139,13 +139,9 @@ bool session_need_link(struct session *s)
 		take_link(s, link);
 	}
 	link = s->link;
-	if (link->fresh || (link->tx_status == 'I' && link->expects.count == 0)) {
-		if (!settings_sync(s))
-			return false;
-	} else if (s->syncing) {
-		return false;
-	}
-	return likely(s->begin_state == BEGIN_NONE) || begin_go_on(s);
+	if (link->fresh || (link->tx_status == 'I' && link->expects.count == 0))
+		return settings_sync(s) && (likely(s->begin_state == BEGIN_NONE) || begin_go_on(s));
+	return !s->syncing;
 }
 
 void session_use_link(struct session *s, struct link *link)
