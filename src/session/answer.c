@@ -139,8 +139,10 @@ void session_maybe_release(struct session *s)
 /* ---- messages ---- */
 
 /* A standby has failed to answer, and is done with what it was asked. */
-static enum answer repeat_elsewhere(struct session *s)
+static enum answer repeat_elsewhere(struct session *s, const struct frame *f)
 {
+	if (f->body_len != 1 || f->body[0] != 'I')
+		s->link->close_when_free = true; /* it was in the transaction of a deferred BEGIN */
 	s->link->open_batch = s->link->begin_sent = false;
 	if (routing_repeat(s))
 		session_release(s);
@@ -162,7 +164,7 @@ static enum answer ready(struct session *s, const struct frame *f)
 	if (unlikely(s->fault))
 		return repair_go_on(s) ? ANSWER_SWALLOW : ANSWER_GONE;
 	if (unlikely(s->repeated) && session_is_away(s))
-		return repeat_elsewhere(s);
+		return repeat_elsewhere(s, f);
 	if (!x || !expect_ends_with_ready(x) || f->body_len != 1 || !memchr("ITE", f->body[0], 3))
 		return ANSWER_BROKEN;
 	link->tx_status = (char)f->body[0];

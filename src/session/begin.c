@@ -63,43 +63,38 @@ static bool is_over(const struct words *w)
 	return w->at == w->count;
 }
 
-struct begin_words {
-	const char *tag;
-	bool read_only;
-};
-
 /* Those that no server refuses: a standby does SERIALIZABLE and READ WRITE. */
-static bool take_mode(struct words *w, struct begin_words *ret)
+static bool take_mode(struct words *w)
 {
 	if (take(w, "ISOLATION"))
 		return take(w, "LEVEL") && ((take(w, "REPEATABLE") && take(w, "READ")) ||
 					    (take(w, "READ") && (take(w, "COMMITTED") || take(w, "UNCOMMITTED"))));
 	if (take(w, "READ"))
-		return ret->read_only = take(w, "ONLY");
+		return take(w, "ONLY");
 	(void)take(w, "NOT");
 	return take(w, "DEFERRABLE");
 }
 
-static bool read_begin(const char *text, struct begin_words *ret)
+/* The tag of its answer; NULL: it is none of the usual ones. */
+static const char *read_begin(const char *text)
 {
 	struct words w;
+	const char *tag = "BEGIN";
 
-	*ret = (struct begin_words){.tag = "BEGIN"};
 	if (!split(text, &w))
-		return false;
+		return NULL;
 	if (take(&w, "START"))
-		ret->tag = take(&w, "TRANSACTION") ? "START TRANSACTION" : NULL;
+		tag = take(&w, "TRANSACTION") ? "START TRANSACTION" : NULL;
 	else if (take(&w, "BEGIN"))
 		(void)(take(&w, "WORK") || take(&w, "TRANSACTION"));
 	else
-		return false;
+		return NULL;
 	for (bool first = true; !is_over(&w); first = false)
-		if ((!first && take(&w, ",") && is_over(&w)) || !take_mode(&w, ret))
-			return false;
-	return ret->tag != NULL;
+		if ((!first && take(&w, ",") && is_over(&w)) || !take_mode(&w))
+			return NULL;
+	return tag;
 }
 
-/* The tag of its answer; NULL: it is none of the usual ones. */
 static const char *read_end(const char *text)
 {
 	struct words w;
@@ -115,13 +110,6 @@ static const char *read_end(const char *text)
 		return NULL;
 	(void)(take(&w, "WORK") || take(&w, "TRANSACTION"));
 	return is_over(&w) ? tag : NULL;
-}
-
-bool begin_is_read_only(const struct session *s)
-{
-	struct begin_words words;
-
-	return s->begin && read_begin(s->begin->text, &words) && words.read_only;
 }
 
 /* ---- answering ---- */
@@ -148,17 +136,16 @@ static bool may_defer(const struct session *s)
 /* The statement is executed here, if that can be: the tag of its answer. NULL: it can't. */
 static const char *run_here(struct session *s, struct query_info *info)
 {
-	struct begin_words words;
 	const char *tag = NULL;
 
 	if (s->begin_state == BEGIN_NONE) {
-		if (!may_defer(s) || !is_one_statement(info, VERB_BEGIN) || !read_begin(info->text, &words))
+		if (!may_defer(s) || !is_one_statement(info, VERB_BEGIN) || !(tag = read_begin(info->text)))
 			return NULL;
 		s->begin = query_info_ref(info);
 		s->begin_state = BEGIN_DEFERRED;
 		s->since = clock_now();
 		count_add(&session_counters(s)->begins_deferred_total, 1);
-		return words.tag;
+		return tag;
 	}
 	if (is_one_statement(info, VERB_COMMIT) || is_one_statement(info, VERB_ROLLBACK))
 		tag = read_end(info->text);
@@ -319,6 +306,25 @@ size_t begin_answers_batch(struct session *s, const uint8_t *bytes, size_t len)
 	}
 	statement_text_unref(s->worker->statements, text);
 	return tag ? b.len : 0;
+}
+
+bool begin_comes(struct session *s, const uint8_t *bytes, size_t len)
+{
+	const struct statement_text *text;
+	struct batch b;
+	struct frame f;
+
+	if (s->begin_state != BEGIN_NONE || !may_defer(s) || frame_read(bytes, len, &f) != FRAME_WHOLE)
+		return false;
+	if (f.type == 'Q')
+		return f.body_len && f.body_len <= BATCH_MAX && f.body[f.body_len - 1] == 0 &&
+		       read_begin((const char *)f.body) != NULL;
+	if (!read_batch(bytes, len, &b))
+		return false;
+	if (b.parse.len)
+		return read_begin((const char *)b.parse.bytes) != NULL;
+	text = prepared_find(s, b.name);
+	return text && read_begin((const char *)text->parse);
 }
 
 /* ---- sending ---- */

@@ -272,9 +272,10 @@ bool begin_go_on(struct session *s);
 void begin_shown(struct session *s, const uint8_t *error, size_t len);
 void begin_forget(struct session *s);
 void begin_set_idle_timer(struct session *s);
-/* What a router may go by, while begin_is_deferred(): the coming request is the first of this transaction. */
-bool begin_is_read_only(const struct session *s);
+/* These bytes of a session without a link begin with a BEGIN that is deferred, or will be. */
+bool begin_comes(struct session *s, const uint8_t *bytes, size_t len);
 
+/* The request that comes next is the first of a transaction, which was begun with begin_text(). */
 static inline bool begin_is_deferred(const struct session *s)
 {
 	return s->begin_state == BEGIN_DEFERRED;

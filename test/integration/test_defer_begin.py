@@ -64,7 +64,8 @@ def test_anything_unusual_is_the_servers(proxy, client, direct, text):
 @pytest.mark.parametrize("text", ["COMMIT", "end;", "ROLLBACK WORK", "abort transaction ;", "COMMIT AND CHAIN",
                                   "ROLLBACK /* x */", "COMMIT; SELECT 1", "ROLLBACK TO a",
                                   "COMMIT PREPARED 'x'", "", "BEGIN", "SELEKT", "SELECT 1/0", "SAVEPOINT a", "VACUUM",
-                                  "SET LOCAL search_path = x", "SHOW search_path", "SELECT 1; COMMIT"])
+                                  "SET LOCAL search_path = x", "SHOW search_path", "SELECT 1; COMMIT", "DISCARD ALL",
+                                  "DEALLOCATE ALL", "SET TRANSACTION READ ONLY", "RESET ALL"])
 def test_first_statement_of_any_kind(proxy, client, direct, text):
     for each in (client, direct):
         each.sent = []
