@@ -30,7 +30,7 @@ enum expect_kind {
 #define EXPECT_REPLACE BIT(2) /* the server will answer with an error; the client gets `text` instead */
 
 /* Why the proxy itself asked (with SWALLOW). */
-enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN };
+enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN, PURPOSE_BEGIN };
 
 #define EXPECT_REQUEST BIT(6) /* stages hear of it: it is the next in the session's line of requests */
 

@@ -139,12 +139,20 @@ void session_maybe_release(struct session *s)
 /* ---- messages ---- */
 
 /* A standby has failed to answer, and is done with what it was asked. */
-static enum answer repeat_elsewhere(struct session *s)
+static enum answer repeat_elsewhere(struct session *s, const struct frame *f)
 {
+	if (f->body_len != 1 || f->body[0] != 'I')
+		s->link->close_when_free = true; /* it was in the transaction of a deferred BEGIN */
 	s->link->open_batch = s->link->begin_sent = false;
 	if (routing_repeat(s))
 		session_release(s);
 	return ANSWER_GONE;
+}
+
+/* The error to something of the proxy's own, until its ReadyForQuery. */
+static bool keeps_error(uint8_t purpose)
+{
+	return purpose == PURPOSE_SETTINGS || purpose == PURPOSE_BEGIN;
 }
 
 static enum answer ready(struct session *s, const struct frame *f)
@@ -156,19 +164,22 @@ static enum answer ready(struct session *s, const struct frame *f)
 	if (unlikely(s->fault))
 		return repair_go_on(s) ? ANSWER_SWALLOW : ANSWER_GONE;
 	if (unlikely(s->repeated) && session_is_away(s))
-		return repeat_elsewhere(s);
+		return repeat_elsewhere(s, f);
 	if (!x || !expect_ends_with_ready(x) || f->body_len != 1 || !memchr("ITE", f->body[0], 3))
 		return ANSWER_BROKEN;
 	link->tx_status = (char)f->body[0];
 	swallow = x->flags & EXPECT_SWALLOW;
 	if (unlikely(swallow)) {
-		bool settings = x->purpose == PURPOSE_SETTINGS;
+		uint8_t purpose = x->purpose;
 		struct buf error = link->error;
 
 		pop(s);
-		if (settings) {
+		if (keeps_error(purpose)) {
 			link->error = BUF_INIT(LOOK_MAX);
-			settings_sync_done(s, error.len ? error.bytes : NULL, error.len);
+			if (purpose == PURPOSE_BEGIN)
+				begin_shown(s, error.len ? error.bytes : NULL, error.len);
+			else
+				settings_sync_done(s, error.len ? error.bytes : NULL, error.len);
 			buf_free(&error);
 		}
 		if (unlikely(s->cancels))
@@ -176,6 +187,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 		return s->state == SESSION_CLOSED || !s->link ? ANSWER_GONE : ANSWER_SWALLOW;
 	}
 	pop(s);
+	if (unlikely(s->begin_state == BEGIN_SENT))
+		begin_forget(s);
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
@@ -230,17 +243,70 @@ static bool is_done_with(const struct session *s)
 	       s->mode != POOL_MODE_SESSION;
 }
 
-/* Of settings it is kept until they are settled. What else the proxy asks leaves the link in doubt, and nobody is told.
+/* Of settings it is kept until they are settled (and of a transaction that is to fail). What else the proxy asks leaves
+ * the link in doubt, and nobody is told.
  */
 static void swallow_error(struct link *link, const struct expect *x, const uint8_t *whole, size_t size)
 {
-	if (x->purpose != PURPOSE_SETTINGS) {
+	if (!keeps_error(x->purpose)) {
 		link->close_when_free = true;
 		return;
 	}
 	buf_clear(&link->error);
 	link->error.max = LOOK_MAX;
 	buf_add(&link->error, whole, size);
+}
+
+/* Exactly one answer is owed, none of it was given, nothing else is lost with the link. */
+static bool can_survive(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return s->state == SESSION_ACTIVE && s->mode != POOL_MODE_SESSION && !s->pins && link->tx_status == 'I' &&
+	       link->expects.answers <= 1 && !link->answering && !link->fatal && s->left == 0 && link->left == 0 &&
+	       !s->copying_in &&
+	       (link->expects.count == 0 ||
+		expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
+}
+
+/* It goes on without its link: if an answer is owed, it is this error. */
+static void survive(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len)
+{
+	struct expects *e = &s->link->expects;
+	struct buf out = BUF_INIT(len + 4096);
+
+	observe_failed(s, expects_first(e), sqlstate);
+	s->syncing = false;
+	if (s->begin_state != BEGIN_DEFERRED)
+		begin_fail(s);
+	if (e->answers) {
+		(void)!message_error_as(&out, error, len, "ERROR");
+		message_ready(&out, begin_status(s));
+		session_send_buf(s, &out);
+		count_add(&session_counters(s)->query_errors_total, 1);
+	}
+	for (uint32_t i = e->count; i-- > 0;)
+		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
+	for (bool first = true; e->count; first = false)
+		pop_as(s, /* skipped= */ !first);
+	cancel_held_back(s);
+	session_release(s);
+	conn_resume(&s->conn);
+}
+
+/* The server has refused a BEGIN that the client was told is done, and skips all that was sent behind it. */
+static void begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len)
+{
+	struct buf out = BUF_INIT(len + 4096);
+
+	s->link->close_when_free = true;
+	if (can_survive(s)) {
+		survive(s, sqlstate, error, len);
+		return;
+	}
+	(void)!message_error_as(&out, error, len, "FATAL");
+	session_fatal_bytes(s, out.bytes, out.len, "a transaction that was deferred could not begin");
+	buf_free(&out);
 }
 
 static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
@@ -261,6 +327,10 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 	}
 	if (unlikely(fatal && is_done_with(s)))
 		return ANSWER_SWALLOW;
+	if (unlikely(x && x->purpose == PURPOSE_BEGIN && !fatal)) {
+		begin_refused(s, e.sqlstate, whole, frame_size(f));
+		return ANSWER_GONE;
+	}
 	if (unlikely(repair_begin(s, &e)) || (unlikely(session_is_away(s)) && routing_failed(s, e.sqlstate)))
 		return ANSWER_SWALLOW;
 	link->fatal = fatal;
@@ -620,23 +690,11 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 
 /* ---- the server is gone ---- */
 
-/* Exactly one answer is owed, none of it was given, nothing else is lost with the link. */
-static bool can_survive(const struct session *s)
-{
-	const struct link *link = s->link;
-
-	return s->state == SESSION_ACTIVE && s->mode != POOL_MODE_SESSION && !s->pins && link->tx_status == 'I' &&
-	       link->expects.answers <= 1 && !link->answering && !link->fatal && s->left == 0 && link->left == 0 &&
-	       !s->copying_in &&
-	       (link->expects.count == 0 ||
-		expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
-}
-
 static void answer_lost(struct link *link, int error)
 {
 	struct session *s = link->user;
 	const char *why = error ? strerror(-error) : "the server closed the connection";
-	bool owed = link->expects.answers > 0;
+	bool in_transaction = link->tx_status != 'I' || s->begin_state != BEGIN_NONE;
 	struct buf out = BUF_INIT(4096);
 
 	count_add(&session_counters(s)->links_lost_total, 1);
@@ -656,22 +714,12 @@ static void answer_lost(struct link *link, int error)
 		return;
 	}
 	if (s->state == SESSION_WELCOMING || !can_survive(s)) {
-		session_fatal(s, link->tx_status == 'I' ? ERROR_SERVER_LOST : ERROR_SERVER_LOST_IN_TRANSACTION, why);
+		session_fatal(s, in_transaction ? ERROR_SERVER_LOST_IN_TRANSACTION : ERROR_SERVER_LOST, why);
 		return;
 	}
-	observe_failed(s, expects_first(&link->expects), SLICE_LITERAL("08006"));
-	for (bool first = true; link->expects.count; first = false)
-		pop_as(s, /* skipped= */ !first);
-	s->syncing = false;
-	cancel_held_back(s);
-	if (owed) {
-		error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);
-		message_ready(&out, 'I');
-		session_send_buf(s, &out);
-		count_add(&session_counters(s)->query_errors_total, 1);
-	}
-	session_release(s);
-	conn_resume(&s->conn);
+	error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);
+	survive(s, SLICE_LITERAL("08006"), out.bytes, out.len);
+	buf_free(&out);
 }
 
 static void answer_expelled(struct link *link)

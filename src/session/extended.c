@@ -390,6 +390,8 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 		return close_unnamed(s, f, whole, available);
 	if (what == 'S' && name.len == 0)
 		prepared_forget_unnamed(s);
+	else if (name.len == 0)
+		s->begin_by_portal = false; /* it was that of a BEGIN, maybe */
 	if (text || !s->link)
 		return close_here(s, f, available, name, text);
 	if (!push(s, EXPECT_CLOSE, 0, PURPOSE_CLIENT, NULL))
@@ -472,7 +474,9 @@ static bool named_statement(const struct frame *f, size_t available, struct slic
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
 	uint64_t keep = s->worker->settings.config->limits.max_message_kept;
+	const struct config_pool *p = session_settings(s);
 	struct slice name;
+	size_t answered;
 
 	if (available < frame_size(f)) {
 		if (f->type == 'D' || f->type == 'E' || f->type == 'C') {
@@ -483,10 +487,15 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 		if (f->body_len <= keep)
 			return 0;
 	}
-	if (session_settings(s)->mode == POOL_MODE_SESSION)
+	if (p->mode == POOL_MODE_SESSION)
 		return as_it_is(s, f, whole, available);
-	if (f->type == 'C' && !s->link)
-		return close_message(s, f, whole, available);
+	if (!s->link) {
+		if (f->type == 'C')
+			return close_message(s, f, whole, available);
+		if (unlikely(p->defer_begin || s->begin_state != BEGIN_NONE) &&
+		    (answered = begin_answers_batch(s, whole, available)))
+			return answered;
+	}
 	if (!session_need_link(s))
 		return 0;
 	if (unlikely(s->changes_pending) && named_statement(f, available, &name) &&

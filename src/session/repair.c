@@ -415,9 +415,10 @@ static bool is_untouched(const struct session *s)
 	const struct expects *e = &link->expects;
 	const struct expect *x = expects_first(e);
 
-	return link->batch.len && link->tx_status == 'I' && !link->answering && s->left == 0 &&
-	       s->mode != POOL_MODE_SESSION && e->answers == 1 && expects_last(e)->kind == EXPECT_SYNC &&
-	       (x->kind == EXPECT_BIND || x->kind == EXPECT_DESCRIBE) && !(x->flags & EXPECT_SWALLOW);
+	return link->batch.len && link->tx_status == 'I' && s->begin_state == BEGIN_NONE && !link->answering &&
+	       s->left == 0 && s->mode != POOL_MODE_SESSION && e->answers == 1 &&
+	       expects_last(e)->kind == EXPECT_SYNC && (x->kind == EXPECT_BIND || x->kind == EXPECT_DESCRIBE) &&
+	       !(x->flags & EXPECT_SWALLOW);
 }
 
 /* Of a Describe the server has answered the first half by then, the parameters: it must not have been passed on. */

@@ -140,7 +140,7 @@ bool session_need_link(struct session *s)
 	}
 	link = s->link;
 	if (link->fresh || (link->tx_status == 'I' && link->expects.count == 0))
-		return settings_sync(s);
+		return settings_sync(s) && (likely(s->begin_state == BEGIN_NONE) || begin_go_on(s));
 	return !s->syncing;
 }
 
@@ -213,23 +213,22 @@ static void send_ready(struct session *s, char status)
  */
 void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 {
+	begin_fail(s);
 	send_error(s, error, len);
 	s->fail_next = true;
 	if (s->link && s->link->expects.count == 0)
 		session_release(s);
 	else if (s->state == SESSION_WAITING)
 		session_set_state(s, SESSION_IDLE);
-	session_set_timer(s, TIMER_IDLE, session_settings(s)->client_idle_timeout);
+	begin_set_idle_timer(s);
 	conn_resume(&s->conn);
 }
 
 static size_t fail_this(struct session *s, const struct frame *f, size_t available)
 {
 	s->fail_next = false;
-	if (f->type == 'Q' || f->type == 'F')
-		send_ready(s, 'I');
-	else if (f->type == 'S')
-		send_ready(s, 'I');
+	if (f->type == 'Q' || f->type == 'F' || f->type == 'S')
+		send_ready(s, begin_status(s));
 	else
 		s->skip_to_sync = true;
 	return drop(s, f, available);
@@ -255,7 +254,8 @@ static bool answers_itself(struct session *s, const struct query_info *info)
 	const struct statement *st = &info->scan.statements[0];
 	char name[256];
 
-	if (info->scan.count != 1 || info->opaque || session_settings(s)->mode == POOL_MODE_SESSION)
+	if (info->scan.count != 1 || info->opaque || s->begin_state != BEGIN_NONE ||
+	    session_settings(s)->mode == POOL_MODE_SESSION)
 		return false;
 	if (s->link && (s->pins || s->link->expects.count || s->link->tx_status != 'I'))
 		return false;
@@ -314,8 +314,9 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 	} else {
+		begin_fail(s);
 		send_error(s, out.bytes, out.len);
-		send_ready(s, 'I');
+		send_ready(s, begin_status(s));
 	}
 	buf_free(&out);
 	return drop(s, f, available);
@@ -341,7 +342,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 			query_info_unref(info);
 			return refuse_query(s, f, available, error, what);
 		}
-		if (complete && answers_itself(s, info)) {
+		if (complete && (begin_answers(s, info, text_len - 1) || answers_itself(s, info))) {
 			query_info_unref(info);
 			return frame_size(f);
 		}
@@ -396,7 +397,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 	}
 	if (!s->link) {
 		s->skip_to_sync = false;
-		send_ready(s, 'I');
+		send_ready(s, begin_status(s));
 		return FRAME_HEADER;
 	}
 	s->skip_to_sync = false;

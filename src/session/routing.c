@@ -382,8 +382,13 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 
 	if (s->link)
 		return follow_link(s);
-	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins) {
+	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins ||
+	    s->begin_state == BEGIN_FAILED) {
 		go_home(s, /* writes= */ true);
+		return true;
+	}
+	if (begin_comes(s, bytes, len)) {
+		go_home(s, /* writes= */ false); /* it goes with the first statement behind it, wherever that will be */
 		return true;
 	}
 	t = topology_now(s->worker);
@@ -394,9 +399,11 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		return true;
 	}
 	b.known = catalog_now(s);
-	if (b.known && go_the_short_way(s, t, b.known, bytes, len))
+	if (b.known && !begin_is_deferred(s) && go_the_short_way(s, t, b.known, bytes, len))
 		return true;
 	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
+	if (begin_is_deferred(s))
+		add_text(&b, slice_str(begin_text(s)));
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;
 	decide(s, &b, t);
@@ -489,6 +496,8 @@ bool routing_repeat(struct session *s)
 		return false;
 	}
 	link->batch.len = 0;
+	if (s->begin_state == BEGIN_SENT)
+		s->begin_state = BEGIN_DEFERRED;
 	s->repeated = true;
 	s->routed = s->skip_to_sync = s->syncing = false;
 	count_add(&session_counters(s)->batches_repeated_total, 1);

@@ -467,6 +467,7 @@ static void let_go_of_link(struct session *s)
 static void free_login_and_statements(struct session *s)
 {
 	login_end(s);
+	begin_forget(s);
 	prepared_forget_all(s);
 	statement_text_unref(s->worker->statements, s->bound);
 	s->bound = NULL;

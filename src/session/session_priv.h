@@ -59,6 +59,7 @@ struct session {
 	struct map *statements; /* client's name -> statement_text; NULL: none yet */
 	struct statement_text *unnamed;
 	struct statement_text *bound;   /* the unnamed portal's statement; NULL: nothing of it must be known */
+	struct query_info *begin;       /* a BEGIN of which the server does not know yet; see begin.c */
 	struct map *portals;            /* named portals of which something must be known -> statement_text */
 	struct turn *turn;              /* while it is SHARED */
 	struct cancel_message *cancels; /* held back while its server runs something of the proxy's own; NULL */
@@ -90,6 +91,7 @@ struct session {
 	uint8_t pins;
 	uint8_t mode;            /* enum pool_mode, as of the time the link was taken */
 	uint8_t timer_meaning;   /* enum session_timer */
+	uint8_t begin_state;     /* enum begin_state */
 	uint8_t fault;           /* of its batch, which is run again as soon as ReadyForQuery comes; 0: none */
 	bool left_dropped : 1;   /* left: to be dropped rather than passed on */
 	bool skip_to_sync : 1;   /* an error was sent for an extended message; no link is held */
@@ -110,6 +112,7 @@ struct session {
 	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
+	bool begin_by_portal : 1; /* begin: its client executed it by the extended protocol */
 	bool share_refused : 1;   /* its next request has a link of its own */
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
@@ -248,6 +251,53 @@ bool routing_lost(struct session *s);
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
+
+/* ---- begin.c: BEGIN without a link ---- */
+enum begin_state {
+	BEGIN_NONE,     /* the server knows whether there is a transaction */
+	BEGIN_DEFERRED, /* answered, and not sent */
+	BEGIN_SENT,     /* in front of the first request, which is not answered yet */
+	BEGIN_FAILED,   /* the first request failed without the server, and the transaction of it */
+	BEGIN_SHOWN,    /* the server is being told of that */
+};
+
+/* A simple query, or a whole batch, of text that begins or ends a transaction: is it answered here? The batch's bytes,
+ * or 0. */
+bool begin_answers(struct session *s, struct query_info *info, size_t text_len);
+size_t begin_answers_batch(struct session *s, const uint8_t *bytes, size_t len);
+/* There is a link with the session's settings: the server is told first what it does not know. false: that must be
+ * waited for, or the session is closed. */
+bool begin_go_on(struct session *s);
+/* ReadyForQuery of what showed the server a failed transaction has come; error: the last of it, or NULL. */
+void begin_shown(struct session *s, const uint8_t *error, size_t len);
+void begin_forget(struct session *s);
+void begin_set_idle_timer(struct session *s);
+/* These bytes of a session without a link begin with a BEGIN that is deferred, or will be. */
+bool begin_comes(struct session *s, const uint8_t *bytes, size_t len);
+
+/* The request that comes next is the first of a transaction, which was begun with begin_text(). */
+static inline bool begin_is_deferred(const struct session *s)
+{
+	return s->begin_state == BEGIN_DEFERRED;
+}
+
+static inline const char *begin_text(const struct session *s)
+{
+	return s->begin ? s->begin->text : NULL;
+}
+
+/* The first request is over without the server, and so is the transaction but for its end. */
+static inline void begin_fail(struct session *s)
+{
+	if (s->begin_state != BEGIN_NONE)
+		s->begin_state = BEGIN_FAILED;
+}
+
+/* What ReadyForQuery says while there is no link. */
+static inline char begin_status(const struct session *s)
+{
+	return s->begin_state == BEGIN_NONE ? 'I' : s->begin_state == BEGIN_DEFERRED ? 'T' : 'E';
+}
 
 /* ---- repair.c: a batch whose plan was older than the schema ---- */
 /* The client's bytes from a message on; what was taken of them ends the batch that is under way, maybe. */

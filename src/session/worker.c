@@ -27,7 +27,7 @@ static bool has_work(const struct session *s)
 {
 	if (s->state == SESSION_REPLICATION)
 		return !replication_may_end(s);
-	return s->state == SESSION_WAITING || s->state == SESSION_SHARED ||
+	return s->state == SESSION_WAITING || s->state == SESSION_SHARED || s->begin_state != BEGIN_NONE ||
 	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left));
 }
 
@@ -270,6 +270,8 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 	};
 	if (s->state == SESSION_ACTIVE && s->link->expects.answers == 0)
 		v->state = s->link->tx_status == 'I' ? "idle" : "idle in transaction";
+	if (s->state == SESSION_IDLE && s->begin_state != BEGIN_NONE)
+		v->state = "idle in transaction";
 }
 
 void worker_each_session(struct worker *w, void (*each)(const struct session_view *view, void *to), void *to)

@@ -151,8 +151,9 @@ def test_a_read_sees_what_its_session_has_written(make_proxy, new_cluster):
         assert db.execute("SELECT name FROM items WHERE id = 1").fetchone() == ("299",)
 
 
-def test_reads_in_blocks(make_proxy, cluster):
-    proxy = split_proxy(make_proxy, cluster)
+@pytest.mark.parametrize("defer_begin", [False, True])
+def test_reads_in_blocks(make_proxy, cluster, defer_begin):
+    proxy = split_proxy(make_proxy, cluster, {"pool": {"defer_begin": defer_begin}})
     wait_split(proxy)
     with proxy.connect() as db:
         db.execute("BEGIN READ ONLY")
@@ -222,6 +223,64 @@ def test_settings_go_along(make_proxy, cluster):
             return {"b", "c"} <= seen
 
         wait_until(reads_right)
+
+
+def test_deferred_begin_goes_with_its_first_statement(make_proxy, cluster):
+    proxy = split_proxy(make_proxy, cluster, {"pool": {"defer_begin": True}})
+    wait_split(proxy)
+    with proxy.connect() as db:
+        seen = set()
+        for _ in range(4):
+            db.execute("BEGIN READ ONLY")
+            seen.add(who(db))
+            db.execute("COMMIT")
+        assert seen == {"b", "c"}, "BEGIN takes no turn of its own"
+        for first in (WHO, "DELETE FROM items"):
+            db.execute("BEGIN")
+            db.execute(first)
+            assert who(db) == "a"
+            db.execute("ROLLBACK")
+    assert proxy.metric("begins_deferred_total") == 6
+
+
+def test_deferred_begin_goes_home_with_its_first_statement(make_proxy, cluster):
+    """The standby's connection is killed before it has answered: both are run again, on the primary."""
+    primary, *standbys = cluster
+    proxy = split_proxy(make_proxy, cluster, {"pool": {"defer_begin": True}})
+    wait_split(proxy)
+    locked = "locktype = 'relation' AND relation = 'items'::regclass AND"
+    with primary.admin(database="app") as locker, proxy.wire() as client:
+        locker.execute("BEGIN; LOCK TABLE items")
+        for standby in standbys:
+            wait_until(lambda: standby.value(f"SELECT count(*) FROM pg_locks WHERE {locked} granted", database="app"))
+        client.query("BEGIN READ ONLY")
+        client.send(query("SELECT 'read', count(*) FROM items"))
+        killed = "SELECT sum(pg_terminate_backend(pid)::int) FROM pg_locks WHERE " + locked + " NOT granted"
+        wait_until(lambda: any(standby.value(killed, database="app") for standby in standbys))
+        wait_until(lambda: primary.value(f"SELECT count(*) FROM pg_locks WHERE {locked} NOT granted", database="app"))
+        locker.execute("ROLLBACK")
+        answer = client.until_ready()
+        assert [row[0] for row in rows(answer)] == ["read"] and client.status == "T"
+        assert client.value(WHO) == "a" and client.value("SHOW transaction_read_only") == "on"
+        assert tags(client.query("COMMIT")) == ["COMMIT"]
+    assert proxy.metric("batches_repeated_total") == 1
+
+
+def test_deferred_begin_that_failed_on_a_standby_leaves_nothing_there(make_proxy, cluster):
+    """An error of the standby's own fails the transaction there: nobody may meet that connection again."""
+    cluster[0].sql("CREATE OR REPLACE FUNCTION lies() RETURNS int LANGUAGE plpgsql STABLE AS "
+                   "$$ BEGIN EXECUTE 'DELETE FROM items'; RETURN 1; END $$", database="app")
+    proxy = split_proxy(make_proxy, cluster, {"pool": {"defer_begin": True, "max_connections": 1}})
+    wait_split(proxy)
+    with proxy.wire() as client:
+        for _ in range(4):
+            client.query("BEGIN READ ONLY")
+            lie = "SELECT id FROM items WHERE id = lies()"  # it is called by the planner, before a row is described
+            assert errors(client.query(lie)) == ["0A000"] and client.status == "E"
+            assert errors(client.query(WHO)) == ["25P02"]
+            assert tags(client.query("ROLLBACK")) == ["ROLLBACK"]
+            assert {client.value(WHO) for _ in range(4)} <= set("abc")
+    assert proxy.metric("batches_repeated_total") >= 1, routed(proxy)
 
 
 def test_what_ties_a_session(make_proxy, cluster):

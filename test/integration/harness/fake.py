@@ -145,6 +145,7 @@ class Relay(_Server):
     """
     Passes bytes to `server` and back. hold(): nothing passes any more, and nothing is closed (a host that vanished);
     drop_all(): RST. budget: so many bytes of replies still pass, then the connection is cut (None: no limit).
+    turns: how often the proxy spoke behind an answer. change: (old, new), of one length, in what it sends.
     """
 
     def __init__(self, server):
@@ -152,6 +153,9 @@ class Relay(_Server):
         self.budget = None
         self.requests = bytearray()  # all that came from the proxy
         self.replied = 0
+        self.turns = 0
+        self.server_spoke = True
+        self.change = None
         self.open = threading.Event()
         self.open.set()
         super().__init__()
@@ -179,6 +183,11 @@ class Relay(_Server):
                 self.open.wait()
                 if not data:
                     break
+                with self.lock:
+                    self.turns += not is_reply and self.server_spoke
+                    self.server_spoke = is_reply
+                if self.change and not is_reply:
+                    data = data.replace(*self.change)
                 if is_reply:
                     self.replied += len(data)
                     if self.budget is not None:
