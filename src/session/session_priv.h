@@ -109,6 +109,7 @@ struct session {
 	bool ended : 1;           /* it sends no more: it is closed when it has its answers */
 	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
+	bool changes_catalog : 1; /* likewise, of what catalogs say */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool share_refused : 1;   /* its next request has a link of its own */
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
