@@ -196,8 +196,12 @@ static enum answer ready(struct session *s, const struct frame *f)
 		evidence_answered(s);
 	s->copying_in = false;
 	effects_ready(s, link->tx_status);
-	if (unlikely(s->changes_schema && link->tx_status == 'I' && link->expects.count == 0))
-		prepared_schema_changed(s);
+	if (unlikely((s->changes_schema || s->changes_catalog) && link->tx_status == 'I')) {
+		if (link->expects.count == 0)
+			prepared_schema_changed(s);
+		else
+			prepared_catalog_changed(s);
+	}
 	if (unlikely(link->settings != s->settings && link->tx_status == 'I' && link->expects.count == 0)) {
 		/* RESET took the link to the server's default, the client's default is what it logged in with */
 		s->hold_ready = true;

@@ -475,6 +475,7 @@ static void completed_unseen(struct session *s, struct slice tag)
 	for (size_t i = 0; i < ARRAY_SIZE(tags); i++)
 		if (tag_is(tag, tags[i]))
 			session_pin(s, PIN_UNKNOWN);
+	prepared_look_at_tag(s, tag);
 }
 
 void effects_completed(struct session *s, const struct query_info *info, uint32_t index, struct slice tag)

@@ -334,8 +334,8 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		return available;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
-	if (unlikely(info && info->changes_schema))
-		prepared_schema_changes(s);
+	if (unlikely(info))
+		prepared_note_changes(s, info);
 	if (unlikely(s->worker->pipeline))
 		observe_sent(s, statement_text_sql(text), /* extended= */ true);
 	s->link->begin_sent = s->link->begin_sent || info;

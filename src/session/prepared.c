@@ -605,23 +605,41 @@ void prepared_schema_changes(struct session *s)
 	s->changes_schema = true;
 }
 
+void prepared_note_changes(struct session *s, const struct query_info *info)
+{
+	if (info->changes_schema)
+		prepared_schema_changes(s);
+	if (info->changes_catalog)
+		s->changes_catalog = true;
+}
+
 void prepared_look_at_tag(struct session *s, struct slice tag)
 {
-	static const char *const beginnings[] = {"ALTER ", "CREATE ", "DROP "};
+	static const char *const beginnings[] = {"ALTER ", "CREATE ", "DROP ", "IMPORT "};
 
 	for (size_t i = 0; i < ARRAY_SIZE(beginnings); i++)
-		if (tag.len > strlen(beginnings[i]) && memcmp(tag.bytes, beginnings[i], strlen(beginnings[i])) == 0)
+		if (tag.len > strlen(beginnings[i]) && memcmp(tag.bytes, beginnings[i], strlen(beginnings[i])) == 0) {
 			prepared_schema_changes(s);
+			s->changes_catalog = true;
+		}
+}
+
+/* Whatever it was, it has been committed, or has failed. What is sent behind it may do so again: the flag stays. */
+void prepared_catalog_changed(struct session *s)
+{
+	if (unlikely(s->changes_catalog))
+		catalogs_schema_changed(s->worker->shared->catalogs, pool_server_database(session_pool(s)));
 }
 
 /* First the pools are told, then it is no longer under way: in between both are true, and never neither. */
 void prepared_schema_changed(struct session *s)
 {
+	prepared_catalog_changed(s);
+	s->changes_catalog = false;
 	if (likely(!s->changes_schema))
 		return;
 	s->changes_schema = false;
 	pool_schema_changed(session_pool(s));
-	catalogs_schema_changed(s->worker->shared->catalogs, pool_server_database(session_pool(s)));
 	atomic_fetch_sub(&schema_changes, 1);
 }
 

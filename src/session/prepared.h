@@ -87,7 +87,12 @@ bool prepared_send_parse(struct session *s, const struct statement_text *text, c
 /* What was sent may change it. Until the end of its transaction no Parse of anybody's is answered by the proxy alone.
  */
 void prepared_schema_changes(struct session *s);
-/* A statement of session mode, of which nothing else is known, was completed with this tag. */
+/* The same, and what it may do to catalogs. */
+void prepared_note_changes(struct session *s, const struct query_info *info);
+/* A transaction is over, but something is under way behind it. */
+void prepared_catalog_changed(struct session *s);
+/* A statement of session mode, or behind what was looked at of a text, of which nothing else is known, was completed
+ * with this tag. */
 void prepared_look_at_tag(struct session *s, struct slice tag);
 /* Its transaction is over, or its link is left: all that links have prepared is prepared anew. */
 void prepared_schema_changed(struct session *s);

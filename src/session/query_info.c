@@ -2,10 +2,14 @@
 #include "session/query_info.h"
 
 #include "base/map.h"
+#include "sql/changes.h"
 #include "sql/shape.h"
 
-static struct query_info out_of_memory = {
-	.references = UINT32_MAX / 2, .opaque = true, .deallocates = true, .changes_schema = true};
+static struct query_info out_of_memory = {.references = UINT32_MAX / 2,
+					  .opaque = true,
+					  .deallocates = true,
+					  .changes_catalog = true,
+					  .changes_schema = true};
 
 int query_infos_init(struct query_infos *q)
 {
@@ -121,7 +125,8 @@ static struct query_info *make(struct slice text, bool complete)
 		return query_info_ref(&out_of_memory);
 	}
 	info->changes_schema = changes_schema(info->text, &info->scan);
-	if (!info->opaque && !info->changes_schema && is_plain(&info->scan)) {
+	info->changes_catalog = changes_catalog(slice_make(info->text, len), &info->scan);
+	if (!info->opaque && !info->changes_schema && !info->changes_catalog && is_plain(&info->scan)) {
 		query_info_unref(info);
 		return NULL;
 	}

@@ -13,10 +13,11 @@
 
 struct query_info {
 	uint32_t references;
-	bool opaque;         /* not all of it was scanned */
-	bool deallocates;    /* ends prepared statements */
-	bool changes_schema; /* others' prepared statements may be out of date behind it */
-	struct scan scan;    /* its slices point into text */
+	bool opaque;          /* not all of it was scanned */
+	bool deallocates;     /* ends prepared statements */
+	bool changes_catalog; /* reads may be something else behind it; see sql/changes.h */
+	bool changes_schema;  /* others' prepared statements may be out of date behind it */
+	struct scan scan;     /* its slices point into text */
 	char text[];
 };
 

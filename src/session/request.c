@@ -361,8 +361,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		return available;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
-	if (unlikely(info && info->changes_schema))
-		prepared_schema_changes(s);
+	if (unlikely(info))
+		prepared_note_changes(s, info);
 	if (unlikely(s->worker->pipeline))
 		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), /* extended= */ false);
 	s->link->begin_sent = s->link->begin_sent || info;

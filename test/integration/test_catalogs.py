@@ -8,6 +8,7 @@ import json
 import pytest
 
 from harness import wait_until
+from harness.wire import bind, errors, execute, parse, query, sync
 from test_split import split_proxy
 
 DATABASE = "app"
@@ -296,3 +297,60 @@ def test_another_primary(make_proxy, make_postgres):
     loads = view(proxy)["loads"]
     wait_until(lambda: ask(proxy) == WORKERS, 60)
     assert view(proxy)["loads"] > loads
+
+
+CHANGES = ["CREATE VIEW v1 AS SELECT nextval('s0')", "CREATE SEQUENCE s1", "CREATE POLICY p1 ON guarded USING (random() > 2)",
+           "ALTER POLICY p0 ON guarded USING (random() > 3)", "CREATE UNLOGGED TABLE u1 (a int)",
+           "DO $$ BEGIN CREATE TABLE d1 (a int); END $$", "ALTER FUNCTION f0() VOLATILE", "BEGIN; CREATE TABLE b1 (); COMMIT",
+           f"/* {'long ' * 100000} */ SELECT 1; CREATE TABLE l1 (a int)", f"SELECT '{'long ' * 400000}'; CREATE TABLE l2 ()"]
+OTHERS = ["CREATE INDEX ON guarded (a)", "CREATE TEMP TABLE t1 (a int)", "DROP TABLE gone", "INSERT INTO guarded VALUES (1)",
+          "GRANT SELECT ON guarded TO PUBLIC", f"SELECT '{'long ' * 100000}'", "DO $$ BEGIN PERFORM 1; END $$"]
+
+
+@pytest.fixture
+def with_objects(make_postgres):
+    server = make_postgres()
+    with server.admin(DATABASE) as db:
+        db.execute("SET ROLE app")
+        for text in ("CREATE SEQUENCE s0", "CREATE TABLE guarded (a int)", "CREATE TABLE gone ()",
+                     "CREATE POLICY p0 ON guarded", "CREATE FUNCTION f0() RETURNS int LANGUAGE sql AS 'SELECT 1'"):
+            db.execute(text)
+    return server
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_what_clients_change(make_proxy, with_objects, mode):
+    proxy = make_proxy({"pool": {"mode": mode}, "read_write_split": {"catalog_refresh": "1h"}}, postgres=with_objects)
+    wait_known(proxy)
+    for text in CHANGES + OTHERS:
+        with proxy.wire() as client:
+            assert not errors(client.query(text)), text[:80]
+        assert view(proxy)["state"] == ("outdated" if text in CHANGES else "current"), text[:80]
+        if text in CHANGES:
+            proxy.advance(30)  # it rests between two loads
+            wait_known(proxy)
+
+
+def test_a_change_counts_when_it_is_committed(make_proxy, with_objects, closing):
+    proxy = make_proxy({"pool": {"mode": "transaction"}}, postgres=with_objects)
+    wait_known(proxy)
+    client = closing(proxy.wire())
+    client.query("BEGIN")
+    client.send(parse("", "CREATE VIEW v1 AS SELECT 1"), bind(), execute(), sync())
+    client.until_ready()
+    assert view(proxy)["state"] == "current", "nobody else sees it yet"
+    client.query("COMMIT")
+    assert view(proxy)["state"] == "outdated"
+
+
+def test_a_change_with_something_behind_it(make_proxy, with_objects, closing):
+    """Its client may know of it as soon as its ReadyForQuery has come, whatever is still under way."""
+    proxy = make_proxy({"pool": {"mode": "transaction"}}, postgres=with_objects)
+    wait_known(proxy)
+    client = closing(proxy.wire())
+    with with_objects.admin(DATABASE) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(1)")
+        client.send(query("CREATE SEQUENCE s1"), query("SELECT pg_advisory_xact_lock(1)"))
+        client.until_ready()
+        assert view(proxy)["state"] == "outdated"
+    client.until_ready()
