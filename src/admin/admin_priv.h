@@ -97,6 +97,7 @@ struct round_part {
 	struct arena arena; /* of rows */
 	struct session_row *rows;
 	uint32_t row_count;
+	struct routing_explanation *explanation; /* NULL: none */
 	bool found;
 };
 

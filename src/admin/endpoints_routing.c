@@ -2,6 +2,7 @@
 #include "admin/admin_priv.h"
 
 #include "base/log.h"
+#include "session/routing_explain.h"
 
 #include <stdio.h>
 
@@ -76,6 +77,124 @@ void endpoint_catalog_refresh(struct request *request, struct answer *answer)
 	json = json_object();
 	json_put(json, "status", json_text("read again with the next query"));
 	answer_json(answer, MHD_HTTP_OK, json);
+}
+
+/* ---- GET /api/routing/explain ---- */
+
+#define EXPLAINED_MAX 65536u
+
+/* What workers are asked with; the last one that has it frees it. */
+struct explaining {
+	_Atomic uint32_t references;
+	struct routing_question question;
+	char strings[]; /* database, user, text */
+};
+
+static struct explaining *explaining_new(const struct request *request, uint32_t references)
+{
+	const char *database = request_parameter(request, "database"), *user = request_parameter(request, "user");
+	const char *text = request_parameter(request, "query");
+	struct explaining *e;
+	char *at;
+
+	if (!database || !user || !text || strlen(text) > EXPLAINED_MAX)
+		return NULL;
+	e = malloc(sizeof(*e) + strlen(database) + strlen(user) + strlen(text) + 3);
+	if (!e)
+		return NULL;
+	atomic_init(&e->references, references);
+	at = e->strings;
+	e->question = (struct routing_question){
+		.database = at,
+		.user = at + strlen(database) + 1,
+		.text = at + strlen(database) + strlen(user) + 2,
+		.wrote = request_parameter(request, "wrote") != NULL,
+		.read_only = request_parameter(request, "read_only") != NULL,
+	};
+	memcpy(at, database, strlen(database) + 1);
+	memcpy(at + strlen(database) + 1, user, strlen(user) + 1);
+	memcpy(at + strlen(database) + strlen(user) + 2, text, strlen(text) + 1);
+	return e;
+}
+
+/* On the worker's thread. All of them know the same but for whose turn it is: the first one answers. */
+static void explain_here(struct worker *worker, struct round_part *part, uint64_t argument)
+{
+	struct explaining *e = (struct explaining *)(uintptr_t)argument;
+	struct routing_explanation *found;
+
+	if (worker->pool_thread.index == 0) {
+		found = arena_alloc(&part->arena, sizeof(*found));
+		if (found && routing_explain(worker, &e->question, found) == 0)
+			part->explanation = found;
+	}
+	if (atomic_fetch_sub(&e->references, 1) == 1)
+		free(e);
+}
+
+static json_t *verdicts_json(const struct routing_explanation *e)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < e->count; i++) {
+		json_t *json = json_object();
+
+		json_put(json, "node", json_text(e->nodes[i].node->name));
+		json_put(json, "may_read", json_boolean(!e->nodes[i].why_not));
+		json_put(json, "why_not", json_text_or_null(e->nodes[i].why_not));
+		(void)json_array_append_new(list, json);
+	}
+	return list;
+}
+
+static json_t *explanation_json(struct request *request, const struct routing_explanation *e)
+{
+	const struct node *primary = node_list_primary(request->admin->context.nodes);
+	const struct node *node = e->choice.node ? e->choice.node : primary;
+	json_t *json = json_object();
+
+	json_put(json, "node", json_text_or_null(node ? node->name : NULL));
+	if (!e->routes) {
+		json_put(json, "to", json_text("primary"));
+		json_put(json, "reason", json_text("not_split"));
+		json_put(json, "meaning", json_text("nothing of this database is routed: see docs/routing.md"));
+		return json;
+	}
+	json_put(json, "to", json_text(e->choice.node ? "standby" : e->choice.refused ? "nowhere" : "primary"));
+	json_put(json, "reason", json_text(route_reason_word(e->choice.reason)));
+	json_put(json, "meaning", json_text(route_reason_text(e->choice.reason)));
+	json_put(json, "statement", json_text(access_level_name(e->access.level)));
+	json_put(json, "statement_reason", json_text(access_reason_word(e->access.reason)));
+	json_put(json, "statement_meaning", json_text(access_reason_text(e->access.reason)));
+	json_put(json, "catalog_known", json_boolean(e->has_catalog));
+	json_put(json, "standbys", verdicts_json(e));
+	return json;
+}
+
+void endpoint_explain(struct request *request, struct answer *answer)
+{
+	struct sessions_shared *sessions = request->admin->context.sessions;
+	struct explaining *asking = explaining_new(request, sessions->worker_count);
+	const struct round_part *part;
+	struct round *round;
+
+	if (!asking) {
+		answer_error(answer, MHD_HTTP_BAD_REQUEST, "database, user and query must be given");
+		return;
+	}
+	round = round_begin(sessions, explain_here, (uintptr_t)asking);
+	if (!round) {
+		free(asking);
+		return;
+	}
+	(void)round_wait(round);
+	part = round_part(round, 0);
+	if (part && part->explanation)
+		answer_json(answer, MHD_HTTP_OK, explanation_json(request, part->explanation));
+	else
+		answer_error(answer, part ? MHD_HTTP_NOT_FOUND : MHD_HTTP_SERVICE_UNAVAILABLE,
+			     part ? "No such database" : "The worker does not answer");
+	round_unref(round);
 }
 
 /* ---- POST /debug/catalogs ---- */

@@ -105,16 +105,20 @@ static void publish(struct cluster *c, struct topology *fresh)
 }
 
 /* New connections for the primary go to this one. With none, they go to the last one: it may come back, or its
- * successor be found; until then they fail, and say why. */
+ * successor be found; until then they fail, and say why. Unless it must not be used: then they wait. */
 static void follow(struct cluster *c, const struct topology *t)
 {
 	struct node *before = node_list_primary(c->context.nodes);
+	bool changed = false;
 
+	for (uint32_t i = 0; i < t->count; i++)
+		if (node_bar(t->nodes[i].node, c->settings->logs_in && standing_is_refused(t->nodes[i].standing)))
+			changed = true;
 	if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
 	else if (t->primary)
 		node_list_follow(c->context.nodes, t->primary);
-	if (node_list_primary(c->context.nodes) != before)
+	if (changed || node_list_primary(c->context.nodes) != before)
 		c->context.followed(c->context.server);
 }
 

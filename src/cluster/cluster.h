@@ -24,7 +24,7 @@ struct cluster_context {
 	const char *io; /* as loop_new() */
 	/* Calls free_it(topology) when every worker has passed a turn; on the cluster's thread. */
 	void (*retire)(void *server, void (*free_it)(void *topology), void *topology);
-	/* node_list_primary() is another one now; on the cluster's thread. */
+	/* node_list_primary() is another one now, or a node is barred, or not any more; on the cluster's thread. */
 	void (*followed)(void *server);
 	void *server;
 };

@@ -266,6 +266,16 @@ void node_answered(struct node *node)
 	become(node, /* unhealthy= */ false);
 }
 
+bool node_bar(struct node *node, bool barred)
+{
+	if (atomic_exchange(&node->barred, barred) == barred)
+		return false;
+	if (barred)
+		log_error("queries do not go to this node any more; those for the primary wait until there is one",
+			  kv_str("node", node->name));
+	return true;
+}
+
 void node_set_health(struct node *node, bool up)
 {
 	become(node, /* unhealthy= */ !up);

@@ -36,6 +36,7 @@ struct node {
 	_Atomic uint64_t last_used_wall;     /* a login worked; wall clock, microseconds; 0: never */
 	/* health, see node_answered() */
 	_Atomic bool unhealthy;
+	_Atomic bool barred;   /* it must not be used, see node_bar() */
 	_Atomic bool doubtful; /* a link could not connect: to be checked at once */
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
@@ -125,6 +126,16 @@ void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), 
 void node_set_health(struct node *node, bool up);
 /* How far a standby lags; both NODE_LAG_UNKNOWN: not known. */
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
+/*
+ * By the topology it must not be used: it is of another cluster, on an old timeline, or one of several primaries. No
+ * link to it is opened, and those that are idle are closed; who needs one waits until it is known which node is the
+ * primary, for no longer than query_wait_timeout. False: that is nothing new.
+ */
+bool node_bar(struct node *node, bool barred);
+static inline bool node_is_barred(const struct node *node)
+{
+	return atomic_load_explicit(&((struct node *)(uintptr_t)node)->barred, memory_order_relaxed);
+}
 /* Enabled, and not known to be unhealthy. */
 bool node_is_healthy(const struct node *node);
 void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX]);

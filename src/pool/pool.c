@@ -338,7 +338,10 @@ uint32_t pools_follow(struct pools *pools)
 
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next)
-		moved += destination_follow(p);
+		if (destination_follow(p))
+			moved++;
+		else
+			pool_kick_waiting(p, NULL); /* what it leads to may have been barred until now */
 	pthread_mutex_unlock(&pools->lock);
 	return moved;
 }

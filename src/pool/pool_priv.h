@@ -175,7 +175,7 @@ void shard_idle_remove(struct shard *shard, struct link *link);
 void shard_fail_waiters(struct shard *shard, const struct link_failure *failure);
 void thread_each_shard(struct pool_thread *thread, void (*run)(struct shard *shard));
 
-/* Its pool's links lead elsewhere now. */
+/* Its pool's links lead elsewhere now, or nowhere: see node_bar(). */
 bool shard_link_is_misplaced(const struct shard *shard, const struct link *link);
 
 /* What its twins share with a home pool: references, what clients have shown, statements that are out of date. */

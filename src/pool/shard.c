@@ -97,7 +97,9 @@ void shard_idle_remove(struct shard *shard, struct link *link)
 
 bool shard_link_is_misplaced(const struct shard *shard, const struct link *link)
 {
-	return link->server != pool_destination(shard->pool);
+	const struct destination *to = pool_destination(shard->pool);
+
+	return link->server != to || unlikely(node_is_barred(to->node));
 }
 
 /* An idle link, or a parked one. */

@@ -102,6 +102,7 @@ static enum route_reason kind_of(const struct route_ask *ask)
 struct choosing {
 	const struct topology *topology;
 	uint64_t left;
+	uint64_t only; /* of these; 0: of all */
 };
 
 #define EACH_LEFT(c, i) \
@@ -115,7 +116,7 @@ static void drop(struct choosing *c, uint32_t i)
 
 static void keep_those_in_rotation(struct choosing *c)
 {
-	c->left = UINT64_MAX;
+	c->left = c->only ? c->only : UINT64_MAX;
 	EACH_LEFT (c, i) {
 		const struct topology_node *n = &c->topology->nodes[i];
 
@@ -215,6 +216,22 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 	if (own)
 		keep_those_at(c, &ask->own);
 	return c->left && !(own && ask->wrote);
+}
+
+const char *route_why_not(const struct route_rules *rules, const struct topology *topology, const struct route_ask *ask,
+			  uint32_t index)
+{
+	static const char *const words[] = {
+		[ROUTE_NO_STANDBY] =
+			"it takes no reads: no standby, down, drained, by its circuit breaker, or its weight",
+		[ROUTE_LAG] = "it lags too far, or nobody knows how far",
+		[ROUTE_NO_CATALOG] = "it has not replayed the schema that is known",
+		[ROUTE_OWN_WRITES] = "it is not known to have replayed what the session has written",
+	};
+	struct choosing c = {.topology = topology, .only = UINT64_C(1) << index};
+	enum route_reason why;
+
+	return keep_fit_ones(&c, rules, ask, &why) ? NULL : words[why];
 }
 
 /* ---- which of them it is ---- */

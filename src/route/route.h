@@ -104,6 +104,9 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		  const struct route_load *loads, struct balance_state *state, usec_t now, struct route_choice *ret);
 /* Does the strategy ask for loads? */
 bool route_wants_loads(const struct route_rules *rules);
+/* Why the node at this place of the topology can't have the batch, if it reads; NULL: it can. */
+const char *route_why_not(const struct route_rules *rules, const struct topology *topology, const struct route_ask *ask,
+			  uint32_t index);
 /* The standbys that any read may go to whose session has not written; when by the strategy one is as good as the other,
  * in turn. Their number; 0: there are none, or it is not that simple. least: what all of them have replayed. */
 uint32_t route_find_fit(const struct route_rules *rules, const struct topology *topology,

@@ -22,6 +22,7 @@ struct batch {
 	struct route_wish wish; /* of the last text that has one */
 	bool understood;        /* all of it so far */
 	bool parses;
+	struct slice parsed; /* the name of the last Parse */
 };
 
 enum look { LOOK_MORE, LOOK_DONE };
@@ -93,8 +94,6 @@ static void tell_problem(void *to, const char *text)
 	struct buf out = BUF_INIT(4096);
 
 	error_message(&out, ERROR_HINT_IGNORED, NULL, text);
-	if (!out.failed)
-		out.bytes[0] = 'N';
 	session_send_buf(s, &out);
 }
 
@@ -128,7 +127,7 @@ static void add_parse(struct batch *b, const struct frame *f)
 	struct slice parse, sql;
 	struct statement_text *text;
 
-	read_cstring(&r);
+	b->parsed = read_cstring(&r);
 	parse = slice_make(r.at, reader_left(&r));
 	sql = read_cstring(&r);
 	b->parses = true;
@@ -150,6 +149,8 @@ static void add_bind(struct batch *b, const struct frame *f)
 
 	read_cstring(&r);
 	name = read_cstring(&r);
+	if (b->parses && !r.failed && slice_equal(name, b->parsed))
+		return; /* it was looked at; what had this name before is gone */
 	text = r.failed ? NULL : prepared_find(b->s, name);
 	if (text && add_text(b, statement_text_sql(text)))
 		text->reads_as_of = b->known->number;

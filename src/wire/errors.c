@@ -51,7 +51,10 @@ void error_message_va(struct buf *out, enum proxy_error id, const char *severity
 		text[0] = 0;
 	else if ((size_t)len >= sizeof(text))
 		trim_split_character(text, sizeof(text) - 1);
-	message_error(out, severity, info->sqlstate, text, detail, info->hint);
+	if (strcmp(severity, "NOTICE") == 0)
+		message_notice(out, severity, info->sqlstate, text, info->hint);
+	else
+		message_error(out, severity, info->sqlstate, text, detail, info->hint);
 }
 
 void error_message(struct buf *out, enum proxy_error id, const char *detail, ...)

@@ -18,7 +18,7 @@ enum proxy_error {
 
 struct proxy_error_info {
 	const char *name;     /* "QUERY_WAIT_TIMEOUT" */
-	const char *severity; /* "ERROR" or "FATAL" */
+	const char *severity; /* "ERROR" or "FATAL"; or "NOTICE": then it is a NoticeResponse, without detail */
 	bool fatal;
 	const char *sqlstate;
 	const char *message; /* a printf format with %s and %u */

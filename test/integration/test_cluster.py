@@ -5,6 +5,7 @@ stream, are promoted, stopped and taken for one another.
 
 import re
 import shutil
+import threading
 
 import pytest
 
@@ -126,8 +127,22 @@ def test_two_primaries_on_one_timeline(make_proxy, make_postgres):
     assert topology["unhealthy"] == ["a", "b"]
     assert topology["healthyNodes"] == 0 and topology["unhealthyNodes"] == 2 == topology["totalNodes"]
     proxy.wait_log("error.*node must not be used.*node=b.*standing=contested")
-    second.stop()
-    wait_standings(proxy, a="primary", b="down")
+    written = []
+
+    def write():
+        with proxy.connect() as db:
+            written.append(db.execute("CREATE TABLE held (x int)"))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        assert not written and not first.backends("datname = 'app'") and not second.backends("datname = 'app'")
+    finally:
+        second.stop()
+        wait_standings(proxy, a="primary", b="down")
+        thread.join(60)
+    assert written and first.value("SELECT count(*) FROM held", database="app") == 0
 
 
 def test_a_standby_of_another_cluster(make_proxy, make_postgres, template):

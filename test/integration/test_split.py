@@ -4,6 +4,7 @@ function returns; so a query tells who has answered it.
 """
 
 import threading
+import urllib.parse
 
 import psycopg
 import pytest
@@ -251,6 +252,7 @@ def test_deferred_begin_goes_home_with_its_first_statement(make_proxy, cluster):
     locked = "locktype = 'relation' AND relation = 'items'::regclass AND"
     with primary.admin(database="app") as locker, proxy.wire() as client:
         locker.execute("BEGIN; LOCK TABLE items")
+        primary.sql("SELECT pg_logical_emit_message(true, '', '')")  # a commit, with which the lock is flushed and sent
         for standby in standbys:
             wait_until(lambda: standby.value(f"SELECT count(*) FROM pg_locks WHERE {locked} granted", database="app"))
         client.query("BEGIN READ ONLY")
@@ -448,11 +450,12 @@ def test_hints(make_proxy, cluster):
             return rows(answer)[0][0], told
 
         for extended in (False, True):
-            wait_until(lambda: ask(WHO)[0] in "bc")
+            for name in "bc":
+                wait_until(lambda: ask(f"/*+ node={name} */ {WHO}")[0] == name)  # noqa: B023
             for _ in range(4):
                 assert ask(f"/* helios: route=primary */ {WHO}", extended) == ("a", [])
                 assert ask(f"-- helios: consistency=strong\n{WHO}", extended) == ("a", [])
-                assert ask(f"/*+ node=c */ {WHO}", extended) == ("c", [])
+                assert ask(f"/*+ node=c */ {WHO}", extended) == ("c", []), str(routed(proxy))
                 assert ask(f"/*+ node=a */ {WHO}", extended) == ("a", [])
             assert ask("SELECT vague()", extended) == ("a", []), "it may write"
             wait_until(lambda: ask("/* helios: route=standby */ SELECT vague()", extended)[0] in "bc",  # noqa: B023
@@ -493,3 +496,24 @@ def test_a_hint_does_not_make_a_write_a_read(make_proxy, cluster):
             "it said that it reads, the standby refused, and the primary did it"
         assert proxy.metric("routed_total", to="primary", reason="repeated") == 1
         db.execute("DELETE FROM items WHERE id = 78")
+
+
+def test_explain(make_proxy, cluster):
+    """Asked beforehand, the proxy says where a query would go, and why."""
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+
+    def explain(text, **more):
+        return proxy.json("/api/routing/explain?" + urllib.parse.urlencode(
+            {"database": "app", "user": "app", "query": text, **more}))
+
+    read = explain(WHO)
+    assert read["to"] == "standby" and read["node"] in "bc" and read["reason"] == "read" and read["catalog_known"]
+    assert {n["node"]: n["may_read"] for n in read["standbys"]} == {"a": False, "b": True, "c": True}
+    write = explain("SELECT nextval('numbers')")
+    assert (write["to"], write["node"], write["reason"]) == ("primary", "a", "write") and write["statement_reason"] == "effects"
+    assert explain(WHO, wrote=1)["reason"] == "own_writes"
+    assert explain(f"/*+ node=c */ {WHO}")["node"] == "c"
+    assert explain("BEGIN")["reason"] == "transaction" and explain("BEGIN", read_only=1)["reason"] == "read_only"
+    assert proxy.admin("/api/routing/explain?database=app")[0] == 400
+    assert proxy.admin("/api/routing/explain?database=nowhere&user=app&query=x")[0] in (200, 404)

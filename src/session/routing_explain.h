@@ -1,0 +1,33 @@
+/* Where would a query go, and why: for people. */
+#ifndef SESSION_ROUTING_EXPLAIN_H
+#define SESSION_ROUTING_EXPLAIN_H
+
+#include "route/route.h"
+
+struct worker;
+
+struct routing_question {
+	const char *database, *user, *text;
+	bool wrote;     /* the session has just written */
+	bool read_only; /* its transactions are, unless they say otherwise */
+};
+
+struct routing_verdict {
+	const struct node *node;
+	const char *why_not; /* NULL: it may be chosen */
+};
+
+struct routing_explanation {
+	bool routes; /* else all goes to the primary: the rest is unset */
+	bool has_catalog;
+	struct access access;
+	struct route_choice choice; /* node: one that would be chosen now; NULL: the primary */
+	uint32_t count;
+	struct routing_verdict nodes[BALANCE_MAX];
+};
+
+/* On the worker's thread. 0, -ENOENT: no such database, -ENOMEM. The catalog is asked for, as a client would. */
+int routing_explain(struct worker *w, const struct routing_question *question,
+		    struct routing_explanation *ret) MUST_USE;
+
+#endif
