@@ -42,6 +42,8 @@ size_t wish_value(const char *sql, char *value, size_t size)
 	}
 	at += *at == ' ' ? 4 : 1;
 	at += strspn(at, " \t\r\n");
+	if (*at == 'E' && at[1] == '\'') /* as sessions write them; a backslash has no place in a wish */
+		at++;
 	if (*at == '\'')
 		return unquote(at + 1, value, size);
 	len = MIN(strcspn(at, " \t\r\n;,)"), size - 1);
