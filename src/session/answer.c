@@ -603,6 +603,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 	struct session *s = link->user;
 	size_t at = 0, from = 0;
 	struct frame f = {0};
+	bool may_be_repeated = session_is_away(s) && link->batch.len;
 
 	if (unlikely(s->state == SESSION_REPLICATION))
 		return replication_answer(s, bytes, len);
@@ -624,7 +625,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			broken(s, &f);
 			return len;
 		}
-		if (unlikely(session_is_away(s)) && !link->answering && link->batch.len && strchr("123tTn", f.type)) {
+		if (unlikely(may_be_repeated) && !link->answering && strchr("123tTn", f.type)) {
 			size_t skip = routing_foresee(s, bytes + at, len - at);
 
 			if (skip == 0)
