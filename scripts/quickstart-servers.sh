@@ -141,6 +141,9 @@ create_application()
 		SELECT format('CREATE ROLE %I LOGIN', '$app_user')
 		WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$app_user') \\gexec
 		ALTER ROLE $app_user PASSWORD '$password';
+		SELECT 'CREATE ROLE monitor LOGIN IN ROLE pg_monitor'
+		WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'monitor') \\gexec
+		ALTER ROLE monitor PASSWORD '$password';
 		SELECT format('CREATE DATABASE %I OWNER %I', '$database', '$app_user')
 		WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '$database') \\gexec
 	EOF
@@ -148,6 +151,8 @@ create_application()
 			SET client_min_messages = warning;
 			CREATE TABLE IF NOT EXISTS visits (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), note text);
 			ALTER TABLE visits OWNER TO $app_user;
+			CREATE OR REPLACE FUNCTION served_by() RETURNS text LANGUAGE sql STABLE
+			AS \$\$ SELECT current_setting('cluster_name') \$\$;
 		EOF
 }
 
@@ -184,23 +189,29 @@ write_proxy_conf()
 		strategy = "least_connections"
 		read_write_split = true
 
+		# With a user the monitors find out which node is the primary, and how far the standbys lag: so reads can go there.
 		[health]
+		user = "monitor"
+		password = "$password"
 		check_interval_secs = 5
 		check_query = "SELECT 1"
 		failure_threshold = 3
 
 		[[nodes]]
+		name = "primary"
 		host = "127.0.0.1"
 		port = ${node_port[primary]}
 		role = "primary"
 
 		[[nodes]]
+		name = "standby-sync"
 		host = "127.0.0.1"
 		port = ${node_port[standby-sync]}
 		role = "standby"
 		sync = true
 
 		[[nodes]]
+		name = "standby-async"
 		host = "127.0.0.1"
 		port = ${node_port[standby-async]}
 		role = "standby"
