@@ -102,7 +102,7 @@ void session_release(struct session *s)
 		share_measured(s);
 	if (unlikely(s->wrote))
 		routing_wrote(s);
-	if (unlikely(session_is_away(s)))
+	if (unlikely(session_is_away(s)) && s->worker->routing && s->worker->routing->wants_loads)
 		routing_measure(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
@@ -625,12 +625,13 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			broken(s, &f);
 			return len;
 		}
-		if (unlikely(may_be_repeated) && !link->answering && strchr("123tTn", f.type)) {
+		if (unlikely(may_be_repeated) && !link->answering && routing_is_preface(f.type)) {
 			size_t skip = routing_foresee(s, bytes + at, len - at);
 
 			if (skip == 0)
 				break;
-			if (skip != ROUTING_GO_ON) {
+			may_be_repeated = skip != ROUTING_GO_ON;
+			if (may_be_repeated) {
 				pass_span(s, bytes + from, bytes + at);
 				from = at += skip;
 				continue;

@@ -15,7 +15,8 @@ int query_infos_init(struct query_infos *q)
 {
 	q->slots = calloc(QUERY_INFO_SLOTS, sizeof(*q->slots));
 	q->plain_shapes = calloc(QUERY_INFO_SLOTS, sizeof(*q->plain_shapes));
-	if (q->slots && q->plain_shapes)
+	q->read_shapes = calloc(QUERY_INFO_SLOTS, sizeof(*q->read_shapes));
+	if (q->slots && q->plain_shapes && q->read_shapes)
 		return 0;
 	query_infos_free(q);
 	return -ENOMEM;
@@ -27,6 +28,7 @@ void query_infos_free(struct query_infos *q)
 		query_info_unref(q->slots[i].info);
 	free(q->slots);
 	free(q->plain_shapes);
+	free(q->read_shapes);
 	*q = (struct query_infos){0};
 }
 
@@ -164,29 +166,57 @@ static uint64_t hash_of(const struct query_infos *q, struct slice text)
 		       : hash_bytes(text.bytes, text.len);
 }
 
+static uint64_t shape_of(const struct query_infos *q, struct slice text)
+{
+	return q->memo.has_shape && q->memo.text.bytes == text.bytes && q->memo.text.len == text.len ? q->memo.shape
+												     : shape_hash(text);
+}
+
 static struct query_info_slot *find_slot(struct query_infos *q, struct slice text)
 {
 	uint64_t hash = hash_of(q, text);
 	struct query_info_slot *slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 
+	if (q->memo.text.bytes != text.bytes || q->memo.text.len != text.len)
+		q->memo.has_shape = false;
 	q->memo.text = text;
 	q->memo.hash = hash;
 	return slot->known && slot->hash == hash && slot->len == text.len ? slot : NULL;
 }
 
+/* NULL: the text has no shape of use. */
+static struct query_shape_slot *find_shape(struct query_infos *q, struct slice text)
+{
+	if (!q->memo.has_shape) {
+		q->memo.shape = shape_hash(text);
+		q->memo.has_shape = true;
+	}
+	return q->memo.shape ? &q->read_shapes[q->memo.shape & (QUERY_INFO_SLOTS - 1)] : NULL;
+}
+
 bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of)
 {
 	const struct query_info_slot *slot = find_slot(q, text);
+	const struct query_shape_slot *shape;
 
-	return slot && slot->reads_as_of == as_of;
+	if (slot)
+		return slot->reads_as_of == as_of;
+	shape = find_shape(q, text);
+	return shape && shape->shape == q->memo.shape && shape->reads_as_of == as_of;
 }
 
 void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of)
 {
 	struct query_info_slot *slot = find_slot(q, text);
+	struct query_shape_slot *shape;
 
-	if (slot)
+	if (slot) {
 		slot->reads_as_of = as_of;
+		return;
+	}
+	shape = find_shape(q, text);
+	if (shape)
+		*shape = (struct query_shape_slot){.shape = q->memo.shape, .reads_as_of = as_of};
 }
 
 struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
@@ -201,13 +231,15 @@ struct query_info *query_info_get(struct query_infos *q, struct slice text, bool
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
-	shape = shape_hash(text);
+	shape = shape_of(q, text);
 	place = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
 	info = shape && *place == shape ? NULL : make(text, complete);
 	if (!info && shape)
 		*place = shape;
 	query_info_unref(slot->info);
 	*slot = (struct query_info_slot){.hash = hash, .len = (uint32_t)text.len, .known = true, .info = info};
+	if (shape && q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)].shape == shape)
+		slot->reads_as_of = q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)].reads_as_of;
 	return query_info_ref(slot->info);
 }
 

@@ -31,13 +31,20 @@ struct query_info_slot {
 
 #define QUERY_INFO_SLOTS 8192u
 
+struct query_shape_slot { /* texts of this shape only read, whatever their literals are: see query_info_mark_reads() */
+	uint64_t shape, reads_as_of;
+};
+
 struct query_infos {
 	struct query_info_slot *slots;
+	struct query_shape_slot *read_shapes;
 	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
 	struct {
 		struct slice text; /* empty: nothing */
 		uint64_t hash;
-	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
+		uint64_t shape; /* its shape's; 0: it has none of use */
+		bool has_shape; /* that was looked for */
+	} memo;                 /* of the text that is about to be looked up; see query_infos_forget_memo() */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -48,11 +55,12 @@ struct query_info *query_info_get(struct query_infos *q, struct slice text, bool
 /* Was it marked as a text that only reads, with this number (of a catalog)? It keeps the text's hash for the next
  * query_info_get(): query_infos_forget_memo() before the bytes may become others. */
 bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of);
-/* Nothing happens to a text that query_info_get() was not asked for lately. */
+/* The text; or all texts of its shape, should query_info_get() not have been asked for it. */
 void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of);
 static inline void query_infos_forget_memo(struct query_infos *q)
 {
 	q->memo.text = (struct slice){0};
+	q->memo.has_shape = false;
 }
 struct query_info *query_info_ref(struct query_info *info); /* NULL is fine */
 void query_info_unref(struct query_info *info);

@@ -56,6 +56,8 @@ bool routing_configure(struct worker *w, const struct config *config)
 		is_new = true;
 	}
 	route_rules_from(config, &w->routing->rules);
+	w->routing->wants_loads = route_wants_loads(&w->routing->rules);
+	w->routing->fit = (struct routing_fit){0};
 	w->routing->hints = config->routing_hints.enabled;
 	return is_new;
 }
@@ -83,6 +85,7 @@ void routing_forget(struct session *s)
 {
 	catalogs_release(s->catalog);
 	s->catalog = NULL;
+	s->routes = false;
 }
 
 /* ---- looking at a batch ---- */
@@ -259,10 +262,9 @@ static void find_loads(struct session *s, const struct topology *t, struct route
 
 void routing_measure(struct session *s)
 {
-	struct routing *r = s->worker->routing;
-	struct routing_node *n;
+	struct routing_node *n = node_of(s->worker->routing, link_node(s->link));
 
-	if (!r || !route_wants_loads(&r->rules) || !(n = node_of(r, link_node(s->link))))
+	if (!n)
 		return;
 	n->latency = balance_latency(n->latency, clock_now() - s->link->lent);
 	n->measured_at = clock_now();
@@ -299,7 +301,7 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 {
 	struct worker *w = s->worker;
 	struct route_load loads[BALANCE_MAX];
-	bool wants_loads = route_wants_loads(&w->routing->rules);
+	bool wants_loads = w->routing->wants_loads;
 	struct route_ask ask = {
 		.access = b->understood ? &b->access : NULL,
 		.has_catalog = b->known != NULL,
@@ -346,29 +348,6 @@ static bool follow_link(struct session *s)
 	return true;
 }
 
-/* Standard strings, nothing that standbys refuse, nothing written of which is not known where it is. */
-static bool is_simple(const struct session *s)
-{
-	uint32_t marks = params_marks(s->reported) | params_marks(s->settings);
-
-	return !(marks & (PARAMS_BACKSLASHES | PARAMS_ISOLATION | PARAMS_HELIOS)) && !s->wrote_at && !s->repeated;
-}
-
-static bool go_the_short_way(struct session *s, const struct topology *t, const struct known_catalog *known,
-			     const uint8_t *bytes, size_t len)
-{
-	struct node *node;
-
-	if (!is_simple(s) || !routing_is_known_read(s, bytes, len, known->number))
-		return false;
-	node = routing_next_fit(s, t, known);
-	if (!node)
-		return false;
-	count_add(&session_counters(s)->routed[ROUTE_READ], 1);
-	go_to(s, node);
-	return true;
-}
-
 /* Is it worth to look at its batch? */
 static bool may_go_away(const struct session *s, const struct topology *t)
 {
@@ -376,15 +355,15 @@ static bool may_go_away(const struct session *s, const struct topology *t)
 	       (t->has_standby || s->worker->routing->rules.balance.primary_reads == PRIMARY_READS_NEVER);
 }
 
-bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
+static NEVER_INLINE bool go_the_long_way(struct session *s, const uint8_t *bytes, size_t len)
 {
 	const struct topology *t;
 	struct batch b = {.s = s, .understood = true};
 
 	if (s->link)
 		return follow_link(s);
-	if (!pool_follows_primary(session_pool(s)) || session_settings(s)->mode == POOL_MODE_SESSION || s->pins ||
-	    s->begin_state == BEGIN_FAILED) {
+	s->routes = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION;
+	if (!s->routes || s->pins || s->begin_state == BEGIN_FAILED) {
 		go_home(s, /* writes= */ true);
 		return true;
 	}
@@ -400,8 +379,6 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		return true;
 	}
 	b.known = catalog_now(s);
-	if (b.known && !begin_is_deferred(s) && go_the_short_way(s, t, b.known, bytes, len))
-		return true;
 	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	if (begin_is_deferred(s))
 		add_text(&b, slice_str(begin_text(s)));
@@ -409,6 +386,11 @@ bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
 		return false;
 	decide(s, &b, t);
 	return !s->fail_next;
+}
+
+bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
+{
+	return routing_begin_known(s, bytes, len) || go_the_long_way(s, bytes, len);
 }
 
 void routing_wrote(struct session *s)
@@ -458,28 +440,32 @@ bool routing_failed(struct session *s, struct slice sqlstate)
 
 #define FORESEEN_MAX 65536u /* of what comes in front of the first row */
 
-size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len)
+/* The message ends the batch with an error that is the standby's own. */
+static NEVER_INLINE bool is_own_failure(struct session *s, const struct frame *f)
 {
 	struct error_fields e = {0};
+
+	return message_read_error(f->body, f->body_len, &e) && routing_failed(s, e.sqlstate);
+}
+
+size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len)
+{
 	struct frame f;
 	size_t at = 0;
 
-	if (s->repeated || !can_be_repeated(s))
-		return ROUTING_GO_ON;
 	for (;;) {
 		enum frame_result r = frame_read(bytes + at, len - at, &f);
 
-		if (r == FRAME_BAD || len > FORESEEN_MAX || (r == FRAME_HEAD && f.body_len > FORESEEN_MAX))
+		if (r == FRAME_WHOLE) {
+			at += frame_size(&f);
+			if (routing_is_preface(f.type))
+				continue;
+			return f.type == 'E' && !s->repeated && is_own_failure(s, &f) ? at : ROUTING_GO_ON;
+		}
+		if (r == FRAME_BAD || len > FORESEEN_MAX || (r == FRAME_HEAD && f.body_len > FORESEEN_MAX) ||
+		    (r == FRAME_HEAD && f.type != 'E' && !routing_is_preface(f.type)) || !can_be_repeated(s))
 			return ROUTING_GO_ON;
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && (f.type == 'E' || strchr("123tTn", f.type))))
-			return 0;
-		at += frame_size(&f);
-		if (f.type == 'E')
-			return message_read_error(f.body, f.body_len, &e) && routing_failed(s, e.sqlstate)
-				       ? at
-				       : ROUTING_GO_ON;
-		if (!strchr("123tTn", f.type))
-			return ROUTING_GO_ON;
+		return 0;
 	}
 }
 

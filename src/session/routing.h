@@ -31,6 +31,7 @@ struct routing_fit {
 	uint32_t count, next;
 	struct position least; /* all have replayed as much */
 	struct node *nodes[ROUTE_FIT_MAX];
+	struct shard *home, *shards[ROUTE_FIT_MAX]; /* of the pool that asked last; NULL: not looked for yet */
 };
 
 struct routing {
@@ -39,7 +40,8 @@ struct routing {
 	struct route_rules rules;
 	struct balance_state balance;
 	struct understandings texts;
-	bool hints; /* they are heeded */
+	bool hints;       /* they are heeded */
+	bool wants_loads; /* the strategy asks how busy nodes are */
 	struct routing_node nodes[BALANCE_MAX];
 };
 

@@ -75,7 +75,7 @@ static bool known_parse(struct session *s, const struct frame *f, const uint8_t 
 	       rest_is_plain(limit, end, slice_make(f->body, (size_t)(parse - f->body - 1)));
 }
 
-bool routing_is_known_read(struct session *s, const uint8_t *bytes, size_t len, uint64_t key)
+static bool is_known_read(struct session *s, const uint8_t *bytes, size_t len, uint64_t key)
 {
 	struct frame f;
 
@@ -95,36 +95,82 @@ bool routing_is_known_read(struct session *s, const uint8_t *bytes, size_t len, 
 
 /* ---- where it may go ---- */
 
-static bool is_fresh(const struct routing_fit *fit, const struct topology *t, uint64_t key)
-{
-	return fit->topology == t->number && fit->key == key && clock_now() - fit->found_at < FIT_FOR;
-}
-
 /* What the session has written has been replayed by all of them. */
 static bool have_own(const struct session *s, const struct routing_fit *fit)
 {
 	const struct position own = {POSITION_INSERT, s->own_timeline, s->own_lsn, 0};
 	const struct route_rules *rules = &s->worker->routing->rules;
 
-	return !s->own_lsn || !rules->lag_matters || !rules->own_writes || position_reached(&fit->least, &own);
+	return !rules->lag_matters || !rules->own_writes || position_reached(&fit->least, &own);
 }
 
-struct node *routing_next_fit(struct session *s, const struct topology *t, const struct known_catalog *known)
+static NEVER_INLINE void find_fit(struct worker *w, const struct topology *t, const struct known_catalog *known)
 {
-	struct routing *r = s->worker->routing;
-	struct routing_fit *fit = &r->fit;
 	const struct position needed = {POSITION_INSERT, t->timeline, known->position, 0};
+	struct routing_fit *fit = &w->routing->fit;
 
-	if (unlikely(!is_fresh(fit, t, known->number))) {
-		fit->topology = t->number;
-		fit->key = known->number;
-		fit->found_at = clock_now();
-		cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
-		fit->count = route_find_fit(&r->rules, t, &needed, fit->found_at, fit->nodes, &fit->least);
+	fit->topology = t->number;
+	fit->key = known->number;
+	fit->found_at = clock_now();
+	fit->home = NULL;
+	fit->count = route_find_fit(&w->routing->rules, t, &needed, fit->found_at, fit->nodes, &fit->least);
+	cluster_want_positions(atomic_load_explicit(&w->shared->cluster, memory_order_relaxed));
+}
+
+/* The twins of this session's pool. */
+static NEVER_INLINE void find_shards(struct session *s, struct routing_fit *fit)
+{
+	fit->home = s->shard;
+	for (uint32_t i = 0; i < fit->count; i++) {
+		struct pool *pool = pool_on(session_pool(s), fit->nodes[i]);
+
+		fit->shards[i] = pool ? pool_shard(pool, &s->worker->pool_thread) : NULL;
 	}
-	if (fit->count == 0 || !have_own(s, fit))
+}
+
+/* NULL: it is to be decided the long way. */
+static struct shard *next_fit(struct session *s, const struct topology *t, const struct known_catalog *known)
+{
+	struct routing_fit *fit = &s->worker->routing->fit;
+
+	if (unlikely(fit->topology != t->number || fit->key != known->number || clock_now() - fit->found_at >= FIT_FOR))
+		find_fit(s->worker, t, known);
+	if (fit->count == 0 || (s->own_lsn && !have_own(s, fit)))
 		return NULL;
-	if (unlikely(++fit->next >= fit->count))
+	if (unlikely(fit->home != s->shard))
+		find_shards(s, fit);
+	if (++fit->next >= fit->count)
 		fit->next = 0;
-	return fit->nodes[fit->next];
+	return fit->shards[fit->next];
+}
+
+/* Nothing is open or awaited, strings are standard, and all that it has written is known to be somewhere in the log. */
+static bool is_simple(const struct session *s)
+{
+	return s->routes && !s->link && !s->pins && s->begin_state == BEGIN_NONE && !s->wrote_at && !s->repeated &&
+	       !((params_marks(s->reported) | params_marks(s->settings)) &
+		 (PARAMS_BACKSLASHES | PARAMS_ISOLATION | PARAMS_HELIOS | PARAMS_ENCODING));
+}
+
+bool routing_begin_known(struct session *s, const uint8_t *bytes, size_t len)
+{
+	const struct topology *t;
+	const struct known_catalog *known;
+	struct shard *shard;
+
+	if (!is_simple(s) || !s->catalog)
+		return false;
+	t = cluster_now(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
+	if (!t->has_standby)
+		return false;
+	known = catalogs_get(s->catalog, &s->worker->pool_thread, session_pool(s));
+	if (!known || !is_known_read(s, bytes, len, known->number))
+		return false;
+	shard = next_fit(s, t, known);
+	if (!shard)
+		return false;
+	count_add(&session_counters(s)->routed[ROUTE_READ], 1);
+	s->source = shard;
+	s->routed = true;
+	return true;
 }

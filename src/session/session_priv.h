@@ -115,6 +115,7 @@ struct session {
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool begin_by_portal : 1; /* begin: its client executed it by the extended protocol */
 	bool share_refused : 1;   /* its next request has a link of its own */
+	bool routes : 1;          /* its pool's reads may go to standbys: routing is to look at them */
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
@@ -247,6 +248,10 @@ bool routing_repeat(struct session *s);
  * for the client, for they end with an error as routing_failed() says.
  */
 #define ROUTING_GO_ON SIZE_MAX
+static inline bool routing_is_preface(uint8_t type)
+{
+	return (type >= '1' && type <= '3') || type == 't' || type == 'T' || type == 'n';
+}
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
 
