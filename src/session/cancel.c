@@ -59,6 +59,59 @@ static bool is_behind_ours(const struct session *s)
 	       !(x->purpose == PURPOSE_SETTINGS && s->syncing && !s->hold_ready);
 }
 
+/*
+ * The server may have missed a cancel that was held back: it was sent when the proxy's own was done, and a server that
+ * has not begun with what comes next takes it for a cancel of nothing. So it is repeated, as long as that still runs.
+ */
+#define AGAIN_AFTER (20 * USEC_PER_MSEC)
+#define TRIES_MAX   10u
+
+static bool cancel_session(struct session *s, struct cancel_message *m);
+
+static bool still_runs(const struct session *s)
+{
+	const struct expect *x = s && s->link ? expects_first(&s->link->expects) : NULL;
+
+	return x && x->flags & EXPECT_CANCEL;
+}
+
+static void send_again(struct timer *timer)
+{
+	struct cancel_message *m = container_of(timer, struct cancel_message, again);
+	struct session *s = find(m->at, m);
+
+	list_remove(&m->node);
+	if (!still_runs(s) || !cancel_session(s, m))
+		cancel_is_over(m);
+}
+
+/* The server has closed the connection over which it was asked. */
+static void look_again(void *message)
+{
+	struct cancel_message *m = message;
+
+	if (m->at->closing || !still_runs(find(m->at, m)) || ++m->tries == TRIES_MAX) {
+		cancel_is_over(m);
+		return;
+	}
+	timer_init(&m->again, send_again);
+	list_push_back(&m->at->cancels, &m->node);
+	timer_set(loop_timers(m->at->pool_thread.loop), &m->again, clock_now() + AGAIN_AFTER);
+}
+
+void cancels_end(struct worker *w)
+{
+	struct list *node;
+
+	while ((node = list_first(&w->cancels))) {
+		struct cancel_message *m = list_entry(node, struct cancel_message, node);
+
+		list_remove(node);
+		timer_cancel(&m->again);
+		cancel_is_over(m);
+	}
+}
+
 /* true: m goes on, with the cancel to the server, or is held back. */
 static bool cancel_session(struct session *s, struct cancel_message *m)
 {
@@ -78,11 +131,23 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 		return true;
 	} else if (link && (link->expects.count || link->tx_status != 'I' || s->state == SESSION_REPLICATION ||
 			    s->state == SESSION_SHARED)) {
-		if (pool_cancel(link, cancel_is_over, m) == 0)
+		if (pool_cancel(link, m->at ? look_again : cancel_is_over, m) == 0)
 			return true;
 		session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
 	}
 	return false;
+}
+
+/* The client's oldest request: its entries up to ReadyForQuery. */
+static void mark_request(struct expects *e)
+{
+	for (uint32_t i = 0; i < e->count; i++) {
+		struct expect *x = expects_at(e, i);
+
+		x->flags |= EXPECT_CANCEL;
+		if (expect_ends_with_ready(x) && !(x->flags & EXPECT_SWALLOW))
+			break;
+	}
 }
 
 void cancel_held_back(struct session *s)
@@ -90,8 +155,11 @@ void cancel_held_back(struct session *s)
 	struct cancel_message *m = s->cancels, *next;
 
 	s->cancels = NULL;
+	if (m && s->link)
+		mark_request(&s->link->expects);
 	for (; m; m = next) {
 		next = m->next;
+		m->at = s->worker;
 		if (!cancel_session(s, m))
 			cancel_is_over(m);
 	}

@@ -10,7 +10,11 @@
  */
 struct cancel_message {
 	struct loop_message message;
-	struct cancel_message *next;            /* of those that its session holds back */
+	struct cancel_message *next; /* of those that its session holds back */
+	struct worker *at;           /* it was held back here; NULL: it was not */
+	struct list node;            /* in at->cancels, while `again` is set */
+	struct timer again;          /* the server may have missed it */
+	uint32_t tries;
 	struct worker *from;                    /* where the connection that asked is */
 	void (*over)(struct cancel_message *m); /* in that thread, last; frees it */
 	struct cancel_visitor *visitor;         /* it asked; NULL: a client did, and the next two tell which */

@@ -394,6 +394,7 @@ uint32_t session_pid(const struct session *s);
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 /* What the server ran was not the client's, and is over, or the link is gone: so much for the cancels held back. */
 void cancel_held_back(struct session *s);
+void cancels_end(struct worker *w); /* no cancel is sent once more */
 
 /* ---- auth_query.c ---- */
 struct auth_asker {       /* a login that asks; embedded in it */

@@ -66,6 +66,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	w->shared = shared;
 	w->free_slot = UINT32_MAX;
 	list_init(&w->sessions);
+	list_init(&w->cancels);
 	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	share_init(&w->share);
@@ -237,6 +238,7 @@ void worker_end(struct worker *w)
 	worker_stop_listening(w);
 	worker_take_no_visitors(w);
 	each_session(w, close_session);
+	cancels_end(w);
 	share_end(&w->share);
 	prewarm_end(w);
 	pool_thread_end(&w->pool_thread);

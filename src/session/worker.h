@@ -92,6 +92,7 @@ struct worker {
 	struct log_limit refusals; /* lines of refused logins */
 	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
+	struct list cancels;             /* that are to be sent once more, see cancel.c */
 	struct map introductions;        /* by startup packet, see introduction.c */
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
 };
