@@ -119,7 +119,7 @@ def main():
         standbys = [primary.standby(**{"helios.node": name}) for name in NAMES[1:]]
         nodes = [Proxy.node(server, "standby" if i else "primary", name=name)
                  for i, (server, name) in enumerate(zip([primary, *standbys], NAMES))]
-        proxy = Proxy(args.binary, postgres=primary, clock=False, config={
+        proxy = Proxy(os.path.abspath(args.binary), postgres=primary, clock=False, config={
             "proxy": {"workers": args.workers}, "nodes": nodes, "log": {"connections": False, "disconnections": False},
             "health": {"user": "postgres", "check_interval": "1s", "failure_threshold": 2},
             "load_balancer": {"slow_start": "0s"}}).start()
