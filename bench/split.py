@@ -101,7 +101,7 @@ postgres = host=127.0.0.1 port={nodes.ports[0]}
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = any
+auth_type = trust
 auth_file = {write(nodes.folder, "users", '"bench" "bench"')}
 pool_mode = transaction
 default_pool_size = {nodes.links}
