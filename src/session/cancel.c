@@ -68,11 +68,17 @@ static bool is_behind_ours(const struct session *s)
 
 static bool cancel_session(struct session *s, struct cancel_message *m);
 
+/*
+ * And only where one too many can hit nothing else: nothing was sent behind it, and when it is over its link is given
+ * back, which waits for the end of cancels.
+ */
 static bool still_runs(const struct session *s)
 {
-	const struct expect *x = s && s->link ? expects_first(&s->link->expects) : NULL;
+	const struct link *link = s ? s->link : NULL;
+	const struct expect *x = link ? expects_first(&link->expects) : NULL;
 
-	return x && x->flags & EXPECT_CANCEL;
+	return x && x->flags & EXPECT_CANCEL && link->expects.answers == 1 && link->tx_status == 'I' &&
+	       !link->begin_sent && s->mode != POOL_MODE_SESSION && !s->pins;
 }
 
 static void send_again(struct timer *timer)
