@@ -18,11 +18,13 @@ static bool rest_is_plain(const uint8_t *at, const uint8_t *end, struct slice pa
 		size_t size = (size_t)get_be32(at + 1) + 1;
 		const uint8_t *portal_end;
 
+		if (size < FRAME_HEADER || size > (size_t)(end - at))
+			return false;
 		switch (*at) {
 		case 'S':
 			return true;
 		case 'B':
-			if (!parsed.bytes || size > (size_t)(end - at))
+			if (!parsed.bytes)
 				return false;
 			portal_end = memchr(at + FRAME_HEADER, 0, size - FRAME_HEADER);
 			if (!portal_end || (size_t)(at + size - portal_end) < parsed.len + 2 ||
@@ -35,8 +37,6 @@ static bool rest_is_plain(const uint8_t *at, const uint8_t *end, struct slice pa
 		default:
 			return false;
 		}
-		if (size < FRAME_HEADER || size > (size_t)(end - at))
-			return false;
 		at += size;
 	}
 	return false;

@@ -517,3 +517,18 @@ def test_explain(make_proxy, cluster):
     assert explain("BEGIN")["reason"] == "transaction" and explain("BEGIN", read_only=1)["reason"] == "read_only"
     assert proxy.admin("/api/routing/explain?database=app")[0] == 400
     assert proxy.admin("/api/routing/explain?database=nowhere&user=app&query=x")[0] in (200, 404)
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_an_impossible_length_behind_a_known_read(make_proxy, cluster, length):
+    """What is known is looked at in a hurry, but not beyond what has come."""
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+    with proxy.wire() as c:
+        for _ in range(4):
+            c.send(parse("", WHO), bind(), execute(), sync())
+            assert not errors(c.until_ready())
+        c.send(parse("", WHO), b"B" + length.to_bytes(4, "big"), sync())
+        assert errors(c.until_closed()) == ["08P01"]
+    with proxy.connect() as db:
+        assert who(db) in "abc"
