@@ -37,7 +37,11 @@ struct monitor {
 	struct monitor_place place;
 	bool no_place; /* the last answer was an error: not again before the next check */
 	bool no_place_is_told;
+	bool clock_is_told;
 };
+
+/* A clock that differs by so much is worth a line in the log; one by less than half of it is right again. */
+#define CLOCK_SKEW_TOLD (10 * USEC_PER_SEC)
 
 /* ---- settings ---- */
 
@@ -180,6 +184,23 @@ static void timed_out(struct timer *timer)
 	fail_check(container_of(timer, struct monitor, timeout), "no answer within check_timeout");
 }
 
+/* Nothing in the proxy goes by a node's clock; but who compares its logs, or has now() from several nodes, wants to
+ * know. */
+static void look_at_clock(struct monitor *m)
+{
+	int64_t skew = m->facts.clock_skew_us;
+	usec_t off = (usec_t)(skew < 0 ? -skew : skew);
+
+	if (!m->clock_is_told && off >= CLOCK_SKEW_TOLD)
+		log_warn("the node's clock differs from the proxy's", kv_str("node", m->node->name),
+			 kv_int("ahead_by_ms", skew / 1000));
+	else if (m->clock_is_told && off < CLOCK_SKEW_TOLD / 2)
+		log_info("the node's clock is right again", kv_str("node", m->node->name));
+	else
+		return;
+	m->clock_is_told = !m->clock_is_told;
+}
+
 /* Everything has been answered. */
 static void end_answer(struct monitor *m, char tx_status)
 {
@@ -194,6 +215,7 @@ static void end_answer(struct monitor *m, char tx_status)
 	m->coming.latency = m->facts.latency;
 	m->coming.known_at = clock_now();
 	m->facts = m->coming;
+	look_at_clock(m);
 	renew_position(m);
 	end_check(m, CHECK_GOOD, "");
 }

@@ -17,7 +17,7 @@ struct node_list {
 	usec_t resolve_at;              /* no name is looked up before */
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
-	_Atomic uint32_t draining;               /* nodes that are, or were when they were taken out of the list */
+	_Atomic uint32_t leaving;                /* nodes that drain or are barred, or were when they left the list */
 };
 
 /* ---- one node ---- */
@@ -266,13 +266,23 @@ void node_answered(struct node *node)
 	become(node, /* unhealthy= */ false);
 }
 
+/* Those that links are to leave: they drain, or are barred. */
+static _Atomic uint32_t *leaving_count(struct node *node)
+{
+	return &((struct node_list *)(uintptr_t)node->list)->leaving;
+}
+
 bool node_bar(struct node *node, bool barred)
 {
 	if (atomic_exchange(&node->barred, barred) == barred)
 		return false;
-	if (barred)
-		log_error("queries do not go to this node any more; those for the primary wait until there is one",
-			  kv_str("node", node->name));
+	if (!barred) {
+		atomic_fetch_sub(leaving_count(node), 1);
+		return true;
+	}
+	atomic_fetch_add(leaving_count(node), 1);
+	log_error("queries do not go to this node any more; those for the primary wait until there is one",
+		  kv_str("node", node->name));
 	return true;
 }
 
@@ -315,11 +325,6 @@ void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX])
 
 /* ---- draining ---- */
 
-static _Atomic uint32_t *draining_count(struct node *node)
-{
-	return &((struct node_list *)(uintptr_t)node->list)->draining;
-}
-
 void node_drain(struct node *node, usec_t deadline)
 {
 	atomic_store(&node->drain_deadline, deadline == USEC_NEVER ? USEC_NEVER : clock_update() + deadline);
@@ -327,21 +332,21 @@ void node_drain(struct node *node, usec_t deadline)
 		return;
 	atomic_store(&node->drain_since_wall, clock_wall());
 	if (!atomic_exchange(&node->draining, true))
-		atomic_fetch_add(draining_count(node), 1);
+		atomic_fetch_add(leaving_count(node), 1);
 }
 
 bool node_undrain(struct node *node)
 {
 	if (!atomic_exchange(&node->draining, false))
 		return false;
-	atomic_fetch_sub(draining_count(node), 1);
+	atomic_fetch_sub(leaving_count(node), 1);
 	atomic_store(&node->ramp_since, clock_update());
 	return true;
 }
 
-bool node_list_drains(const struct node_list *list)
+bool node_list_any_is_left(const struct node_list *list)
 {
-	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->draining, memory_order_relaxed) > 0;
+	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->leaving, memory_order_relaxed) > 0;
 }
 
 /* ---- addresses ---- */

@@ -128,8 +128,8 @@ void node_set_health(struct node *node, bool up);
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
 /*
  * By the topology it must not be used: it is of another cluster, on an old timeline, or one of several primaries. No
- * link to it is opened, and those that are idle are closed; who needs one waits until it is known which node is the
- * primary, for no longer than query_wait_timeout. False: that is nothing new.
+ * link to it is opened, those that are there are closed, whatever goes on on them (pool/drain.c); who needs one waits
+ * until it is known which node is the primary, for no longer than query_wait_timeout. False: that is nothing new.
  */
 bool node_bar(struct node *node, bool barred);
 static inline bool node_is_barred(const struct node *node)
@@ -156,7 +156,7 @@ static inline bool node_takes_new(const struct node *node)
 	return atomic_load_explicit(&n->enabled, memory_order_relaxed) &&
 	       !atomic_load_explicit(&n->draining, memory_order_relaxed);
 }
-/* Is there any node that drains? For who looks now and then. */
-bool node_list_drains(const struct node_list *list);
+/* Is there any node that links are to leave, for it drains or is barred? For who looks now and then. */
+bool node_list_any_is_left(const struct node_list *list);
 
 #endif

@@ -2,6 +2,9 @@
  * Draining a node (node_drain()): its links leave. Idle ones are closed, those in use when they come back; after the
  * deadline whoever still has one is told (link_user_ops.expelled). Nothing new is opened (opening.c). Who must choose a
  * node for something new asks node_takes_new().
+ *
+ * A node that is barred (node_bar()) has no deadline: what a transaction there would commit is lost, or not what the
+ * cluster has, so that it must not be confirmed.
  */
 #include "pool/pool_priv.h"
 
@@ -11,7 +14,7 @@ static void end_idle_ones(struct shard *shard, struct list *idle)
 		struct link *link = list_entry(node, struct link, node);
 
 		next = node->next;
-		if (!link_is_drained(link))
+		if (!link_must_leave(link))
 			continue;
 		shard_end_idle(shard, link);
 		if (list_is_empty(&shard->node))
@@ -24,7 +27,7 @@ static void mark(struct list *links)
 	list_for_each (node, links) {
 		struct link *link = list_entry(node, struct link, node);
 
-		link->close_when_free = link->close_when_free || link_is_drained(link);
+		link->close_when_free = link->close_when_free || link_must_leave(link);
 	}
 }
 
@@ -32,8 +35,8 @@ static bool is_to_be_expelled(const struct link *link, usec_t now)
 {
 	const struct destination *to = link->server;
 
-	return link_is_drained(link) && now >= atomic_load(&to->node->drain_deadline) && link->state == LINK_ACTIVE &&
-	       !link->held_for_cancel && link->user_ops && link->user_ops->expelled;
+	return link_must_leave(link) && (node_is_barred(to->node) || now >= atomic_load(&to->node->drain_deadline)) &&
+	       link->state == LINK_ACTIVE && !link->held_for_cancel && link->user_ops && link->user_ops->expelled;
 }
 
 static struct link *next_to_be_expelled(const struct list *links, usec_t now)
@@ -61,7 +64,7 @@ static void expel(struct shard *shard, const struct list *links)
 
 void shard_drain(struct shard *shard)
 {
-	if (likely(!node_list_drains(shard->pool->pools->nodes)))
+	if (likely(!node_list_any_is_left(shard->pool->pools->nodes)))
 		return;
 	shard_fail_if_drained(shard);
 	mark(&shard->opening);

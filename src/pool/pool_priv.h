@@ -185,14 +185,14 @@ static inline struct pool *pool_family(const struct pool *pool)
 }
 
 /* drain.c */
-/* Does its node drain? */
-static inline bool link_is_drained(const struct link *link)
+/* Does its node drain, or is it barred? */
+static inline bool link_must_leave(const struct link *link)
 {
 	const struct destination *to = link->server;
 
-	return unlikely(atomic_load_explicit(&to->node->draining, memory_order_relaxed));
+	return unlikely(atomic_load_explicit(&to->node->draining, memory_order_relaxed) || node_is_barred(to->node));
 }
-/* Lets links of nodes that drain go; now and then, and at once when one begins to. */
+/* Lets links of nodes that drain or are barred go; now and then, and at once when one begins to. */
 void shard_drain(struct shard *shard);
 
 /* watch.c: what a watcher hears; nothing, if there is none. */

@@ -663,7 +663,7 @@ int pool_cancel(struct link *link, void (*over)(void *argument), void *argument)
 
 static bool is_too_old(const struct link *link, usec_t now, const struct config_pool *s, bool above_minimum)
 {
-	return now >= link->expires || link->close_when_free || link_is_drained(link) ||
+	return now >= link->expires || link->close_when_free || link_must_leave(link) ||
 	       shard_link_is_misplaced(link->owner, link) ||
 	       (s->idle_timeout && above_minimum && now - link->used > s->idle_timeout);
 }

@@ -7,7 +7,8 @@
 #include "base/log.h"
 
 /* A message of a kind that is looked into is no longer than this: the loop keeps it until it is whole. */
-#define LOOK_MAX ((1u << 20) - FRAME_HEADER)
+#define LOOK_MAX     ((1u << 20) - FRAME_HEADER)
+#define FAREWELL_MAX 2048u /* notices that may be one; longer ones are not looked at */
 
 enum answer {
 	ANSWER_PASS,    /* to the client */
@@ -454,21 +455,33 @@ static enum answer parameter_status(struct session *s, const struct frame *f)
 	return ANSWER_PASS;
 }
 
-static enum answer notice(const struct session *s)
+bool answer_is_farewell(const struct frame *f)
+{
+	struct error_fields e;
+
+	return f->type == 'N' && f->body_len <= FAREWELL_MAX && message_read_error(f->body, f->body_len, &e) &&
+	       (slice_equal(e.sqlstate, SLICE_LITERAL("57P01")) || slice_equal(e.sqlstate, SLICE_LITERAL("57P02")));
+}
+
+static NEVER_INLINE enum answer notice(const struct session *s, const struct frame *f)
 {
 	const struct expect *x = expects_first(&s->link->expects);
 
+	/* a client whose connection goes on is not to be told that it ends */
+	if (s->mode != POOL_MODE_SESSION && answer_is_farewell(f))
+		return ANSWER_SWALLOW;
 	return x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY ? ANSWER_SWALLOW : ANSWER_PASS;
 }
 
 /* Kinds that must be whole before they are looked at. */
-static bool needs_whole(const struct session *s, uint8_t type)
+static bool needs_whole(const struct session *s, const struct frame *f)
 {
 	const struct expect *x = expects_first(&s->link->expects);
+	uint8_t type = f->type;
 
 	if (unlikely(x && x->purpose == PURPOSE_LEARN && type == 'D'))
 		return true;
-	return type == 'Z' || type == 'C' || type == 'E' || type == 'S';
+	return type == 'Z' || type == 'C' || type == 'E' || type == 'S' || (type == 'N' && f->body_len <= FAREWELL_MAX);
 }
 
 static enum answer answer_message(struct session *s, const struct frame *f, const uint8_t *whole)
@@ -513,7 +526,7 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 	case 'S':
 		return parameter_status(s, f);
 	case 'N':
-		return notice(s);
+		return notice(s, f);
 	case 'A':
 		return ANSWER_PASS;
 	case 'G':
@@ -618,9 +631,9 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		enum answer answer;
 		size_t size, have;
 
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(s, f.type) && f.body_len <= LOOK_MAX))
+		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(s, &f) && f.body_len <= LOOK_MAX))
 			break;
-		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(s, f.type))) {
+		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(s, &f))) {
 			pass_span(s, bytes + from, bytes + at);
 			broken(s, &f);
 			return len;
@@ -730,7 +743,7 @@ static void answer_lost(struct link *link, int error)
 
 static void answer_expelled(struct link *link)
 {
-	session_fatal(link->user, ERROR_NODE_DRAINED, NULL);
+	session_fatal(link->user, node_is_barred(link_node(link)) ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED, NULL);
 }
 
 static void answer_drained(struct link *link)

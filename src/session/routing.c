@@ -458,12 +458,13 @@ size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len)
 
 		if (r == FRAME_WHOLE) {
 			at += frame_size(&f);
-			if (routing_is_preface(f.type))
+			if (routing_is_preface(f.type) || answer_is_farewell(&f))
 				continue;
 			return f.type == 'E' && !s->repeated && is_own_failure(s, &f) ? at : ROUTING_GO_ON;
 		}
 		if (r == FRAME_BAD || len > FORESEEN_MAX || (r == FRAME_HEAD && f.body_len > FORESEEN_MAX) ||
-		    (r == FRAME_HEAD && f.type != 'E' && !routing_is_preface(f.type)) || !can_be_repeated(s))
+		    (r == FRAME_HEAD && f.type != 'E' && f.type != 'N' && !routing_is_preface(f.type)) ||
+		    !can_be_repeated(s))
 			return ROUTING_GO_ON;
 		return 0;
 	}

@@ -315,6 +315,9 @@ bool repair_go_on(struct session *s);
 
 /* ---- answer.c (server -> client) ---- */
 extern const struct link_user_ops session_link_ops;
+/* A notice with which a server that stops at once takes leave (57P01, 57P02), and closes the connection. The frame is
+ * whole, or longer than such a notice is. */
+bool answer_is_farewell(const struct frame *f);
 /* Gives out local answers that are at the head. */
 void answer_locals(struct session *s);
 /* Returns the link to its pool if nothing holds it. */

@@ -50,12 +50,21 @@ static const uint8_t *quote_end(const uint8_t *at, const uint8_t *end, uint8_t q
 	return NULL;
 }
 
+/* Is the last thing in front of `out` a quote? A string behind it would be the rest of that one: 'tom' 'orrow', with a
+ * line between them. */
+static bool is_behind_quote(const uint8_t *start, const uint8_t *out)
+{
+	while (out > start && memchr(" \t\n\r\v\f", out[-1], 6))
+		out--;
+	return out > start && out[-1] == '\'';
+}
+
 /* A quote of either kind at `at`: copied, or left out. NULL: not to be folded. */
-static const uint8_t *fold_quoted(const uint8_t *at, const uint8_t *end, uint8_t **out)
+static const uint8_t *fold_quoted(const uint8_t *at, const uint8_t *end, const uint8_t *start, uint8_t **out)
 {
 	const uint8_t *behind = quote_end(at + 1, end, *at);
 
-	if (!behind)
+	if (!behind || is_behind_quote(start, *out))
 		return NULL;
 	if (*at == '\'' && !may_be_clock(at + 1, (size_t)(behind - at - 2))) {
 		*(*out)++ = '\'';
@@ -102,7 +111,7 @@ size_t shape_fold(struct slice text, uint8_t *out)
 			if (classes[before] & WORD || before == '&' || before == '$')
 				return 0;
 			before = *at;
-			at = fold_quoted(at, end, &out);
+			at = fold_quoted(at, end, start, &out);
 			if (!at)
 				return 0;
 		} else {

@@ -115,6 +115,7 @@ class Postgres:
         self.data = os.path.join(self.root, "data")
         self.log_path = os.path.join(self.root, "log")
         self.process = None
+        self.wrapper = []  # a command in front of the server's
         self.settings = {**SETTINGS, "port": self.port, "unix_socket_directories": self.root, **(settings or {})}
         self.standbys = []
         os.chmod(self.root, 0o755)
@@ -167,8 +168,9 @@ class Postgres:
 
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([os.path.join(self.bindir, "postgres"), "-D", self.data], stdout=log,
-                                            stderr=log, stdin=subprocess.DEVNULL, cwd="/", **spawn_arguments())
+            self.process = subprocess.Popen([*self.wrapper, os.path.join(self.bindir, "postgres"), "-D", self.data],
+                                            stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/",
+                                            **spawn_arguments())
         if wait:
             wait_until(self._accepts, 60, lambda: "PostgreSQL doesn't start: " + self.log())
         return self
