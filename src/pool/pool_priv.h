@@ -129,6 +129,7 @@ struct shard {
 	struct list apart;  /* the same, but they do not count for the adaptive limit */
 	struct list opening;
 	struct list waiters; /* longest waiting first */
+	bool is_kept;        /* in thread->shards for min_connections, with a reference of the pool */
 	void *slot;          /* see shard_slot() */
 	void *warm_slot;     /* see shard_warm_slot() */
 	usec_t short_at;     /* see pool_was_short() */

@@ -17,12 +17,31 @@ static void shard_in_use(struct shard *shard)
 		list_push_back(&shard->thread->shards, &shard->node);
 }
 
-/* A shard with neither links nor waiters is in nobody's list, so that its pool can go. */
+/* Links that min_connections wants are to be opened again after all were lost. */
+static bool is_to_be_kept(const struct shard *shard)
+{
+	return !shard->thread->ending && atomic_load_explicit(&shard->pool->was_used, memory_order_relaxed) &&
+	       pool_settings(shard->pool)->min_connections > 0 && node_takes_new(pool_destination(shard->pool)->node);
+}
+
+/* A shard with neither links nor waiters is in nobody's list, so that its pool can go; unless it is kept. */
 static void shard_maybe_unused(struct shard *shard)
 {
-	if (list_is_empty(&shard->idle) && list_is_empty(&shard->busy) && list_is_empty(&shard->opening) &&
-	    list_is_empty(&shard->waiters) && list_is_empty(&shard->parked) && list_is_empty(&shard->apart))
+	bool keep;
+
+	if (!list_is_empty(&shard->idle) || !list_is_empty(&shard->busy) || !list_is_empty(&shard->opening) ||
+	    !list_is_empty(&shard->waiters) || !list_is_empty(&shard->parked) || !list_is_empty(&shard->apart))
+		return;
+	keep = is_to_be_kept(shard);
+	if (!keep)
 		list_remove(&shard->node);
+	if (keep == shard->is_kept)
+		return;
+	shard->is_kept = keep;
+	if (keep)
+		(void)pool_ref(shard->pool);
+	else
+		pool_unref(shard->pool);
 }
 
 static void publish_oldest(struct shard *shard)
@@ -700,6 +719,8 @@ static void shard_tick(struct shard *shard)
 	if (!list_is_empty(&shard->node) && atomic_load_explicit(&pool->was_used, memory_order_relaxed) &&
 	    atomic_load(&pool->links) < pool_settings(pool)->min_connections)
 		shard_open_links(shard);
+	if (shard->is_kept)
+		shard_maybe_unused(shard); /* or not any more */
 }
 
 static void close_idle(struct shard *shard)
@@ -744,6 +765,7 @@ static void end_shard(struct shard *shard)
 	shard_serve(shard); /* fails those who wait */
 	close_idle(shard);
 	shard_close_opening(shard);
+	shard_maybe_unused(shard);
 }
 
 void pool_thread_end(struct pool_thread *thread)

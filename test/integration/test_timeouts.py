@@ -19,6 +19,26 @@ def test_min_connections_are_kept_warm(make_proxy, closing, postgres):
     wait_until(lambda: proxy.open_links() == 3)
 
 
+def test_min_connections_come_back_with_the_server(make_proxy, make_postgres, closing):
+    """All are lost, and nobody asks for one: they are there again when the server is."""
+    server = make_postgres()
+    proxy = make_proxy({"pool": {"min_connections": 3, "login_retry": "1s"}}, postgres=server)
+    client = closing(proxy.wire())
+    client.query("SELECT 1")
+    proxy.advance_until(lambda: proxy.open_links() == 3, step=1)
+    server.stop()
+    wait_until(lambda: proxy.open_links() == 0)
+    server.start()
+    proxy.advance_until(lambda: proxy.open_links() == 3, step=2)
+    proxy.reload({"pool": {"min_connections": 0, "idle_timeout": "10s"}})
+    proxy.advance_until(lambda: proxy.open_links() == 0, step=5)
+    server.stop()
+    server.start()
+    proxy.advance(100)
+    assert proxy.open_links() == 0, "not any more"
+    assert client.value("SELECT 1") == "1"
+
+
 def test_idle_timeout(make_proxy, closing):
     proxy = make_proxy({"pool": {"idle_timeout": "60s", "max_lifetime": "0s"}})
     clients = [closing(proxy.wire()) for _ in range(3)]
