@@ -55,6 +55,10 @@ struct member {                     /* a value: it points to nothing */
 
 /* Ordinary: a standby of weight 100, enabled. */
 void member_init(struct member *member, const char *host, uint16_t port);
+void member_from_config(struct member *member, const struct config_node *node);
+
+/* Have they the same host and port? */
+bool member_is_at(const struct member *member, const char *host, uint16_t port);
 
 struct members;
 
@@ -103,7 +107,7 @@ struct members_change {
 	bool persisted;  /* in the state file */
 	uint64_t number; /* for members_wait() */
 };
-/* -EEXIST: there is such a node; -EINVAL; -ENOSPC: too many. */
+/* -EEXIST: there is such a node; -ENOSPC: too many. Those, and -errno of the file, of all four. */
 int members_add(struct members *members, const struct member *member, struct members_change *ret,
 		char why[MEMBERS_WHY_MAX]) MUST_USE;
 /* -ENOENT: it was not added by hand. */
@@ -122,6 +126,7 @@ bool members_wait(struct members *members, uint64_t change, unsigned millisecond
 struct members_counts {
 	uint32_t by_source[MEMBER_SOURCE_COUNT]; /* of the merged list */
 	uint64_t refused;                        /* members that there was no room for, since the start */
+	uint32_t left_out;                       /* the same of the last merge */
 };
 void members_count(struct members *members, struct members_counts *ret);
 const char *member_source_word(enum member_source source);
