@@ -186,8 +186,8 @@ static void enable(struct request *request, struct answer *answer, struct node *
 		answer_error(answer, status_of(r), "the node stays as it is: %s", why);
 		return;
 	}
-	request_log_change(request, enabled ? "node enabled" : "node disabled: its server connections leave", node->name,
-			   change.persisted);
+	request_log_change(request, enabled ? "node enabled" : "node disabled: its server connections leave",
+			   node->name, change.persisted);
 	json = change_json(enabled ? "enabled" : "disabled", node->name, node->host, node->port, &change,
 			   wait_for(request, &change));
 	json_put(json, "links_left", json_integer(atomic_load(&node->links)));

@@ -389,8 +389,10 @@ static void add_members(struct buf *b, struct admin *admin)
 
 	node_list_kept(admin->context.nodes, &nodes, &sets);
 	add_single(b, "heliosdb_proxy_nodes_known", "gauge", "Different nodes that there were since the start.", nodes);
-	add_single(b, "heliosdb_proxy_node_sets", "gauge", "Lists of nodes that are kept: that of now, and those that somebody "
-		   "may still be looking at.", sets);
+	add_single(b, "heliosdb_proxy_node_sets", "gauge",
+		   "Lists of nodes that are kept: that of now, and those that somebody "
+		   "may still be looking at.",
+		   sets);
 	if (!admin->context.members)
 		return;
 	members_count(admin->context.members, &counts);

@@ -127,8 +127,8 @@ static void follow(struct cluster *c, const struct topology *t)
 	else if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
 	for (uint32_t i = 0; i < t->count; i++)
-		if (node_hold(t->nodes[i].node, t->leader_is_named && !t->primary &&
-							t->nodes[i].standing == STANDING_STANDBY))
+		if (node_hold(t->nodes[i].node,
+			      t->leader_is_named && !t->primary && t->nodes[i].standing == STANDING_STANDBY))
 			changed = true;
 	if (changed || node_list_primary(c->context.nodes) != before)
 		c->context.followed(c->context.server);
@@ -181,8 +181,9 @@ static bool is_made_from(const struct made_from *a, const struct topology_input 
 {
 	struct made_from b = made_from_this(in);
 
-	return a->node == b.node && a->configured == b.configured && a->enabled == b.enabled &&
-	       a->spared == b.spared && a->named == b.named && a->judged_up == b.judged_up && a->got_in == b.got_in && a->checked_at == b.checked_at;
+	return a->node == b.node && a->configured == b.configured && a->enabled == b.enabled && a->spared == b.spared &&
+	       a->named == b.named && a->judged_up == b.judged_up && a->got_in == b.got_in &&
+	       a->checked_at == b.checked_at;
 }
 
 /* Is there anything new to conclude from? A topology is a few kB to be made, and the thread wakes up often. */

@@ -78,8 +78,7 @@ static bool all_are_known_by_name(const struct topology *t, const struct topolog
 		const struct topology_node *n = &t->nodes[i];
 
 		known += n->standing == STANDING_STANDBY && n->facts.receiving &&
-			 (!n->upstream || n->upstream == primary->node) &&
-			 strcmp(n->facts.application_name, name) == 0;
+			 (!n->upstream || n->upstream == primary->node) && strcmp(n->facts.application_name, name) == 0;
 	}
 	return senders <= known;
 }

@@ -126,7 +126,6 @@ static void wake_control(struct members *all, bool needed)
 		all->wake(all->wake_argument);
 }
 
-
 static bool is_in(const struct offered *list, uint32_t count, const struct member *m)
 {
 	for (uint32_t i = 0; i < count; i++)
@@ -392,8 +391,8 @@ static int end_change(struct members *all, struct members_state *fresh, int r, s
 {
 	bool due = false;
 
-	if (r == 0 && all->state_file)
-		r = members_state_save(all->state_file, fresh, why);
+	if (r == 0 && all->state_file && members_state_save(all->state_file, fresh, why) < 0)
+		r = -EIO;
 	if (r == 0) {
 		pthread_mutex_lock(&all->lock);
 		all->state = *fresh;
@@ -511,7 +510,8 @@ int members_name_primary(struct members *all, const char *host, uint16_t port, s
 
 	pthread_mutex_lock(&all->lock);
 	if (all->provider != PROVIDER_MANUAL) {
-		complain(why, "who is the primary is not for the operator to say: [topology] provider is not \"manual\"");
+		complain(why,
+			 "who is the primary is not for the operator to say: [topology] provider is not \"manual\"");
 		r = -EPERM;
 	}
 	pthread_mutex_unlock(&all->lock);

@@ -107,7 +107,7 @@ struct members_change {
 	bool persisted;  /* in the state file */
 	uint64_t number; /* for members_wait() */
 };
-/* -EEXIST: there is such a node; -ENOSPC: too many. Those, and -errno of the file, of all four. */
+/* -EEXIST: there is such a node; -ENOSPC: too many. Of all four: -EIO: the file can't be written, -ENOMEM. */
 int members_add(struct members *members, const struct member *member, struct members_change *ret,
 		char why[MEMBERS_WHY_MAX]) MUST_USE;
 /* -ENOENT: it was not added by hand. */

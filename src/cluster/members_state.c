@@ -127,7 +127,8 @@ static int take_member(json_t *object, struct member *m, char *why)
 	m->source = MEMBER_MANUAL;
 	if (!json_is_object(object))
 		return complain(why, "a node must be an object");
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		int r = take_member_key(m, key, value, why);
 
 		if (r < 0)
@@ -211,7 +212,8 @@ static int take_state(json_t *root, struct members_state *s, char *why)
 	if (json_integer_value(version) > MEMBERS_STATE_VERSION)
 		return complain(why, "it is of version %lld, written by a newer proxy; this one knows version %d",
 				(long long)json_integer_value(version), MEMBERS_STATE_VERSION);
-	json_object_foreach (root, key, value) {
+	json_object_foreach(root, key, value)
+	{
 		int r = take_state_key(s, key, value, why);
 
 		if (r < 0)
@@ -266,8 +268,9 @@ static json_t *member_json(const struct member *m)
 char *members_state_text(const struct members_state *s)
 {
 	json_t *nodes = json_array(), *switches = json_array(), *root;
-	json_t *primary = *s->primary_host ? json_pack("{s:s, s:i}", "host", s->primary_host, "port", (int)s->primary_port)
-					   : json_null();
+	json_t *primary = *s->primary_host
+				  ? json_pack("{s:s, s:i}", "host", s->primary_host, "port", (int)s->primary_port)
+				  : json_null();
 	char *text = NULL;
 	int r = 0;
 
@@ -335,7 +338,8 @@ static int write_file(const char *path, const char *text)
 
 	if (asprintf(&fresh, "%s.new", path) < 0)
 		return -ENOMEM;
-	(void)unlink(fresh); /* of a process that ended in the middle; never follow a link that somebody has put there */
+	(void)unlink(
+		fresh); /* of a process that ended in the middle; never follow a link that somebody has put there */
 	fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	r = fd < 0 ? -errno : write_all(fd, text, strlen(text));
 	if (fd >= 0 && close(fd) < 0 && r == 0)

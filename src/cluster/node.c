@@ -13,7 +13,7 @@
 
 struct node_list {
 	_Atomic(struct node_set *) now;
-	_Atomic(struct node *) all; /* one is added in front, none is ever taken out */
+	_Atomic(struct node *) all;     /* one is added in front, none is ever taken out */
 	_Atomic uint32_t made, sets;    /* nodes ever; sets that are kept */
 	uint64_t changes;               /* of `now`; the control thread's own */
 	_Atomic uint64_t passed;        /* of these: every worker has passed a turn since */
@@ -138,8 +138,8 @@ static void begin_a_life(struct node *node)
 	atomic_store(&node->doubtful, true); /* it is asked at once who it is */
 }
 
-/* It gets nothing new, and its links leave. One that is drained by an operator stays so when it is enabled again, but not
- * when it was gone. */
+/* It gets nothing new, and its links leave. One that is drained by an operator stays so when it is enabled again, but
+ * not when it was gone. */
 static void let_go(struct node *node, bool is_gone)
 {
 	node->gone = is_gone;

@@ -3,9 +3,9 @@
  * workers copy an address under a lock when they connect, which is rare.
  *
  * Which nodes there are changes with a reload, and when members come and go (members.h). A node is known by name, host
- * and port: what is still there, or comes back, is the same struct. Structs are kept until the end, for topologies, pools
- * and breakers know them; no more than NODES_EVER_MAX are made. Sets that are gone are freed when nobody can be looking at
- * them any more: see node_list_settle().
+ * and port: what is still there, or comes back, is the same struct. Structs are kept until the end, for topologies,
+ * pools and breakers know them; no more than NODES_EVER_MAX are made. Sets that are gone are freed when nobody can be
+ * looking at them any more: see node_list_settle().
  */
 #ifndef CLUSTER_NODE_H
 #define CLUSTER_NODE_H
@@ -90,10 +90,10 @@ struct node_set {
 struct node_list *node_list_new(const struct config *config);
 void node_list_free(struct node_list *list);
 /*
- * Control thread: the nodes are those of these members from now on; new ones are resolved first. Who is enabled no more,
- * or gone, leaves like one that is drained. own_zone: of the proxy; "": none. 1: there is another set now, of which the workers are
- * to be told (node_list_settle()); 0; or -ENOMEM: then the nodes stay as they were.
- * A member that no struct can be made for any more (NODES_EVER_MAX) is left out, which is logged.
+ * Control thread: the nodes are those of these members from now on; new ones are resolved first. Who is enabled no
+ * more, or gone, leaves like one that is drained. own_zone: of the proxy; "": none. 1: there is another set now, of
+ * which the workers are to be told (node_list_settle()); 0; or -ENOMEM: then the nodes stay as they were. A member that
+ * no struct can be made for any more (NODES_EVER_MAX) is left out, which is logged.
  */
 int node_list_take(struct node_list *list, const struct member *members, uint32_t count, const char *own_zone) MUST_USE;
 /* The same with the [[nodes]] of a configuration. */

@@ -11,10 +11,10 @@
  *  - Two such nodes on one timeline: none is the primary, for nobody can tell which has what clients wrote.
  *  - A node with another system identifier is of another cluster: never used. Which cluster is ours is what most nodes
  *    say at first, and is then kept until every node says otherwise.
- *  - Where somebody names the leader (an operator, Patroni), no other node is the primary; and that one is only if it is
- *    read-write by its own word. It is even on an older timeline: whoever names it knows what was lost.
- *  - A node that was discovered is asked, and no more, until it has proved to be a standby of this cluster: before, what it
- *    says counts for nothing.
+ *  - Where somebody names the leader (an operator, Patroni), no other node is the primary; and that one is only if it
+ * is read-write by its own word. It is even on an older timeline: whoever names it knows what was lost.
+ *  - A node that was discovered is asked, and no more, until it has proved to be a standby of this cluster: before,
+ * what it says counts for nothing.
  *  - Lag in seconds is measured by our clock alone (lag.h).
  */
 #ifndef CLUSTER_TOPOLOGY_H

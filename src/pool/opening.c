@@ -73,7 +73,7 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	struct link *link;
 	uint32_t ticket;
 	int r = node_takes_new(to->node) && !destination_is_barred(to) ? pool_target(pool, to, &target, &secret)
-								      : -EHOSTDOWN;
+								       : -EHOSTDOWN;
 
 	if (r < 0)
 		return r;
