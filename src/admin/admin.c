@@ -1,7 +1,6 @@
 /*
  * See admin.h. libmicrohttpd serves in a few threads of its own, so that a handler that waits for a busy worker (two
- * seconds at most) holds up no health check. A handler runs once its request's body has come; no endpoint needs one, so
- * bodies are counted and thrown away.
+ * seconds at most) holds up no health check. A handler runs once its request's body has come.
  */
 #include "admin/admin_priv.h"
 
@@ -88,7 +87,9 @@ static void dispatch(struct request *request, struct answer *answer)
 	else {
 		memcpy(request->argument, argument.bytes ? (const char *)argument.bytes : "", argument.len);
 		answer->allow[0] = 0;
+		node_list_hold(request->admin->context.nodes);
 		route->handler(request, answer);
+		node_list_release(request->admin->context.nodes);
 	}
 }
 
@@ -139,33 +140,52 @@ static enum MHD_Result refuse_body(struct MHD_Connection *connection)
 	return send_answer(connection, &answer);
 }
 
-/*
- * Called with the head (*state NULL), with each piece of the body, and at the end. *state holds how much of the body
- * has come, plus one.
- */
+static void on_end(void *server, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
+{
+	struct buf *body = *state;
+
+	(void)server;
+	(void)connection;
+	(void)how;
+	if (body)
+		buf_free(body);
+	free(body);
+	*state = NULL;
+}
+
+/* What follows from the head alone. */
+static enum MHD_Result begin_request(const struct request *request, void **state)
+{
+	const char *announced = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	struct buf *body;
+	uint64_t len;
+
+	if (announced && !parse_number(announced, BODY_MAX, &len))
+		return refuse_body(request->connection);
+	body = malloc(sizeof(*body));
+	if (!body)
+		return MHD_NO;
+	buf_init(body, BODY_MAX);
+	*state = body;
+	return MHD_YES;
+}
+
+/* Called with the head (*state NULL), with each piece of the body, and at the end. *state is what has come of it. */
 static enum MHD_Result on_request(void *server, struct MHD_Connection *connection, const char *path, const char *method,
 				  const char *version, const char *piece, size_t *piece_len, void **state)
 {
 	struct request request = {.admin = server, .connection = connection, .method = method, .path = path};
 	struct answer answer = {0};
-	size_t received = (size_t)(uintptr_t)*state;
+	struct buf *body = *state;
 
-	if (received == 0) {
-		const char *announced = request_header(&request, MHD_HTTP_HEADER_CONTENT_LENGTH);
-		uint64_t len;
-
-		if (announced && !parse_number(announced, BODY_MAX, &len))
-			return refuse_body(connection);
-		*state = (void *)(uintptr_t)1;
-		return MHD_YES;
-	}
+	if (!body)
+		return begin_request(&request, state);
 	if (*piece_len > 0) {
-		if (*piece_len > BODY_MAX - (received - 1))
-			return MHD_NO; /* in the middle of a body nothing can be answered */
-		*state = (void *)(uintptr_t)(received + *piece_len);
+		buf_add(body, piece, *piece_len);
 		*piece_len = 0;
-		return MHD_YES;
+		return body->failed ? MHD_NO : MHD_YES; /* in the middle of a body nothing can be answered */
 	}
+	request.body = slice_make(body->bytes, body->len);
 	dispatch(&request, &answer);
 	return send_answer(connection, &answer);
 }
@@ -194,9 +214,10 @@ static struct MHD_Daemon *start_daemon(struct admin *admin, int fd)
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, /* port= */ 0, NULL,
 				  NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
-				  MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, THREADS,
-				  MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-				  CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+				  MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+				  MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+				  MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
+				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
 				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return daemon;

@@ -23,6 +23,7 @@ struct admin;
 struct admin_context {
 	struct pools *pools;
 	struct node_list *nodes;
+	struct members *members;          /* NULL: there are none but those of the configuration */
 	struct cluster *cluster;          /* NULL: nobody checks the nodes */
 	struct catalogs *catalogs;        /* NULL: none are read */
 	struct sessions_shared *sessions; /* workers are all there, and stay */

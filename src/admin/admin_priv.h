@@ -32,6 +32,7 @@ struct request {
 	struct admin *admin;
 	struct MHD_Connection *connection;
 	const char *method, *path;
+	struct slice body;
 	char argument[256]; /* what stands in the place of {name}; "" */
 };
 
@@ -50,6 +51,9 @@ bool request_accepts_json(const struct request *request);
 void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
 
 void request_log_node(const struct request *request, const char *message, const struct node *node);
+
+/* The members were changed. */
+void request_log_change(const struct request *request, const char *message, const char *node, bool persisted);
 
 void answer_json(struct answer *answer, unsigned status, json_t *json); /* takes the reference */
 void answer_error(struct answer *answer, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -139,9 +143,19 @@ void pool_rows_free(struct pool_rows *rows);
 const struct topology *admin_hold_topology(struct admin *admin);
 void admin_release_topology(const struct topology *topology); /* NULL is fine */
 
+const char *role_name(enum node_role role);
 json_t *time_json(uint64_t wall_us);               /* 0: null */
 json_t *drain_json(struct node *node);             /* null: it does not drain */
 const char *circuit_name(const struct node *node); /* state of its circuit breaker; NULL: it has none */
+
+/* NULL: it was answered that there is no such node. */
+struct node *request_node(struct request *request, struct answer *answer);
+/* false: it was answered that the parameter deadline_secs makes no sense. */
+bool request_deadline(struct request *request, struct answer *answer, usec_t *ret);
+bool request_says(const struct request *request, const char *parameter); /* "true" or "1" */
+bool node_is_primary(struct admin *admin, const struct node *node);
+/* Links of nodes that drain leave now. */
+void request_tell_workers(struct request *request);
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

@@ -67,6 +67,15 @@ void request_log_node(const struct request *request, const char *message, const 
 		 kv_str("admin_client", client));
 }
 
+void request_log_change(const struct request *request, const char *message, const char *node, bool persisted)
+{
+	char client[80];
+
+	client_text(request, client, sizeof(client));
+	log_info(message, kv_str("node", node), kv_str("persisted", persisted ? "true" : "false"),
+		 kv_str("admin_client", client));
+}
+
 void answer_json(struct answer *answer, unsigned status, json_t *json)
 {
 	answer->status = status;

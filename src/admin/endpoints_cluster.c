@@ -1,6 +1,8 @@
 /* Nodes, pools, configuration. Names of fields are the reference's; what it lacks is added. */
 #include "admin/admin_priv.h"
 
+#include "cluster/members.h"
+
 #include <netdb.h>
 #include <stdio.h>
 
@@ -101,7 +103,7 @@ void admin_release_topology(const struct topology *topology)
 		cluster_release(topology);
 }
 
-static const char *role_name(enum node_role role)
+const char *role_name(enum node_role role)
 {
 	static const char *const names[] = {
 		[NODE_PRIMARY] = "primary", [NODE_STANDBY] = "standby", [NODE_REPLICA] = "replica"};
@@ -251,6 +253,8 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools, const
 	json_put(json, "circuit", json_text(circuit_name(node)));
 	json_put(json, "role", json_text(role_name(atomic_load(&node->role))));
 	json_put(json, "enabled", json_boolean(atomic_load(&node->enabled)));
+	json_put(json, "source", json_text(member_source_word((enum member_source)atomic_load(&node->source))));
+	json_put(json, "takes_reads", found ? json_boolean(topology_node_takes_reads(found)) : json_null());
 	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
 	json_put(json, "last_check", time_json(atomic_load(&node->last_check_wall)));
 	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
@@ -343,7 +347,16 @@ static json_t *names_json(const struct topology *t, bool healthy)
 	return list;
 }
 
-/* Which node is the primary, and where queries go: that is by configuration in this build. */
+/* NULL: those who name a leader say that there is none. */
+static const struct node *named_in(const struct topology *t)
+{
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->nodes[i].named)
+			return t->nodes[i].node;
+	return NULL;
+}
+
+/* Which node is the primary, and where queries go. */
 static void put_primary(json_t *json, const struct topology *t, const struct node_list *nodes)
 {
 	const struct node *queries = node_list_primary(nodes), *primary = t ? t->primary : queries;
@@ -354,6 +367,7 @@ static void put_primary(json_t *json, const struct topology *t, const struct nod
 	json_put(json, "currentPrimary", json_text_or_null(address));
 	json_put(json, "noPrimaryBecause", json_text_or_null(t ? no_primary_text(t->why) : ""));
 	json_put(json, "rolesBy", json_text(!t || t->by_configuration ? "configuration" : "facts"));
+	json_put(json, "leaderNamed", t && t->leader_is_named ? node_name_json(named_in(t)) : json_null());
 	json_put(json, "queriesGoTo", node_name_json(queries));
 }
 

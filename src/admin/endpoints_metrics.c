@@ -4,6 +4,8 @@
  */
 #include "admin/admin_priv.h"
 
+#include "cluster/members.h"
+
 #include "base/log.h"
 #include "loop/crew.h"
 #include "route/breaker.h"
@@ -380,6 +382,29 @@ static void add_process(struct buf *b, struct admin *admin)
 	add_single(b, "process_max_fds", "gauge", "File descriptors that may be open.", (double)limit.rlim_cur);
 }
 
+static void add_members(struct buf *b, struct admin *admin)
+{
+	struct members_counts counts;
+	uint32_t nodes, sets;
+
+	node_list_kept(admin->context.nodes, &nodes, &sets);
+	add_single(b, "heliosdb_proxy_nodes_known", "gauge", "Different nodes that there were since the start.", nodes);
+	add_single(b, "heliosdb_proxy_node_sets", "gauge",
+		   "Lists of nodes that are kept: that of now, and those that somebody "
+		   "may still be looking at.",
+		   sets);
+	if (!admin->context.members)
+		return;
+	members_count(admin->context.members, &counts);
+	add_name(b, "heliosdb_proxy_members", "gauge", "Nodes, by who says that they belong to the cluster.");
+	for (uint32_t i = 0; i < MEMBER_SOURCE_COUNT; i++) {
+		buf_printf(b, "heliosdb_proxy_members{source=\"%s\"}", member_source_word((enum member_source)i));
+		add_value(b, counts.by_source[i]);
+	}
+	add_single(b, "heliosdb_proxy_members_refused_total", "counter", "Members that there was no room for.",
+		   (double)counts.refused);
+}
+
 /* ---- endpoints ---- */
 
 /* False: out of memory. */
@@ -393,6 +418,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	if (!add_pools(b, admin))
 		return false;
 	add_nodes(b, admin->context.nodes);
+	add_members(b, admin);
 	add_circuits(b, admin->context.nodes);
 	add_topology(b, admin);
 	add_catalogs(b, admin->context.catalogs);

@@ -42,8 +42,7 @@ static void answer_node(struct answer *answer, struct node *node, const char *st
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 
-/* NULL: it was answered that there is none. */
-static struct node *node_of(struct request *request, struct answer *answer)
+struct node *request_node(struct request *request, struct answer *answer)
 {
 	struct node *node = node_list_find(request->admin->context.nodes, request->argument);
 
@@ -52,7 +51,7 @@ static struct node *node_of(struct request *request, struct answer *answer)
 	return node;
 }
 
-static bool is_primary(struct admin *admin, const struct node *node)
+bool node_is_primary(struct admin *admin, const struct node *node)
 {
 	const struct topology *topology = admin_hold_topology(admin);
 	bool is = node == node_list_primary(admin->context.nodes) || (topology && node == topology->primary);
@@ -61,8 +60,10 @@ static bool is_primary(struct admin *admin, const struct node *node)
 	return is;
 }
 
-static bool is_yes(const char *text)
+bool request_says(const struct request *request, const char *parameter)
 {
+	const char *text = request_parameter(request, parameter);
+
 	return text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
 }
 
@@ -74,7 +75,7 @@ static void let_links_go(struct worker *worker, struct round_part *part, uint64_
 }
 
 /* Workers would find out within a second; a late one still does. */
-static void tell_workers(struct request *request)
+void request_tell_workers(struct request *request)
 {
 	struct round *round = round_begin(request->admin->context.sessions, let_links_go, 0);
 
@@ -83,8 +84,7 @@ static void tell_workers(struct request *request)
 	round_unref(round);
 }
 
-/* false: it was answered that the parameter makes no sense. */
-static bool deadline_of(struct request *request, struct answer *answer, usec_t *ret)
+bool request_deadline(struct request *request, struct answer *answer, usec_t *ret)
 {
 	const char *text = request_parameter(request, "deadline_secs");
 	uint64_t seconds;
@@ -104,12 +104,12 @@ static bool deadline_of(struct request *request, struct answer *answer, usec_t *
 
 void endpoint_node_drain(struct request *request, struct answer *answer)
 {
-	struct node *node = node_of(request, answer);
+	struct node *node = request_node(request, answer);
 	usec_t deadline;
 
-	if (!node || !deadline_of(request, answer, &deadline))
+	if (!node || !request_deadline(request, answer, &deadline))
 		return;
-	if (is_primary(request->admin, node) && !is_yes(request_parameter(request, "force"))) {
+	if (node_is_primary(request->admin, node) && !request_says(request, "force")) {
 		answer_error(answer, MHD_HTTP_CONFLICT,
 			     "node %s is the primary: writes would have nowhere to go. force=true drains it all the "
 			     "same",
@@ -118,13 +118,13 @@ void endpoint_node_drain(struct request *request, struct answer *answer)
 	}
 	node_drain(node, deadline);
 	request_log_node(request, "node drains: it gets nothing new, and its server connections leave", node);
-	tell_workers(request);
+	request_tell_workers(request);
 	answer_node(answer, node, "draining");
 }
 
 void endpoint_node_undrain(struct request *request, struct answer *answer)
 {
-	struct node *node = node_of(request, answer);
+	struct node *node = request_node(request, answer);
 	bool drained;
 
 	if (!node)

@@ -2,6 +2,8 @@
 #include "cluster/cluster.h"
 
 #include "base/log.h"
+#include "cluster/discovery.h"
+#include "cluster/members.h"
 #include "cluster/monitor.h"
 #include "cluster/poller.h"
 #include "cluster/probe.h"
@@ -16,6 +18,9 @@
 struct watched { /* a node that was ever checked by a monitor */
 	struct watched *next;
 	struct monitor *monitor;
+	bool is_used;   /* it is in the list, and enabled */
+	bool is_blank;  /* nothing is known of it */
+	uint32_t lives; /* of the node, when it was looked at last */
 	usec_t due, begun;
 	usec_t placed_at; /* its word on its position that was taken last */
 	usec_t lag_at;    /* of the lag in its node; 0: unknown */
@@ -26,6 +31,7 @@ struct made_from {
 	const struct node *node;
 	enum node_role configured;
 	bool enabled, judged_up, got_in; /* got_in: a client, since it failed */
+	bool spared, named;
 	usec_t checked_at;
 };
 
@@ -37,8 +43,10 @@ struct cluster {
 	struct watched *watched;
 	struct probes *probes; /* while no monitor is configured */
 	struct poller poller;
+	struct discovery *discovery;
 	struct made_from *made_from; /* the topology of now; NULL: nothing, make it anew */
 	uint32_t made_from_count;
+	bool made_by_name; /* a leader was named */
 	_Atomic bool stopping;
 	pthread_mutex_t lock; /* of `now`, for those who hold */
 	_Atomic(struct topology *) now;
@@ -114,10 +122,14 @@ static void follow(struct cluster *c, const struct topology *t)
 	for (uint32_t i = 0; i < t->count; i++)
 		if (node_bar(t->nodes[i].node, c->settings->logs_in && standing_is_refused(t->nodes[i].standing)))
 			changed = true;
-	if (!c->settings->logs_in || t->by_configuration)
-		node_list_follow(c->context.nodes, NULL);
-	else if (t->primary)
+	if (t->primary && (t->leader_is_named || (c->settings->logs_in && !t->by_configuration)))
 		node_list_follow(c->context.nodes, t->primary);
+	else if (!c->settings->logs_in || t->by_configuration)
+		node_list_follow(c->context.nodes, NULL);
+	for (uint32_t i = 0; i < t->count; i++)
+		if (node_hold(t->nodes[i].node,
+			      t->leader_is_named && !t->primary && t->nodes[i].standing == STANDING_STANDBY))
+			changed = true;
 	if (changed || node_list_primary(c->context.nodes) != before)
 		c->context.followed(c->context.server);
 }
@@ -133,7 +145,7 @@ static struct watched *watched_of(struct cluster *c, const struct node *node)
 	return w;
 }
 
-static struct topology_input input_of(struct cluster *c, struct node *node)
+static struct topology_input input_of(struct cluster *c, struct node *node, const struct node *leader)
 {
 	static const struct node_facts nothing = {.replay_age_us = -1};
 	const struct watched *w = c->settings->logs_in ? watched_of(c, node) : NULL;
@@ -144,6 +156,9 @@ static struct topology_input input_of(struct cluster *c, struct node *node)
 		.port = node->port,
 		.configured = atomic_load(&node->role),
 		.enabled = atomic_load(&node->enabled),
+		.spared = atomic_load(&node->spared),
+		.named = node == leader,
+		.discovered = atomic_load(&node->source) == MEMBER_DISCOVERED,
 		.judged_up = !atomic_load(&node->unhealthy),
 		.answered_at = atomic_load(&node->answered_at),
 		.facts = w ? monitor_facts(w->monitor) : &nothing,
@@ -155,6 +170,8 @@ static struct made_from made_from_this(const struct topology_input *in)
 	return (struct made_from){.node = in->node,
 				  .configured = in->configured,
 				  .enabled = in->enabled,
+				  .spared = in->spared,
+				  .named = in->named,
 				  .judged_up = in->judged_up,
 				  .got_in = in->answered_at > in->facts->failed_at,
 				  .checked_at = in->facts->checked_at};
@@ -164,14 +181,15 @@ static bool is_made_from(const struct made_from *a, const struct topology_input 
 {
 	struct made_from b = made_from_this(in);
 
-	return a->node == b.node && a->configured == b.configured && a->enabled == b.enabled &&
-	       a->judged_up == b.judged_up && a->got_in == b.got_in && a->checked_at == b.checked_at;
+	return a->node == b.node && a->configured == b.configured && a->enabled == b.enabled && a->spared == b.spared &&
+	       a->named == b.named && a->judged_up == b.judged_up && a->got_in == b.got_in &&
+	       a->checked_at == b.checked_at;
 }
 
 /* Is there anything new to conclude from? A topology is a few kB to be made, and the thread wakes up often. */
-static bool facts_changed(struct cluster *c, const struct topology_input *inputs, uint32_t count)
+static bool facts_changed(struct cluster *c, const struct topology_input *inputs, uint32_t count, bool leader_is_named)
 {
-	bool changed = !c->made_from || c->made_from_count != count;
+	bool changed = !c->made_from || c->made_from_count != count || c->made_by_name != leader_is_named;
 
 	for (uint32_t i = 0; !changed && i < count; i++)
 		changed = !is_made_from(&c->made_from[i], &inputs[i]);
@@ -229,9 +247,11 @@ static void take_topology(struct cluster *c, struct topology *fresh)
 static void conclude(struct cluster *c)
 {
 	const struct node_set *set = node_list_now(c->context.nodes);
+	struct node *leader = NULL;
 	const struct topology_settings settings = {.failure_threshold = c->settings->health.failure_threshold,
 						   .success_threshold = c->settings->health.success_threshold,
 						   .when_contested = WRITES_HELD,
+						   .leader_is_named = node_list_leader(c->context.nodes, &leader),
 						   .monitored = c->settings->logs_in};
 	struct topology_input *inputs = calloc(set->count + 1, sizeof(inputs[0]));
 	struct topology *fresh = NULL;
@@ -239,11 +259,12 @@ static void conclude(struct cluster *c)
 	if (!inputs)
 		return;
 	for (uint32_t i = 0; i < set->count; i++)
-		inputs[i] = input_of(c, set->nodes[i]);
-	if (facts_changed(c, inputs, set->count))
+		inputs[i] = input_of(c, set->nodes[i], leader);
+	if (facts_changed(c, inputs, set->count, settings.leader_is_named))
 		fresh = topology_make(&settings, inputs, set->count, atomic_load(&c->now), clock_wall());
 	if (fresh) {
 		remember_facts(c, inputs, set->count);
+		c->made_by_name = settings.leader_is_named;
 		take_topology(c, fresh);
 	}
 	free(inputs);
@@ -340,7 +361,15 @@ static void look_at(struct cluster *c, struct node *node)
 	struct watched *w = watch(c, node);
 	usec_t now = clock_now();
 
-	if (!w || monitor_is_busy(w->monitor) || (w->begun && now < w->begun + CHECKS_APART))
+	if (!w)
+		return;
+	w->is_used = true;
+	w->is_blank = false;
+	if (w->lives != atomic_load(&node->lives)) {
+		monitor_forget(w->monitor); /* who it was before says nothing */
+		w->lives = atomic_load(&node->lives);
+	}
+	if (monitor_is_busy(w->monitor) || (w->begun && now < w->begun + CHECKS_APART))
 		return;
 	if (!atomic_exchange(&node->doubtful, false) && now < check_is_due(c, w))
 		return;
@@ -349,33 +378,37 @@ static void look_at(struct cluster *c, struct node *node)
 	monitor_check(w->monitor, c->settings);
 }
 
-static bool is_watched_still(struct cluster *c, const struct node *node)
+static void look_at_all(struct cluster *c, const struct node_set *set)
 {
-	const struct node_set *set = node_list_now(c->context.nodes);
-
+	for (struct watched *w = c->watched; w; w = w->next)
+		w->is_used = false;
 	for (uint32_t i = 0; i < set->count; i++)
-		if (set->nodes[i] == node)
-			return atomic_load(&node->enabled);
-	return false;
+		if (atomic_load(&set->nodes[i]->enabled))
+			look_at(c, set->nodes[i]);
+	for (struct watched *w = c->watched; w; w = w->next)
+		if (!w->is_used && !w->is_blank) {
+			forget_lag(w);
+			monitor_forget(w->monitor);
+			w->is_blank = true;
+		}
 }
 
 static void look_after(struct cluster *c)
 {
-	const struct node_set *set = node_list_now(c->context.nodes);
+	const struct node_set *set;
 
+	node_list_hold(c->context.nodes);
+	set = node_list_now(c->context.nodes);
 	if (!c->settings->logs_in) {
 		probes_tick(c->probes, c->loop, &c->settings->health);
 	} else {
-		for (uint32_t i = 0; i < set->count; i++)
-			if (atomic_load(&set->nodes[i]->enabled))
-				look_at(c, set->nodes[i]);
-		for (struct watched *w = c->watched; w; w = w->next)
-			if (!is_watched_still(c, monitor_node(w->monitor)))
-				monitor_close(w->monitor);
+		look_at_all(c, set);
 		ask_for_positions(c);
 	}
 	conclude(c);
 	take_places(c);
+	discovery_look(c->discovery, c->settings, atomic_load(&c->now));
+	node_list_release(c->context.nodes);
 }
 
 /* How long may the loop sleep? */
@@ -389,7 +422,7 @@ static usec_t until_next(const struct cluster *c)
 	for (const struct watched *w = c->watched; w; w = w->next) {
 		usec_t at = check_is_due(c, w);
 
-		if (monitor_is_busy(w->monitor))
+		if (!w->is_used || monitor_is_busy(w->monitor))
 			continue;
 		if (atomic_load(&monitor_node(w->monitor)->doubtful))
 			at = w->begun + CHECKS_APART;
@@ -494,6 +527,7 @@ void cluster_free(struct cluster *c)
 		free(w);
 	}
 	probes_free(c->probes);
+	discovery_free(c->discovery);
 	free(c->made_from);
 	monitor_settings_free(c->settings);
 	if (atomic_load(&c->now))
@@ -516,7 +550,8 @@ int cluster_start(const struct cluster_context *context, struct cluster **ret_cl
 	pthread_mutex_init(&c->lock, NULL);
 	c->settings = monitor_settings_new(context->config, context->server_tls);
 	c->probes = probes_new(context->nodes);
-	if (!c->settings || !c->probes)
+	c->discovery = discovery_new(context->members);
+	if (!c->settings || !c->probes || !c->discovery)
 		goto fail;
 	r = loop_new(context->io, c, &c->loop);
 	if (r < 0)

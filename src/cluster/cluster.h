@@ -19,6 +19,7 @@ struct cluster;
 
 struct cluster_context {
 	struct node_list *nodes;
+	struct members *members;     /* hears of standbys that are discovered; NULL: nobody does */
 	const struct config *config; /* at the start */
 	struct tls_context *server_tls;
 	const char *io; /* as loop_new() */

@@ -27,7 +27,8 @@ const char facts_query[] =
 	"nullif(current_setting('cluster_name'), ''), 'walreceiver'), "
 	"current_setting('wal_block_size'), pg_size_bytes(current_setting('wal_segment_size')), 'helios' "
 	"FROM (SELECT pg_is_in_recovery() AS r) AS s LEFT JOIN pg_stat_wal_receiver AS w ON true; "
-	"SELECT application_name, state, sync_state FROM pg_stat_replication ORDER BY pid LIMIT 16";
+	"SELECT application_name, state, sync_state, host(client_addr) FROM pg_stat_replication "
+	"ORDER BY (state IN ('streaming', 'catchup')) DESC NULLS LAST, pid LIMIT 32";
 
 /*
  * For lag what is flushed counts: a standby is sent no more than that, and what a reader leaves in the log (pruning of
@@ -147,6 +148,7 @@ int facts_take_sender(struct node_facts *facts, const char *const *columns, uint
 	take_text(columns[0], s->name, sizeof(s->name));
 	take_text(columns[1], s->state, sizeof(s->state));
 	take_text(columns[2], s->sync_state, sizeof(s->sync_state));
+	take_text(columns[3], s->address, sizeof(s->address));
 	return 0;
 }
 

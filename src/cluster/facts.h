@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/common.h"
 
-#define FACTS_SENDERS_MAX 16u /* of pg_stat_replication; more are not looked at */
+#define FACTS_SENDERS_MAX 32u /* of pg_stat_replication; more are not looked at */
 #define FACTS_NAME_MAX    64u
 
 #define CHECK_RESULTS(X) \
@@ -30,6 +30,7 @@ struct facts_sender {
 	char name[FACTS_NAME_MAX]; /* application_name */
 	char state[16];            /* "streaming", "catchup" ... */
 	char sync_state[12];       /* "async", "sync", "quorum", "potential"; "": not told */
+	char address[48];          /* where it connects from; "": over a unix socket, or not told */
 };
 
 struct node_facts {
@@ -67,7 +68,7 @@ struct node_facts {
 extern const char facts_query[];
 
 #define FACTS_NODE_COLUMNS   18u
-#define FACTS_SENDER_COLUMNS 3u
+#define FACTS_SENDER_COLUMNS 4u
 
 /* From the texts of a row; NULL: an SQL null. wall: of ours when the answer came, round_trip: how long that took. Other
  * fields stay. -EPROTO: it makes no sense, and *facts is as before. */

@@ -63,6 +63,9 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->tls_direct = config->server_tls.direct;
 	s->keepalive = config->proxy.tcp_keepalive;
 	s->user_timeout = config->proxy.tcp_user_timeout;
+	s->discovers = config->topology.discover && s->logs_in;
+	s->discover_port = (uint16_t)config->topology.discover_port;
+	s->discover_forget = config->topology.discover_forget;
 	s->poll_interval = config->lag_routing.poll_interval;
 	if (!s->user || !s->database || !s->check_query || secret_parse(h->password, &s->secret) < 0) {
 		monitor_settings_free(s);
@@ -550,6 +553,14 @@ void monitor_close(struct monitor *m)
 	timer_cancel(&m->timeout);
 	m->state = MONITOR_IDLE;
 	drop_link(m);
+}
+
+void monitor_forget(struct monitor *m)
+{
+	monitor_close(m);
+	m->facts = (struct node_facts){.replay_age_us = -1};
+	m->place = (struct monitor_place){0};
+	m->no_place = m->no_place_is_told = false;
 }
 
 void monitor_free(struct monitor *m)

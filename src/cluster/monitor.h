@@ -27,6 +27,9 @@ struct monitor_settings {
 	enum tls_mode tls_mode;
 	bool tls_direct;
 	usec_t keepalive, user_timeout;
+	bool discovers; /* [topology] discover and what belongs to it */
+	uint16_t discover_port;
+	usec_t discover_forget;
 	usec_t poll_interval; /* of positions; 0: they are not asked for */
 };
 
@@ -58,6 +61,8 @@ const struct monitor_place *monitor_place(const struct monitor *monitor);
 struct node *monitor_node(const struct monitor *monitor);
 /* Ends what is under way and closes the connection; the facts stay. */
 void monitor_close(struct monitor *monitor);
+/* Likewise, and nothing is known of the node any more: it has left, or has come back. */
+void monitor_forget(struct monitor *monitor);
 void monitor_free(struct monitor *monitor); /* closed */
 
 #endif

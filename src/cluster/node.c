@@ -2,6 +2,7 @@
 #include "cluster/node.h"
 
 #include "base/log.h"
+#include "cluster/members.h"
 
 #include <netdb.h>
 #include <stdio.h>
@@ -12,17 +13,24 @@
 
 struct node_list {
 	_Atomic(struct node_set *) now;
-	struct node *all;
+	_Atomic(struct node *) all;     /* one is added in front, none is ever taken out */
+	_Atomic uint32_t made, sets;    /* nodes ever; sets that are kept */
+	uint64_t changes;               /* of `now`; the control thread's own */
+	_Atomic uint64_t passed;        /* of these: every worker has passed a turn since */
+	_Atomic uint32_t lookers;       /* see node_list_hold() */
+	_Atomic(struct node *) leader;  /* NULL: nobody names one; &nobody: none is named */
 	_Atomic(struct node *) primary; /* see node_list_follow() */
 	usec_t resolve_at;              /* no name is looked up before */
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
-	_Atomic uint32_t leaving;                /* nodes that drain or are barred, or were when they left the list */
+	_Atomic uint32_t shunned;                /* nodes that drain or are barred, or were when they left the list */
 };
+
+static struct node nobody; /* who is named when nobody is */
 
 /* ---- one node ---- */
 
-static bool node_is(const struct node *node, const struct config_node *from, const char *name)
+static bool node_is(const struct node *node, const struct member *from, const char *name)
 {
 	return strcmp(node->name, name) == 0 && strcmp(node->host, from->host) == 0 && node->port == from->port;
 }
@@ -37,7 +45,7 @@ static void node_free(struct node *node)
 	free(node);
 }
 
-static struct node *node_new(const struct node_list *list, const struct config_node *from, const char *name)
+static struct node *node_new(const struct node_list *list, const struct member *from, const char *name)
 {
 	struct node *node = calloc(1, sizeof(*node));
 
@@ -49,47 +57,55 @@ static struct node *node_new(const struct node_list *list, const struct config_n
 	atomic_init(&node->lag_us, NODE_LAG_UNKNOWN);
 	node->name = strdup(name);
 	node->host = strdup(from->host);
-	node->port = (uint16_t)from->port;
+	node->port = from->port;
 	if (node->name && node->host)
 		return node;
 	node_free(node);
 	return NULL;
 }
 
-/* The node of these lines, made when it is new. NULL: out of memory. */
-static struct node *node_for(struct node_list *list, const struct config_node *from)
+/* 0; -ENOMEM; -ENOSPC: it is new, and there have been too many. */
+static int node_for(struct node_list *list, const struct member *from, struct node **ret)
 {
 	struct node *node;
 	char name[300];
 
 	snprintf(name, sizeof(name), from->host[0] == '/' ? "%s/.s.PGSQL.%u" : "%s:%u", from->host, from->port);
-	if (from->name && *from->name)
+	if (*from->name)
 		snprintf(name, sizeof(name), "%s", from->name);
-	for (node = list->all; node; node = node->next)
-		if (node_is(node, from, name))
-			return node;
+	for (node = atomic_load(&list->all); node; node = node->next)
+		if (node_is(node, from, name)) {
+			*ret = node;
+			return 0;
+		}
+	if (atomic_load(&list->made) >= NODES_EVER_MAX && from->source != MEMBER_CONFIGURED)
+		return -ENOSPC;
 	node = node_new(list, from, name);
 	if (!node)
-		return NULL;
-	node->next = list->all;
-	list->all = node;
-	return node;
+		return -ENOMEM;
+	node->next = atomic_load(&list->all);
+	atomic_store(&list->all, node);
+	atomic_fetch_add(&list->made, 1);
+	*ret = node;
+	return 0;
 }
 
 /* ---- the list ---- */
 
-static struct node_set *set_new(struct node_list *list, const struct config *config)
+static void set_free(struct node_list *list, struct node_set *set)
 {
-	struct node_set *set = calloc(1, sizeof(*set) + config->node_count * sizeof(struct node *));
+	if (!set)
+		return;
+	atomic_fetch_sub(&list->sets, 1);
+	free(set);
+}
 
-	for (uint32_t i = 0; set && i < config->node_count; i++) {
-		set->nodes[i] = node_for(list, &config->nodes[i]);
-		if (!set->nodes[i]) {
-			free(set);
-			return NULL;
-		}
-		set->count++;
-	}
+static struct node_set *set_new(struct node_list *list, uint32_t room)
+{
+	struct node_set *set = calloc(1, sizeof(*set) + room * sizeof(struct node *));
+
+	if (set)
+		atomic_fetch_add(&list->sets, 1);
 	return set;
 }
 
@@ -106,60 +122,132 @@ static bool sets_equal(const struct node_set *a, const struct node_set *b)
 	return a && a->count == b->count && memcmp(a->nodes, b->nodes, a->count * sizeof(a->nodes[0])) == 0;
 }
 
-static void take_config(struct node *node, const struct config_node *from, const char *own_zone, bool at_start)
+/* What was found out about it before does not count any more. */
+static void begin_a_life(struct node *node)
+{
+	atomic_store(&node->unhealthy, false);
+	atomic_store(&node->failed_in_row, 0);
+	atomic_store(&node->good_in_row, 0);
+	atomic_store(&node->answered_at, 0);
+	node_set_lag(node, NODE_LAG_UNKNOWN, NODE_LAG_UNKNOWN);
+	atomic_fetch_add(&node->lives, 1);
+	atomic_store(&node->ramp_since, clock_now());
+	if (atomic_exchange(&node->leaving, false) || node->gone)
+		(void)node_undrain(node);
+	node->gone = false;
+	atomic_store(&node->doubtful, true); /* it is asked at once who it is */
+}
+
+/* It gets nothing new, and its links leave. One that is drained by an operator stays so when it is enabled again, but
+ * not when it was gone. */
+static void let_go(struct node *node, bool is_gone)
+{
+	node->gone = is_gone;
+	if (!atomic_load(&node->draining)) {
+		if (!atomic_load(&node->enabled))
+			return;
+		node_drain(node, USEC_NEVER);
+		atomic_store(&node->leaving, true);
+	} else if (is_gone) {
+		atomic_store(&node->leaving, true);
+	}
+	atomic_store(&node->enabled, false);
+}
+
+static void take_member(struct node *node, const struct member *from, const char *own_zone, bool at_start)
 {
 	pthread_mutex_lock(&node->lock);
-	snprintf(node->zone, sizeof(node->zone), "%s", from->zone ? from->zone : "");
+	snprintf(node->zone, sizeof(node->zone), "%s", from->zone);
 	atomic_store(&node->local, !*own_zone || strcmp(node->zone, own_zone) == 0);
 	pthread_mutex_unlock(&node->lock);
 	atomic_store(&node->role, from->role);
 	atomic_store(&node->weight, from->weight);
-	if (!at_start && from->enabled && !atomic_load(&node->enabled))
-		atomic_store(&node->ramp_since, clock_now());
-	atomic_store(&node->enabled, from->enabled);
+	atomic_store(&node->spared, from->spared);
+	atomic_store(&node->source, (int)from->source);
+	if (!from->enabled) {
+		let_go(node, /* is_gone= */ false);
+		return;
+	}
+	if (!at_start && !atomic_load(&node->enabled))
+		begin_a_life(node);
+	atomic_store(&node->enabled, true);
 }
 
-static void publish(struct node_list *list, struct node_set *fresh, const struct config *config)
+/* true: it is another set than before. */
+static bool publish(struct node_list *list, struct node_set *fresh)
 {
 	struct node_set *old = atomic_load(&list->now);
 
-	for (uint32_t i = 0; i < fresh->count; i++)
-		take_config(fresh->nodes[i], &config->nodes[i], config->load_balancer.zone, /* at_start= */ !old);
 	if (sets_equal(old, fresh)) {
-		free(fresh);
-		return;
+		set_free(list, fresh);
+		return false;
 	}
 	fresh->older = old;
 	atomic_store(&list->now, fresh);
-	for (uint32_t i = 0; old && i < old->count; i++)
+	if (!old)
+		return true;
+	old->retired = ++list->changes;
+	for (uint32_t i = 0; i < old->count; i++)
 		if (!set_has(fresh, old->nodes[i]))
-			atomic_store(&old->nodes[i]->enabled, false);
+			let_go(old->nodes[i], /* is_gone= */ true);
+	return true;
+}
+
+int node_list_take(struct node_list *list, const struct member *members, uint32_t count, const char *own_zone)
+{
+	const struct node_set *old = atomic_load(&list->now);
+	struct node_set *set = set_new(list, count);
+
+	for (uint32_t i = 0; set && i < count; i++) {
+		struct node *node;
+		int r = node_for(list, &members[i], &node);
+
+		if (r == -ENOMEM) {
+			set_free(list, set);
+			return r;
+		}
+		if (r < 0)
+			log_error("too many different nodes since the start: this one is left out until a restart",
+				  kv_str("node", members[i].name), kv_str("host", members[i].host));
+		else if (!set_has(set, node))
+			set->nodes[set->count++] = node;
+	}
+	if (!set)
+		return -ENOMEM;
+	for (uint32_t i = 0; old && i < set->count; i++)
+		if (!set_has(old, set->nodes[i]))
+			(void)!node_resolve(set->nodes[i]); /* it is tried again */
+	for (uint32_t i = 0; i < count; i++) {
+		struct node *node;
+
+		if (node_for(list, &members[i], &node) == 0)
+			take_member(node, &members[i], own_zone, /* at_start= */ !old);
+	}
+	return publish(list, set);
+}
+
+int node_list_reload(struct node_list *list, const struct config *config)
+{
+	struct member *members = calloc(config->node_count + 1, sizeof(*members));
+	int r;
+
+	if (!members)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->node_count; i++)
+		member_from_config(&members[i], &config->nodes[i]);
+	r = node_list_take(list, members, config->node_count, config->load_balancer.zone);
+	free(members);
+	return r;
 }
 
 struct node_list *node_list_new(const struct config *config)
 {
 	struct node_list *list = calloc(1, sizeof(*list));
-	struct node_set *set = list ? set_new(list, config) : NULL;
 
-	if (!set) {
-		node_list_free(list);
-		return NULL;
-	}
-	publish(list, set, config);
-	return list;
-}
-
-int node_list_reload(struct node_list *list, const struct config *config)
-{
-	struct node_set *set = set_new(list, config);
-
-	if (!set)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < set->count; i++)
-		if (!set_has(atomic_load(&list->now), set->nodes[i]))
-			(void)!node_resolve(set->nodes[i]); /* it is tried again */
-	publish(list, set, config);
-	return 0;
+	if (list && node_list_reload(list, config) >= 0)
+		return list;
+	node_list_free(list);
+	return NULL;
 }
 
 void node_list_free(struct node_list *list)
@@ -173,16 +261,71 @@ void node_list_free(struct node_list *list)
 		atomic_store(&list->now, set->older);
 		free(set);
 	}
-	while ((node = list->all)) {
-		list->all = node->next;
+	while ((node = atomic_load(&list->all))) {
+		atomic_store(&list->all, node->next);
 		node_free(node);
 	}
 	free(list);
 }
 
+/* ---- what is over ---- */
+
+void node_list_hold(struct node_list *list)
+{
+	atomic_fetch_add(&list->lookers, 1);
+}
+
+void node_list_release(struct node_list *list)
+{
+	atomic_fetch_sub(&list->lookers, 1);
+}
+
+void node_list_passed(void *list)
+{
+	atomic_fetch_add(&((struct node_list *)list)->passed, 1);
+}
+
+void node_list_kept(const struct node_list *list, uint32_t *ret_nodes, uint32_t *ret_sets)
+{
+	struct node_list *l = (struct node_list *)(uintptr_t)list;
+
+	*ret_nodes = atomic_load(&l->made);
+	*ret_sets = atomic_load(&l->sets);
+}
+
+/* Whoever begins to look after this sees the set of now. */
+static void free_old_sets(struct node_list *list)
+{
+	struct node_set *set = atomic_load(&list->now);
+
+	if (atomic_load(&list->lookers) > 0)
+		return;
+	while (set->older) {
+		struct node_set *old = set->older;
+
+		if (atomic_load(&list->passed) < old->retired) {
+			set = old;
+			continue;
+		}
+		set->older = old->older;
+		set_free(list, old);
+	}
+}
+
+void node_list_settle(struct node_list *list)
+{
+	free_old_sets(list);
+	for (struct node *node = atomic_load(&list->all); node; node = node->next)
+		if ((node->gone || atomic_load(&node->leaving)) && atomic_load(&node->draining) &&
+		    atomic_load(&node->links) == 0) {
+			(void)node_undrain(node);
+			atomic_store(&node->leaving, false);
+		}
+}
+
 const struct node_set *node_list_now(const struct node_list *list)
 {
-	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->now, memory_order_acquire);
+	return atomic_load(&((struct node_list *)(uintptr_t)list)->now);
 }
 
 uint32_t node_list_count(const struct node_list *list)
@@ -193,6 +336,19 @@ uint32_t node_list_count(const struct node_list *list)
 struct node *node_list_at(const struct node_list *list, uint32_t index)
 {
 	return node_list_now(list)->nodes[index];
+}
+
+void node_list_name_leader(struct node_list *list, struct node *leader, bool is_named)
+{
+	atomic_store(&list->leader, !is_named ? NULL : leader ? leader : &nobody);
+}
+
+bool node_list_leader(const struct node_list *list, struct node **ret_leader)
+{
+	struct node *leader = atomic_load(&((struct node_list *)(uintptr_t)list)->leader);
+
+	*ret_leader = leader == &nobody ? NULL : leader;
+	return leader != NULL;
 }
 
 void node_list_follow(struct node_list *list, struct node *primary)
@@ -213,18 +369,29 @@ struct node *node_list_primary(const struct node_list *list)
 	return set->count == 1 && atomic_load(&set->nodes[0]->enabled) ? set->nodes[0] : NULL;
 }
 
+static bool is_called(const struct node *node, const char *name)
+{
+	char address[300];
+
+	snprintf(address, sizeof(address), "%s:%u", node->host, node->port);
+	return strcmp(node->name, name) == 0 || strcmp(address, name) == 0;
+}
+
 struct node *node_list_find(const struct node_list *list, const char *name)
 {
 	const struct node_set *set = node_list_now(list);
 
-	for (uint32_t i = 0; i < set->count; i++) {
-		const struct node *n = set->nodes[i];
-		char address[300];
-
-		snprintf(address, sizeof(address), "%s:%u", n->host, n->port);
-		if (strcmp(n->name, name) == 0 || strcmp(address, name) == 0)
+	for (uint32_t i = 0; i < set->count; i++)
+		if (is_called(set->nodes[i], name))
 			return set->nodes[i];
-	}
+	return NULL;
+}
+
+struct node *node_list_find_leaving(struct node_list *list, const char *name)
+{
+	for (struct node *node = atomic_load(&list->all); node; node = node->next)
+		if (atomic_load(&node->leaving) && is_called(node, name) && !set_has(node_list_now(list), node))
+			return node;
 	return NULL;
 }
 
@@ -267,22 +434,39 @@ void node_answered(struct node *node)
 }
 
 /* Those that links are to leave: they drain, or are barred. */
-static _Atomic uint32_t *leaving_count(struct node *node)
+static _Atomic uint32_t *shunned_count(struct node *node)
 {
-	return &((struct node_list *)(uintptr_t)node->list)->leaving;
+	return &((struct node_list *)(uintptr_t)node->list)->shunned;
+}
+
+static bool set_bar(struct node *node, enum node_bars bar, bool on)
+{
+	unsigned before = on ? atomic_fetch_or(&node->bars, bar) : atomic_fetch_and(&node->bars, ~(unsigned)bar);
+
+	return ((before & bar) != 0) != on;
 }
 
 bool node_bar(struct node *node, bool barred)
 {
-	if (atomic_exchange(&node->barred, barred) == barred)
+	if (!set_bar(node, NODE_BARRED, barred))
 		return false;
 	if (!barred) {
-		atomic_fetch_sub(leaving_count(node), 1);
+		atomic_fetch_sub(shunned_count(node), 1);
 		return true;
 	}
-	atomic_fetch_add(leaving_count(node), 1);
+	atomic_fetch_add(shunned_count(node), 1);
 	log_error("queries do not go to this node any more; those for the primary wait until there is one",
 		  kv_str("node", node->name));
+	return true;
+}
+
+bool node_hold(struct node *node, bool held)
+{
+	if (!set_bar(node, NODE_HELD, held))
+		return false;
+	if (held)
+		log_error("the node that was named as the primary is in recovery: what is for the primary waits",
+			  kv_str("node", node->name));
 	return true;
 }
 
@@ -325,28 +509,33 @@ void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX])
 
 /* ---- draining ---- */
 
-void node_drain(struct node *node, usec_t deadline)
+void node_set_drain_deadline(struct node *node, usec_t deadline)
 {
 	atomic_store(&node->drain_deadline, deadline == USEC_NEVER ? USEC_NEVER : clock_update() + deadline);
+}
+
+void node_drain(struct node *node, usec_t deadline)
+{
+	node_set_drain_deadline(node, deadline);
 	if (atomic_load(&node->draining))
 		return;
 	atomic_store(&node->drain_since_wall, clock_wall());
 	if (!atomic_exchange(&node->draining, true))
-		atomic_fetch_add(leaving_count(node), 1);
+		atomic_fetch_add(shunned_count(node), 1);
 }
 
 bool node_undrain(struct node *node)
 {
 	if (!atomic_exchange(&node->draining, false))
 		return false;
-	atomic_fetch_sub(leaving_count(node), 1);
+	atomic_fetch_sub(shunned_count(node), 1);
 	atomic_store(&node->ramp_since, clock_update());
 	return true;
 }
 
-bool node_list_any_is_left(const struct node_list *list)
+bool node_list_shuns(const struct node_list *list)
 {
-	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->leaving, memory_order_relaxed) > 0;
+	return atomic_load_explicit(&((struct node_list *)(uintptr_t)list)->shunned, memory_order_relaxed) > 0;
 }
 
 /* ---- addresses ---- */

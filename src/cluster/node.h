@@ -2,9 +2,10 @@
  * Nodes: the servers of the cluster. Names are resolved on the control thread (it may block there);
  * workers copy an address under a lock when they connect, which is rare.
  *
- * Which nodes there are may change with a reload. A node is known by name, host and port: what is still there stays the
- * same struct. Nodes and sets that are gone are kept until the end, for other threads may be looking at them, and a
- * reload that changes nodes is rare.
+ * Which nodes there are changes with a reload, and when members come and go (members.h). A node is known by name, host
+ * and port: what is still there, or comes back, is the same struct. Structs are kept until the end, for topologies,
+ * pools and breakers know them; no more than NODES_EVER_MAX are made. Sets that are gone are freed when nobody can be
+ * looking at them any more: see node_list_settle().
  */
 #ifndef CLUSTER_NODE_H
 #define CLUSTER_NODE_H
@@ -16,27 +17,35 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
+#define NODES_EVER_MAX     1024u /* different ones since the start; those of the configuration may be more */
 #define NODE_ADDRESSES_MAX 16u
 #define NODE_ZONE_MAX      64u
 #define NODE_LAG_UNKNOWN   UINT64_MAX
 
 struct breaker_gate; /* route/breaker.h */
 
+struct member; /* cluster/members.h */
 struct node_list;
+
+/* What must not be done with a node, see node_bar() and node_hold(). */
+enum node_bars { NODE_BARRED = 1, NODE_HELD = 2 };
 
 struct node {
 	char *name; /* "host:port", or as configured */
 	char *host; /* a name, an address, or the folder of a unix socket ("/var/run/postgresql") */
 	uint16_t port;
 	_Atomic(enum node_role) role;
-	_Atomic bool enabled;                /* false as well when the configuration no longer has it */
+	_Atomic bool enabled;                /* false as well when it is no longer in the list */
+	_Atomic int source;                  /* enum member_source */
+	_Atomic bool spared;                 /* takes no reads, by its source's word */
+	_Atomic uint32_t lives;              /* times that it came (back): what was known of it before counts no more */
 	_Atomic uint32_t links;              /* open or being opened, over all pools */
 	_Atomic uint64_t links_wanted_since; /* see struct budget of the pools */
 	_Atomic uint64_t failures;           /* connects or logins that failed, since the start */
 	_Atomic uint64_t last_used_wall;     /* a login worked; wall clock, microseconds; 0: never */
 	/* health, see node_answered() */
 	_Atomic bool unhealthy;
-	_Atomic bool barred;   /* it must not be used, see node_bar() */
+	_Atomic unsigned bars; /* of enum node_bars; 0: it may be used */
 	_Atomic bool doubtful; /* a link could not connect: to be checked at once */
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
@@ -48,6 +57,7 @@ struct node {
 	/* draining, see node_drain() */
 	_Atomic bool draining;
 	_Atomic uint64_t drain_since_wall;
+	_Atomic bool leaving;                   /* it drains because it is disabled, or gone from the list */
 	_Atomic usec_t drain_deadline;          /* by clock_now(); USEC_NEVER: none */
 	_Atomic(struct breaker_gate *) breaker; /* NULL: it has none */
 	/* where it is in the log, see position.h and cluster_want_positions() */
@@ -64,12 +74,14 @@ struct node {
 	uint32_t address_count, preferred; /* preferred: the one that worked last */
 	char resolve_error[128];           /* "" when the last attempt was right */
 	usec_t resolve_at;                 /* the control thread's own: the next time, see node_list_resolve() */
+	bool gone;                         /* from the list; the control thread's own */
 	struct node *next;                 /* of all there ever were */
 };
 
-/* The nodes of one configuration. Never changes. */
+/* The nodes of one time. Never changes. */
 struct node_set {
 	struct node_set *older;
+	uint64_t retired; /* when it was replaced, by the count of changes */
 	uint32_t count;
 	struct node *nodes[];
 };
@@ -77,10 +89,34 @@ struct node_set {
 /* From the configuration; addresses are not resolved yet. NULL: out of memory. */
 struct node_list *node_list_new(const struct config *config);
 void node_list_free(struct node_list *list);
-/* Control thread: the nodes are those of this configuration from now on; new ones are resolved first. 0, or -ENOMEM:
- * then they stay as they were. */
+/*
+ * Control thread: the nodes are those of these members from now on; new ones are resolved first. Who is enabled no
+ * more, or gone, leaves like one that is drained. own_zone: of the proxy; "": none. 1: there is another set now, of
+ * which the workers are to be told (node_list_settle()); 0; or -ENOMEM: then the nodes stay as they were. A member that
+ * no struct can be made for any more (NODES_EVER_MAX) is left out, which is logged.
+ */
+int node_list_take(struct node_list *list, const struct member *members, uint32_t count, const char *own_zone) MUST_USE;
+/* The same with the [[nodes]] of a configuration. */
 int node_list_reload(struct node_list *list, const struct config *config) MUST_USE;
-/* Any thread; valid until the list is freed. */
+/*
+ * Who says which node is the primary: leader NULL with is_named: nobody is. Control thread; any thread asks. false:
+ * nobody has a say but the nodes.
+ */
+void node_list_name_leader(struct node_list *list, struct node *leader, bool is_named);
+bool node_list_leader(const struct node_list *list, struct node **ret_leader);
+/*
+ * Control thread, now and then: nodes that have left are done with that, and sets of before are freed that nobody looks
+ * at: every worker has passed a turn since (node_list_passed(), called once for each new set), and no other thread is
+ * between hold and release.
+ */
+void node_list_settle(struct node_list *list);
+void node_list_passed(void *list); /* any thread; in the order of the sets */
+/* A thread that is no worker looks at sets between the two. */
+void node_list_hold(struct node_list *list);
+void node_list_release(struct node_list *list);
+/* Structs and sets that there are, for people. */
+void node_list_kept(const struct node_list *list, uint32_t *ret_nodes, uint32_t *ret_sets);
+/* Any thread; valid for a worker until the end of its turn, for others see node_list_hold(). */
 const struct node_set *node_list_now(const struct node_list *list);
 /* For the control thread, which alone changes the list. */
 uint32_t node_list_count(const struct node_list *list);
@@ -90,6 +126,9 @@ struct node *node_list_at(const struct node_list *list, uint32_t index);
 struct node *node_list_primary(const struct node_list *list);
 /* By name, or by "host:port". NULL: none. */
 struct node *node_list_find(const struct node_list *list, const char *name);
+
+/* Any thread: the same among those that are gone from the list and whose links still leave. */
+struct node *node_list_find_leaving(struct node_list *list, const char *name);
 
 /* Facts say that this node is the primary; NULL: they say nothing (any thread). */
 void node_list_follow(struct node_list *list, struct node *primary);
@@ -132,9 +171,11 @@ void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
  * until it is known which node is the primary, for no longer than query_wait_timeout. False: that is nothing new.
  */
 bool node_bar(struct node *node, bool barred);
-static inline bool node_is_barred(const struct node *node)
+/* The same for what follows the primary, and nothing else: it was named as that, and says that it is in recovery. */
+bool node_hold(struct node *node, bool held);
+static inline unsigned node_bars(const struct node *node)
 {
-	return atomic_load_explicit(&((struct node *)(uintptr_t)node)->barred, memory_order_relaxed);
+	return atomic_load_explicit(&((struct node *)(uintptr_t)node)->bars, memory_order_relaxed);
 }
 /* Enabled, and not known to be unhealthy. */
 bool node_is_healthy(const struct node *node);
@@ -146,6 +187,8 @@ void node_copy_zone(struct node *node, char zone[NODE_ZONE_MAX]);
  * long from now; USEC_NEVER: for ever. A node that drains already has this deadline from now on. Any thread.
  */
 void node_drain(struct node *node, usec_t deadline);
+/* The same deadline, for one that drains for another reason; else nothing comes of it. */
+void node_set_drain_deadline(struct node *node, usec_t deadline);
 /* It is used again, bit by bit. false: it did not drain. */
 bool node_undrain(struct node *node);
 /* May something new begin there, as far as the operator is concerned? Enabled and not draining; health is not asked. */
@@ -157,6 +200,6 @@ static inline bool node_takes_new(const struct node *node)
 	       !atomic_load_explicit(&n->draining, memory_order_relaxed);
 }
 /* Is there any node that links are to leave, for it drains or is barred? For who looks now and then. */
-bool node_list_any_is_left(const struct node_list *list);
+bool node_list_shuns(const struct node_list *list);
 
 #endif

@@ -100,12 +100,14 @@ const struct topology_event *topology_event(const struct topology *topology, uin
 bool topology_differs(const struct topology *a, const struct topology *b)
 {
 	if (a->event_count != b->event_count || a->count != b->count || a->primary != b->primary || a->why != b->why ||
-	    a->by_configuration != b->by_configuration || a->writes != b->writes)
+	    a->by_configuration != b->by_configuration || a->leader_is_named != b->leader_is_named ||
+	    a->writes != b->writes)
 		return true;
 	for (uint32_t i = 0; i < a->count; i++)
 		if (a->nodes[i].node != b->nodes[i].node || a->nodes[i].standing != b->nodes[i].standing ||
 		    a->nodes[i].facts.checked_at != b->nodes[i].facts.checked_at ||
-		    a->nodes[i].configured != b->nodes[i].configured)
+		    a->nodes[i].configured != b->nodes[i].configured ||
+		    a->nodes[i].takes_reads != b->nodes[i].takes_reads || a->nodes[i].named != b->nodes[i].named)
 			return true;
 	return false;
 }
@@ -145,16 +147,22 @@ static bool is_stale(const struct making *m, const struct topology_node *n)
 	return n->facts.failed_in_row >= m->settings->failure_threshold && n->facts.known_at < n->facts.failed_at;
 }
 
+/* Something is known of it alone. */
+static bool has_told(const struct making *m, const struct topology_node *n)
+{
+	return m->settings->monitored && n->enabled && n->up && n->facts.known && !is_stale(m, n);
+}
+
 /* Its facts may be concluded from. */
 static bool is_told(const struct making *m, const struct topology_node *n)
 {
-	return m->settings->monitored && n->enabled && n->up && n->facts.known && !is_stale(m, n);
+	return has_told(m, n) && !n->is_guest;
 }
 
 static bool all_were_asked(const struct making *m)
 {
 	for (uint32_t i = 0; i < m->t->count; i++)
-		if (m->t->nodes[i].enabled && m->t->nodes[i].facts.last == CHECK_NEVER)
+		if (m->t->nodes[i].enabled && !m->t->nodes[i].is_guest && m->t->nodes[i].facts.last == CHECK_NEVER)
 			return false;
 	return true;
 }
@@ -199,7 +207,7 @@ static bool was_made_anew(const struct making *m)
 	for (uint32_t i = 0; i < m->t->count; i++) {
 		const struct topology_node *n = &m->t->nodes[i];
 
-		if (!n->enabled)
+		if (!n->enabled || n->is_guest)
 			continue;
 		if (!is_told(m, n) || n->facts.system_id == m->t->system_id || (id && n->facts.system_id != id))
 			return false;
@@ -239,6 +247,26 @@ static void find_timeline(struct making *m)
 		if (is_told(m, n) && m->t->system_id && is_ours(m, n))
 			m->t->timeline = MAX(m->t->timeline, n->facts.timeline);
 	}
+	for (uint32_t i = 0; i < m->t->count; i++) {
+		const struct topology_node *n = &m->t->nodes[i];
+
+		/* whoever names it says which history is the right one */
+		if (n->named && is_told(m, n) && m->t->system_id && is_ours(m, n) && !n->facts.in_recovery)
+			m->t->timeline = n->facts.timeline;
+	}
+}
+
+/* What a node that was discovered is before it has proved to be one of ours. */
+static enum node_standing standing_of_guest(const struct making *m, struct topology_node *n)
+{
+	if (!has_told(m, n) || m->t->system_id == 0)
+		return STANDING_UNKNOWN;
+	if (!is_ours(m, n))
+		return STANDING_OTHER_CLUSTER;
+	if (!n->facts.in_recovery)
+		return STANDING_STRANGER;
+	n->is_guest = false;
+	return STANDING_STANDBY;
 }
 
 static enum node_standing standing_by_facts(const struct making *m, const struct topology_node *n)
@@ -249,6 +277,8 @@ static enum node_standing standing_by_facts(const struct making *m, const struct
 		return STANDING_STANDBY;
 	if (n->configured == NODE_REPLICA)
 		return STANDING_NOT_ELIGIBLE;
+	if (m->t->leader_is_named)
+		return n->named ? STANDING_PRIMARY : STANDING_NOT_NAMED;
 	if (n->facts.timeline < m->t->timeline)
 		return STANDING_OLD_TIMELINE;
 	return STANDING_PRIMARY;
@@ -256,15 +286,19 @@ static enum node_standing standing_by_facts(const struct making *m, const struct
 
 static enum node_standing standing_by_configuration(const struct making *m, const struct topology_node *n)
 {
+	if (m->t->leader_is_named)
+		return n->named ? STANDING_PRIMARY : STANDING_STANDBY;
 	return n->configured == NODE_PRIMARY || m->t->count == 1 ? STANDING_PRIMARY : STANDING_STANDBY;
 }
 
-static enum node_standing find_standing(const struct making *m, const struct topology_node *n)
+static enum node_standing find_standing(const struct making *m, struct topology_node *n)
 {
 	if (!n->enabled)
 		return STANDING_DISABLED;
 	if (!n->up)
 		return STANDING_DOWN;
+	if (n->is_guest)
+		return standing_of_guest(m, n);
 	if (m->t->by_configuration)
 		return standing_by_configuration(m, n);
 	return is_told(m, n) ? standing_by_facts(m, n) : STANDING_UNKNOWN;
@@ -278,6 +312,8 @@ static bool nobody_tells(const struct making *m)
 	if (!m->settings->monitored)
 		return true;
 	for (uint32_t i = 0; i < m->t->count; i++) {
+		if (m->t->nodes[i].is_guest)
+			continue;
 		if (m->t->nodes[i].facts.known)
 			return false;
 		refused = refused || m->t->nodes[i].facts.last == CHECK_REFUSED;
@@ -310,12 +346,29 @@ static bool must_not_write(enum node_standing standing)
 	return standing_is_refused(standing) && standing != STANDING_OTHER_CLUSTER;
 }
 
+static enum no_primary why_none_is_named(const struct making *m)
+{
+	for (uint32_t i = 0; i < m->t->count; i++) {
+		const struct topology_node *n = &m->t->nodes[i];
+
+		if (!n->named)
+			continue;
+		return n->standing == STANDING_STANDBY   ? NO_PRIMARY_NAMED_IN_RECOVERY
+		       : n->standing == STANDING_DOWN    ? NO_PRIMARY_PRIMARY_DOWN
+		       : n->standing == STANDING_UNKNOWN ? NO_PRIMARY_NOT_KNOWN_YET
+							 : NO_PRIMARY_REFUSED;
+	}
+	return NO_PRIMARY_NOBODY_NAMED;
+}
+
 static enum no_primary why_none(const struct making *m)
 {
 	const struct topology_node *last = topology_find(m->t, m->t->last_primary);
 
 	if (!any_stands(m, answers))
 		return NO_PRIMARY_ALL_DOWN;
+	if (m->t->leader_is_named)
+		return why_none_is_named(m);
 	if (any_stands(m, must_not_write))
 		return NO_PRIMARY_REFUSED;
 	if (last && last->standing == STANDING_DOWN)
@@ -490,19 +543,30 @@ static void take_input(struct making *m, uint32_t i)
 {
 	const struct topology_input *in = &m->inputs[i];
 	struct topology_node *n = &m->t->nodes[i];
+	const struct topology_node *before = topology_find(m->previous, in->node);
 
 	n->node = in->node;
 	n->host = in->host;
 	n->port = in->port;
 	n->configured = in->configured;
 	n->enabled = in->enabled;
+	n->spared = in->spared;
+	n->named = m->settings->leader_is_named && in->named;
 	n->facts = *in->facts;
-	n->up = is_up(m, in, topology_find(m->previous, in->node));
+	n->is_guest = in->discovered && (!before || before->is_guest);
+	n->up = is_up(m, in, before);
+}
+
+/* With a leader that was named on an older timeline, those that went on on the newer one have another history. */
+static bool takes_reads(const struct making *m, const struct topology_node *n)
+{
+	return n->standing == STANDING_STANDBY && n->facts.known && !m->t->by_configuration && !n->spared &&
+	       !(m->t->leader_is_named && n->facts.timeline > m->t->timeline);
 }
 
 static bool has_standby(const struct topology *t)
 {
-	for (uint32_t i = 0; i < t->count && !t->by_configuration; i++)
+	for (uint32_t i = 0; i < t->count; i++)
 		if (topology_node_takes_reads(&t->nodes[i]))
 			return true;
 	return false;
@@ -518,6 +582,7 @@ struct topology *topology_make(const struct topology_settings *settings, const s
 		return NULL;
 	for (uint32_t i = 0; i < count; i++)
 		take_input(&m, i);
+	t->leader_is_named = settings->leader_is_named;
 	t->by_configuration = nobody_tells(&m);
 	find_system(&m);
 	find_timeline(&m);
@@ -531,6 +596,7 @@ struct topology *topology_make(const struct topology_settings *settings, const s
 		measure_lag(t, n);
 		find_upstream(t, n);
 		find_sync_state(t, n);
+		n->takes_reads = takes_reads(&m, n);
 		n->contradicts = is_told(&m, n) && n->facts.in_recovery == (n->configured == NODE_PRIMARY);
 		note_node(&m, n, topology_find(previous, n->node));
 	}

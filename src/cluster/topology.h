@@ -11,6 +11,10 @@
  *  - Two such nodes on one timeline: none is the primary, for nobody can tell which has what clients wrote.
  *  - A node with another system identifier is of another cluster: never used. Which cluster is ours is what most nodes
  *    say at first, and is then kept until every node says otherwise.
+ *  - Where somebody names the leader (an operator, Patroni), no other node is the primary; and that one is only if it
+ * is read-write by its own word. It is even on an older timeline: whoever names it knows what was lost.
+ *  - A node that was discovered is asked, and no more, until it has proved to be a standby of this cluster: before,
+ * what it says counts for nothing.
  *  - Lag in seconds is measured by our clock alone (lag.h).
  */
 #ifndef CLUSTER_TOPOLOGY_H
@@ -34,7 +38,9 @@ struct node;
 	X(OTHER_CLUSTER, "other_cluster", true, "its system identifier is not that of this cluster") \
 	X(OLD_TIMELINE, "old_timeline", true, "read-write on an older timeline: another node was promoted") \
 	X(CONTESTED, "contested", true, "one of several read-write nodes on one timeline") \
-	X(NOT_ELIGIBLE, "not_eligible", true, "read-write, but configured as replica")
+	X(NOT_ELIGIBLE, "not_eligible", true, "read-write, but configured as replica") \
+	X(NOT_NAMED, "not_named", true, "read-write, but another node was named as the primary") \
+	X(STRANGER, "stranger", true, "discovered, but read-write: no standby of this cluster")
 
 enum node_standing {
 #define X(name, text, refused, meaning) STANDING_##name,
@@ -49,7 +55,9 @@ enum node_standing {
 	X(ALL_DOWN, "no node answers") \
 	X(NONE_READ_WRITE, "no node is read-write") \
 	X(REFUSED, "the only read-write node must not be used") \
-	X(SEVERAL, "several nodes are read-write on one timeline")
+	X(SEVERAL, "several nodes are read-write on one timeline") \
+	X(NAMED_IN_RECOVERY, "the node that was named as the primary is in recovery") \
+	X(NOBODY_NAMED, "there is no leader, say those who name it")
 
 enum no_primary {
 #define X(name, text) NO_PRIMARY_##name,
@@ -96,6 +104,10 @@ struct topology_node {
 	uint32_t port;
 	enum node_role configured;
 	bool enabled, up;
+	bool spared;      /* takes no reads, by its source's word */
+	bool named;       /* as the leader */
+	bool is_guest;    /* discovered, and not proved to be a standby yet */
+	bool takes_reads; /* a standby that has told what it is, and answers */
 	bool contradicts; /* configured otherwise than it is */
 	bool was_primary; /* and has not been a standby since */
 	enum node_standing standing;
@@ -107,10 +119,9 @@ struct topology_node {
 	struct node_facts facts;
 };
 
-/* A standby that has told what it is, and answers. */
 static inline bool topology_node_takes_reads(const struct topology_node *n)
 {
-	return n->standing == STANDING_STANDBY && n->enabled && n->up && n->facts.known;
+	return n->takes_reads;
 }
 
 struct topology {
@@ -118,6 +129,7 @@ struct topology {
 	uint64_t number;             /* 1, 2, 3 ... */
 	uint64_t made_wall;
 	bool by_configuration; /* no node has told its role: roles are the configuration's */
+	bool leader_is_named;  /* or that there is none */
 	struct node *primary;  /* NULL: see why */
 	enum no_primary why;
 	enum topology_writes writes;
@@ -137,6 +149,7 @@ struct topology {
 struct topology_settings {
 	uint32_t failure_threshold, success_threshold;
 	enum topology_writes when_contested; /* WRITES_HELD or WRITES_REFUSED */
+	bool leader_is_named;                /* only the input that is `named` may be the primary */
 	bool monitored;                      /* nodes are asked; else facts only say which are up */
 };
 
@@ -146,6 +159,8 @@ struct topology_input {
 	uint32_t port;
 	enum node_role configured;
 	bool enabled;
+	bool spared, named; /* see struct topology_node */
+	bool discovered;
 	bool judged_up;     /* when not monitored: by probes and logins */
 	usec_t answered_at; /* a client's connection logged in; 0: never */
 	const struct node_facts *facts;

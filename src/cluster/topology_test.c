@@ -6,10 +6,11 @@
  *   x     the check failed                ?     it answers, but not the monitor
  *   =     not checked in this step        c     not checked, but a client could log in
  *   rw1!  of another cluster              -     never checked so far
+ *   rw1*  with any of them: it is named as the leader
  *   ro1@40  replayed up to 40             rw1@90  writes at 90
  *
  * Expected standings, a letter a node: P primary, S standby, D down, U unknown, d disabled, and of those refused: o
- * other cluster, t older timeline, c contested, n not eligible.
+ * other cluster, t older timeline, c contested, n not eligible, N not named, g a guest that is no standby.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,8 +34,9 @@ struct step {
 };
 
 struct test_case {
-	const char *name, *roles; /* p primary, s standby, r replica, P S R: the same, but disabled */
+	const char *name, *roles; /* p primary, s standby, r replica, g discovered, P S R: the same, but disabled */
 	struct step steps[STEPS_MAX];
+	bool by_name; /* somebody says who leads */
 };
 
 #define UP    NO_PRIMARY_THERE_IS_ONE
@@ -44,6 +46,8 @@ struct test_case {
 #define NONE  NO_PRIMARY_NONE_READ_WRITE
 #define NOT   NO_PRIMARY_REFUSED
 #define TWO   NO_PRIMARY_SEVERAL
+#define LEANS NO_PRIMARY_NAMED_IN_RECOVERY
+#define EMPTY NO_PRIMARY_NOBODY_NAMED
 
 static const struct test_case cases[] = {
 	{"a primary and two standbys",
@@ -183,6 +187,62 @@ static const struct test_case cases[] = {
 	 "ps",
 	 {{"rw1 ro1", "PS", UP, NULL}, {"? ?", "PS", UP, ""}, {"? ?", "PS", UP, ""}, {"? ?", "PS", UP, ""}}},
 	{"a disabled node", "pS", {{"rw1 ro1", "Pd", UP, "PRIMARY_IS"}}},
+	{"only the leader that is named is the primary",
+	 "ps",
+	 {{"rw1* ro1", "PS", UP, "PRIMARY_IS"},
+	  {"rw1* rw2", "PN", UP, "NODE_REFUSED ROLE_CONTRADICTS"}, /* promoted behind the back of who names it */
+	  {"rw1 rw2*", "NP", UP, "NODE_REFUSED NODE_ACCEPTED FAILOVER"},
+	  {"ro2 rw2*", "SP", UP, "NODE_ACCEPTED ROLE_CONTRADICTS DEMOTED"}},
+	 .by_name = true},
+	{"one that is named before it is promoted",
+	 "ps",
+	 {{"rw1 ro1*", "NS", LEANS, "NODE_REFUSED"}, {"ro1 ro1*", "SS", LEANS, NULL}, {"ro1 rw2*", "SP", UP, NULL}},
+	 .by_name = true},
+	{"nobody is named: nobody is the primary", "ps", {{"rw1 ro1", "NS", EMPTY, "NODE_REFUSED"}}, .by_name = true},
+	{"the leader that is named is down",
+	 "ps",
+	 {{"rw1* ro1", "PS", UP, NULL},
+	  {"x* ro1", "PS", UP, ""},
+	  {"x* ro1", "PS", UP, ""},
+	  {"x* rw2", "DN", LOST, NULL}},
+	 .by_name = true},
+	{"the leader that is named may be on an older timeline",
+	 "ps",
+	 {{"rw1* ro1", "PS", UP, NULL}, {"rw1 rw2*", "NP", UP, NULL}, {"rw1* rw2", "PN", UP, NULL}},
+	 .by_name = true},
+	{"two read-write on one timeline, and one of them named",
+	 "ps",
+	 {{"rw1 ro1*", "NS", LEANS, NULL}, {"rw1 rw1*", "NP", UP, NULL}},
+	 .by_name = true},
+	{"a replica or another cluster's node is not the primary, whoever names it",
+	 "rs",
+	 {{"rw1* ro1", "nS", NOT, NULL}, {"rw1 ro1*", "nS", LEANS, NULL}, {"ro1 rw1!*", "So", NOT, NULL}},
+	 .by_name = true},
+	{"the monitor is let in nowhere, and one is named",
+	 "ps",
+	 {{"? -*", "UU", LATER, ""}, {"? ?*", "SP", UP, "PRIMARY_IS"}},
+	 .by_name = true},
+	{"a standby that was discovered serves when it has proved to be one",
+	 "pg",
+	 {{"rw1 -", "PU", UP, "PRIMARY_IS"}, {"rw1 ro1", "PS", UP, ""}, {"x =", "PS", UP, ""}}},
+	{"what is discovered counts for nothing before",
+	 "pgg",
+	 {{"- rw7! ro7!", "UUU", LATER, ""}, {"rw1 rw7! ro7!", "Poo", UP, NULL}}},
+	{"a read-write server where a standby was looked for, on a newer timeline",
+	 "pg",
+	 {{"rw1 -", "PU", UP, NULL}, {"rw1 rw9", "Pg", UP, "NODE_REFUSED"}, {"rw1 ro1", "PS", UP, "NODE_ACCEPTED"}}},
+	{"a standby of another cluster was discovered",
+	 "pg",
+	 {{"rw1 -", "PU", UP, NULL}, {"rw1 ro9!", "Po", UP, "NODE_REFUSED"}, {"rw1 ro1", "PS", UP, NULL}}},
+	{"a discovered one that has proved itself may be promoted",
+	 "pg",
+	 {{"rw1 -", "PU", UP, NULL},
+	  {"rw1 ro1", "PS", UP, ""},
+	  {"x ro1", "PS", UP, ""},
+	  {"x ro1", "PS", UP, ""},
+	  {"x rw2", "DP", UP, NULL},
+	  {"rw1 rw2", "DP", UP, NULL},
+	  {"rw1 rw2", "tP", UP, NULL}}},
 	{"no node at all", "", {{"", "", DARK, ""}}},
 };
 
@@ -215,8 +275,9 @@ static void begin(struct run *run, const char *roles)
 		run->inputs[i] = (struct topology_input){.node = (struct node *)(void *)&places[i],
 							 .host = "10.0.0.1",
 							 .port = 5000 + i,
+							 .discovered = role == 'g',
 							 .configured = role == 'p'   ? NODE_PRIMARY
-								       : role == 's' ? NODE_STANDBY
+								       : role != 'r' ? NODE_STANDBY
 										     : NODE_REPLICA,
 							 .enabled = roles[i] >= 'a',
 							 .judged_up = true,
@@ -278,12 +339,19 @@ static void go(struct run *run, const char *words)
 {
 	struct topology *before = run->topology;
 	char copy[100], *rest = copy;
+	bool any_named = false;
 
 	run->now += USEC_PER_SEC;
 	run->events = before ? before->event_count : 0;
 	snprintf(copy, sizeof(copy), "%s", words);
-	for (uint32_t i = 0; i < run->count; i++)
-		hear(run, i, strsep(&rest, " "));
+	for (uint32_t i = 0; i < run->count; i++) {
+		const char *word = strsep(&rest, " ");
+
+		run->inputs[i].named = !any_named && strchr(word, '*');
+		any_named |= run->inputs[i].named;
+		hear(run, i, word);
+	}
+	run->settings.leader_is_named = run->test && run->test->by_name;
 	run->topology = topology_make(&run->settings, run->inputs, run->count, before, /* wall= */ run->now);
 	assert_non_null(run->topology);
 	free(before);
@@ -294,7 +362,8 @@ static void check_standings(const struct run *run, const char *expected, const c
 	static const char letters[] = {
 		[STANDING_UNKNOWN] = 'U',      [STANDING_PRIMARY] = 'P',   [STANDING_STANDBY] = 'S',
 		[STANDING_DOWN] = 'D',         [STANDING_DISABLED] = 'd',  [STANDING_OTHER_CLUSTER] = 'o',
-		[STANDING_OLD_TIMELINE] = 't', [STANDING_CONTESTED] = 'c', [STANDING_NOT_ELIGIBLE] = 'n'};
+		[STANDING_OLD_TIMELINE] = 't', [STANDING_CONTESTED] = 'c', [STANDING_NOT_ELIGIBLE] = 'n',
+		[STANDING_NOT_NAMED] = 'N',    [STANDING_STRANGER] = 'g'};
 	char found[NODES_MAX + 1] = "";
 
 	for (uint32_t i = 0; i < run->count; i++)
@@ -347,6 +416,7 @@ static void every_case(void **state)
 		struct run run;
 
 		begin(&run, test->roles);
+		run.test = test;
 		for (size_t s = 0; s < STEPS_MAX && test->steps[s].words; s++) {
 			const struct step *step = &test->steps[s];
 			char where[200];
@@ -366,14 +436,15 @@ static void every_case(void **state)
 }
 
 /* Words by chance, for a long time: what must hold always holds. */
-static void any_facts_at_all(void **state)
+static void run_at_random(const struct test_case *test)
 {
-	static const char *const words[] = {"rw1", "rw2", "rw3", "ro1", "ro2",  "ro3", "x",
-					    "x",   "?",   "=",   "c",   "rw1!", "ro9!"};
+	static const char *const words[] = {"rw1", "rw2", "rw3", "ro1",  "ro2",  "ro3",  "x",  "x",
+					    "?",   "=",   "c",   "rw1!", "ro9!", "rw1*", "=*", "ro2*"};
 	struct run run;
 
 	srandom(1);
-	begin(&run, "psr");
+	begin(&run, test->roles);
+	run.test = test;
 	for (int i = 0; i < 20000; i++) {
 		char step[40];
 
@@ -383,6 +454,17 @@ static void any_facts_at_all(void **state)
 		check_invariants(&run, step);
 	}
 	end(&run);
+}
+
+static void any_facts_at_all(void **state)
+{
+	static const struct test_case kinds[] = {{.roles = "psr"},
+						 {.roles = "pgs"},
+						 {.roles = "psr", .by_name = true},
+						 {.roles = "pgs", .by_name = true}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		run_at_random(&kinds[i]);
 }
 
 /* ---- what tables would not show ---- */

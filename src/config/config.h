@@ -36,6 +36,7 @@ enum balance_strategy {
 	BALANCE_RANDOM,
 	BALANCE_PRIMARY_ONLY
 };
+enum topology_provider { PROVIDER_POSTGRES, PROVIDER_MANUAL, PROVIDER_PATRONI, PROVIDER_HELIOSDB };
 enum primary_reads { PRIMARY_READS_NEVER, PRIMARY_READS_LAST_RESORT, PRIMARY_READS_EQUAL };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
 
@@ -66,6 +67,7 @@ typedef enum log_level config_type_enum_log_level;
 typedef enum log_format config_type_enum_log_format;
 typedef enum node_role config_type_enum_node_role;
 typedef enum balance_strategy config_type_enum_balance_strategy;
+typedef enum topology_provider config_type_enum_provider;
 typedef enum primary_reads config_type_enum_primary_reads;
 typedef enum hba_action config_type_enum_hba_action;
 

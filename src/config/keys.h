@@ -30,6 +30,7 @@ enum config_type {
 	TYPE_enum_hba_action,
 	TYPE_enum_balance_strategy,
 	TYPE_enum_primary_reads,
+	TYPE_enum_provider,
 };
 
 #define FIELD_SIZE_MAX 16u /* of any C type in config.h */

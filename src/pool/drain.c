@@ -35,7 +35,8 @@ static bool is_to_be_expelled(const struct link *link, usec_t now)
 {
 	const struct destination *to = link->server;
 
-	return link_must_leave(link) && (node_is_barred(to->node) || now >= atomic_load(&to->node->drain_deadline)) &&
+	return link_must_leave(link) &&
+	       (node_bars(to->node) & NODE_BARRED || now >= atomic_load(&to->node->drain_deadline)) &&
 	       link->state == LINK_ACTIVE && !link->held_for_cancel && link->user_ops && link->user_ops->expelled;
 }
 
@@ -64,7 +65,7 @@ static void expel(struct shard *shard, const struct list *links)
 
 void shard_drain(struct shard *shard)
 {
-	if (likely(!node_list_any_is_left(shard->pool->pools->nodes)))
+	if (likely(!node_list_shuns(shard->pool->pools->nodes)))
 		return;
 	shard_fail_if_drained(shard);
 	mark(&shard->opening);

@@ -72,8 +72,8 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	struct secret secret = {0};
 	struct link *link;
 	uint32_t ticket;
-	int r = node_takes_new(to->node) && !node_is_barred(to->node) ? pool_target(pool, to, &target, &secret)
-								      : -EHOSTDOWN;
+	int r = node_takes_new(to->node) && !destination_is_barred(to) ? pool_target(pool, to, &target, &secret)
+								       : -EHOSTDOWN;
 
 	if (r < 0)
 		return r;
@@ -300,7 +300,7 @@ void shard_open_links(struct shard *shard)
 	}
 	if (atomic_load(&pool->active.parked) > 0 && !reserve && atomic_load(&pool->links) >= s->min_connections)
 		return; /* there are links enough, in this thread or in another one that was asked for them */
-	if (unlikely(node_is_barred(to->node)))
+	if (destination_is_barred(to))
 		return; /* until it may be used again, or they lead elsewhere */
 	if (must_hold_back(pool)) {
 		if (first && !pool_has_links(pool))

@@ -305,8 +305,6 @@ void pools_reload(struct pools *pools, const struct config *config, struct tls_c
 	size_t count = 0;
 	uint32_t moved = 0;
 
-	if (node_list_reload(pools->nodes, config) < 0)
-		log_error("out of memory; keeping the old nodes");
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next)
 		count++;

@@ -92,8 +92,9 @@ struct pools *pools_new(const struct config *config, struct node_list *nodes, st
 void pools_free(struct pools *pools); /* all links must be closed */
 /* Threads join before they run and leave never. */
 void pools_join(struct pools *pools, struct pool_thread *thread);
-/* Takes a new configuration over (control thread). The old configuration and *ret_old (an array of pointers that
- * ends with NULL, and what they point to: the caller frees all) must live until every thread has passed a turn. */
+/* Takes a new configuration over (control thread); the nodes are those of it already. The old configuration and
+ * *ret_old (an array of pointers that ends with NULL, and what they point to: the caller frees all) must live until
+ * every thread has passed a turn. */
 void pools_reload(struct pools *pools, const struct config *config, struct tls_context *server_tls,
 		  struct config_pool ***ret_old);
 /* The nodes' list has another primary: databases that follow it lead there from now on (any thread). How many. */

@@ -191,7 +191,8 @@ static inline bool link_must_leave(const struct link *link)
 {
 	const struct destination *to = link->server;
 
-	return unlikely(atomic_load_explicit(&to->node->draining, memory_order_relaxed) || node_is_barred(to->node));
+	return unlikely(atomic_load_explicit(&to->node->draining, memory_order_relaxed) ||
+			node_bars(to->node) & NODE_BARRED);
 }
 /* Lets links of nodes that drain or are barred go; now and then, and at once when one begins to. */
 void shard_drain(struct shard *shard);
@@ -210,6 +211,13 @@ int destination_new(struct pools *pools, const struct pool *pool, const struct d
 void destination_free(struct pools *pools, struct destination *to); /* not the older ones; NULL is fine */
 /* The pool's links lead where the configuration says now. true: elsewhere than before. The registry's lock is held. */
 bool destination_follow(struct pool *pool);
+/* Must no link be opened there, or be used any more? See node_bar(), node_hold(). */
+static inline bool destination_is_barred(const struct destination *to)
+{
+	unsigned bars = node_bars(to->node);
+
+	return unlikely(bars) && (bars & NODE_BARRED || to->follows);
+}
 static inline struct destination *pool_destination(const struct pool *pool)
 {
 	return atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->destination, memory_order_acquire);

@@ -254,6 +254,7 @@ static void reload(struct fixture *f, const char *text)
 	struct config *fresh = make_config(text);
 	struct config_pool **old;
 
+	assert_true(node_list_reload(f->nodes, fresh) >= 0);
 	pools_reload(f->pools, fresh, NULL, &old);
 	for (size_t i = 0; old && old[i]; i++)
 		free(old[i]);

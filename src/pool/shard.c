@@ -118,7 +118,7 @@ bool shard_link_is_misplaced(const struct shard *shard, const struct link *link)
 {
 	const struct destination *to = pool_destination(shard->pool);
 
-	return link->server != to || unlikely(node_is_barred(to->node));
+	return link->server != to || destination_is_barred(to);
 }
 
 /* An idle link, or a parked one. */

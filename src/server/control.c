@@ -212,6 +212,7 @@ static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
 
+	nodes_tick(p);
 	look_up_names(p);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
@@ -252,7 +253,7 @@ static int take_signal(struct proxy *p, int number)
 
 sigset_t control_signals(void)
 {
-	static const int numbers[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGQUIT};
+	const int numbers[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGQUIT, SIGNAL_MEMBERS};
 	sigset_t set;
 
 	sigemptyset(&set);

@@ -47,6 +47,7 @@ static bool start_admin(struct proxy *p)
 		.pools = p->pools,
 		.nodes = p->nodes,
 		.cluster = p->cluster,
+		.members = p->members,
 		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
@@ -74,20 +75,15 @@ static void retire(void *server, void (*free_it)(void *argument), void *argument
 static void follow_primary(void *server)
 {
 	struct proxy *p = server;
-	uint32_t moved = pools_follow(p->pools);
-	const struct node *primary = node_list_primary(p->nodes);
 
-	if (!moved)
-		return;
-	catalogs_primary_changed(p->catalogs);
-	log_info("queries for the primary go to another node from now on",
-		 kv_str("node", primary ? primary->name : NULL), kv_uint("pools", moved));
+	nodes_primary_moved(p, pools_follow(p->pools));
 }
 
 static bool start_cluster(struct proxy *p)
 {
 	struct cluster_context context = {
 		.nodes = p->nodes,
+		.members = p->members,
 		.config = p->config,
 		.server_tls = p->server_tls,
 		.io = io_name(p->config->proxy.io),
@@ -152,8 +148,9 @@ static bool start(struct proxy *p)
 	    !make_server_tls(c, &p->server_tls))
 		return false;
 	p->shared.stages = all_stages;
-	p->nodes = p->shared.nodes = node_list_new(c);
-	p->pools = p->nodes ? pools_new(c, p->nodes, p->server_tls) : NULL;
+	if (!nodes_start(p))
+		return false;
+	p->pools = pools_new(c, p->nodes, p->server_tls);
 	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
 	if (!p->shared.breakers || !make_catalogs(p))
 		return false;
@@ -189,6 +186,7 @@ static void end(struct proxy *p)
 	cluster_free(p->cluster);
 	breakers_free(p->shared.breakers);
 	node_list_free(p->nodes);
+	members_free(p->members);
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);

@@ -4,6 +4,7 @@
  *   proxy.c     the start and the end
  *   control.c   the control thread: signals, draining, what is due now and then
  *   workers.c   the workers and their threads, and talking to them
+ *   nodes.c     members that come and go
  *   reload.c    a new configuration; TLS contexts
  *   listen.c    listening sockets;  handover.c  the next process;  notify.c  systemd
  */
@@ -12,6 +13,7 @@
 
 #include "admin/admin.h"
 #include "cluster/cluster.h"
+#include "cluster/members.h"
 #include "route/catalogs.h"
 #include "server/handover.h"
 #include "server/listen.h"
@@ -32,6 +34,8 @@ struct worker_thread {
 struct proxy {
 	const struct proxy_options *options;
 	struct config *config;
+	pthread_t control;
+	struct members *members;
 	struct node_list *nodes;
 	struct pools *pools;
 	struct cluster *cluster;
@@ -77,6 +81,19 @@ void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument)
 		  void *argument);
 /* Closes all sessions and links, joins the threads, frees the workers and their loops. */
 void workers_end(struct proxy *p);
+
+/* ---- nodes.c ---- */
+#define SIGNAL_MEMBERS SIGRTMIN /* wakes the control thread: members are to be merged */
+/* Makes the members and the nodes; false: the log says why not. */
+bool nodes_start(struct proxy *p) MUST_USE;
+/* The nodes are those of all sources now. false: no memory, they stay. */
+bool nodes_take(struct proxy *p);
+/* The same, and all that follows from it. */
+void nodes_apply(struct proxy *p);
+/* So many pools lead elsewhere, for there is another primary (any thread). */
+void nodes_primary_moved(struct proxy *p, uint32_t pools);
+/* What is due of that. */
+void nodes_tick(struct proxy *p);
 
 /* ---- reload.c ---- */
 /* *ret: NULL when TLS is off. */

@@ -148,6 +148,8 @@ void reload(struct proxy *p)
 	r->fresh = (struct worker_settings){.config = fresh, .client_tls = client_tls};
 	p->config = fresh;
 	p->client_tls = client_tls;
+	members_reload(p->members, fresh);
+	(void)nodes_take(p); /* ahead of the pools, which look for theirs */
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
 	breakers_reload(p->shared.breakers, fresh);
 	cluster_reload(p->cluster, fresh, server_tls);

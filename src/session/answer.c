@@ -743,7 +743,8 @@ static void answer_lost(struct link *link, int error)
 
 static void answer_expelled(struct link *link)
 {
-	session_fatal(link->user, node_is_barred(link_node(link)) ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED, NULL);
+	session_fatal(link->user, node_bars(link_node(link)) & NODE_BARRED ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED,
+		      NULL);
 }
 
 static void answer_drained(struct link *link)

@@ -39,10 +39,12 @@ void routing_end(struct worker *w)
 
 bool routing_configure(struct worker *w, const struct config *config)
 {
+	const struct node_list *nodes = w->shared->nodes;
+	uint32_t count = nodes ? node_list_now(nodes)->count : config->node_count;
 	bool is_new = false;
 
 	/* without these there is never a standby of which enough is known */
-	if (!config->load_balancer.read_write_split || config->node_count < 2 || !*config->health.user) {
+	if (!config->load_balancer.read_write_split || count < 2 || !*config->health.user) {
 		routing_end(w);
 		return false;
 	}
@@ -234,6 +236,20 @@ static void go_to(struct session *s, struct node *node)
 		s->source = shard;
 }
 
+/* A place for it: of one that is used no more. */
+static struct routing_node *take_place(struct routing *r, const struct node *node)
+{
+	for (uint32_t i = 0; i < BALANCE_MAX; i++) {
+		const struct node *old = r->nodes[i].node;
+
+		if (old && atomic_load_explicit(&((struct node *)(uintptr_t)old)->enabled, memory_order_relaxed))
+			continue;
+		r->nodes[i] = (struct routing_node){.node = node};
+		return &r->nodes[i];
+	}
+	return NULL;
+}
+
 /* Its place; NULL: there is none left. */
 static struct routing_node *node_of(struct routing *r, const struct node *node)
 {
@@ -243,7 +259,7 @@ static struct routing_node *node_of(struct routing *r, const struct node *node)
 		if (r->nodes[i].node == node)
 			return &r->nodes[i];
 	}
-	return NULL;
+	return take_place(r, node);
 }
 
 static void find_loads(struct session *s, const struct topology *t, struct route_load loads[BALANCE_MAX])

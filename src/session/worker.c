@@ -232,6 +232,13 @@ void worker_drain_nodes(struct worker *w)
 	pool_thread_drain(&w->pool_thread);
 }
 
+void worker_follow_nodes(struct worker *w)
+{
+	if (!w->routing && routing_configure(w, w->settings.config))
+		each_session(w, may_have_written);
+	pool_thread_drain(&w->pool_thread);
+}
+
 void worker_end(struct worker *w)
 {
 	w->closing = true;

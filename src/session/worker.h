@@ -113,6 +113,8 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh);
 void worker_drain(struct worker *w);
 /* A node drains: its links leave at once, rather than with the next tick. */
 void worker_drain_nodes(struct worker *w);
+/* The nodes are others: there may be something to route now, and links of those that leave do. */
+void worker_follow_nodes(struct worker *w);
 /* Closes everything: listeners, sessions, links. What is open afterwards are last words and cancels on their way. */
 void worker_end(struct worker *w);
 /* Nothing is open any more (any thread; true for good only after worker_end()). */

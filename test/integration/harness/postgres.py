@@ -249,7 +249,7 @@ class Postgres:
     def standby(self, **settings):
         """A streaming standby, started."""
         conninfo = f"host={self.root} port={self.port} user=postgres application_name=standby{len(self.standbys) + 1}"
-        made = Postgres(self.template, dict(settings, primary_conninfo=conninfo), data=self._copy_to).start()
+        made = Postgres(self.template, {"primary_conninfo": conninfo, **settings}, data=self._copy_to).start()
         self.standbys.append(made)
         return made
 
