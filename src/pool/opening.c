@@ -199,7 +199,7 @@ static void no_node(struct shard *shard, struct node *node, bool enabled)
 	}
 	failure.error = out.bytes;
 	failure.error_len = out.len;
-	if (!atomic_load(&node->draining)) /* that may be over at any time */
+	if (enabled && !atomic_load(&node->draining)) /* else that may be over at any time */
 		remember_failure(shard->pool, &failure);
 	shard_fail_waiters(shard, &failure);
 	buf_free(&out);

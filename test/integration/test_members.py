@@ -5,6 +5,7 @@ the primary, discovered; on real servers that stream.
 
 import json
 import os
+import time
 
 import pytest
 
@@ -212,6 +213,27 @@ def test_what_is_disabled_and_drained_stays_drained(make_proxy, servers):
     call(proxy, "/nodes/b/undrain")
     assert node(proxy, "b")["draining"] is None
     wait_split(proxy, "b")
+
+
+def test_a_node_that_is_gone_keeps_nobody_awake(make_proxy, servers):
+    """The thread that checks the nodes sleeps when there is nothing to check."""
+    a, b = servers()
+    proxy = proxy_of(make_proxy, a, b, health={"check_interval": "60s"})
+    call(proxy, "/nodes/b/disable")
+    proxy.advance(61)  # its next check would be due
+
+    def wakes():
+        for task in os.listdir(f"/proc/{proxy.process.pid}/task"):
+            with open(f"/proc/{proxy.process.pid}/task/{task}/status", encoding="utf-8") as f:
+                fields = dict(line.split(":", 1) for line in f.read().splitlines())
+            if fields["Name"].strip() == "cluster":
+                return int(fields["voluntary_ctxt_switches"])
+        raise AssertionError("no thread checks the nodes")
+
+    wait_until(lambda: node(proxy, "b")["draining"] is None)
+    before = wakes()
+    time.sleep(2)  # a slow machine wakes less often
+    assert wakes() - before < 500
 
 
 # ---- the primary that is named
