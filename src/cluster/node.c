@@ -315,12 +315,16 @@ static void free_old_sets(struct node_list *list)
 void node_list_settle(struct node_list *list)
 {
 	free_old_sets(list);
-	for (struct node *node = atomic_load(&list->all); node; node = node->next)
-		if ((node->gone || atomic_load(&node->leaving)) && atomic_load(&node->draining) &&
-		    atomic_load(&node->links) == 0) {
-			(void)node_undrain(node);
-			atomic_store(&node->leaving, false);
+	for (struct node *node = atomic_load(&list->all); node; node = node->next) {
+		if ((!node->gone && !atomic_load(&node->leaving)) || atomic_load(&node->links) > 0)
+			continue;
+		(void)node_undrain(node);
+		atomic_store(&node->leaving, false);
+		if (node->gone) { /* no topology looks at it any more */
+			(void)node_bar(node, /* barred= */ false);
+			(void)node_hold(node, /* held= */ false);
 		}
+	}
 }
 
 const struct node_set *node_list_now(const struct node_list *list)
