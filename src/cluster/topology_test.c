@@ -469,6 +469,29 @@ static void any_facts_at_all(void **state)
 
 /* ---- what tables would not show ---- */
 
+static void who_takes_reads(void **state)
+{
+	struct run run;
+
+	(void)state;
+	begin(&run, "pss");
+	run.inputs[1].spared = true;
+	go(&run, "rw1 ro1 ro1");
+	assert_false(topology_node_takes_reads(&run.topology->nodes[0]));
+	assert_false(topology_node_takes_reads(&run.topology->nodes[1]));
+	assert_true(topology_node_takes_reads(&run.topology->nodes[2]) && run.topology->has_standby);
+	run.inputs[2].spared = true;
+	go(&run, "= = ro1");
+	assert_false(topology_node_takes_reads(&run.topology->nodes[2]) || run.topology->has_standby);
+	/* it went on on a newer timeline than the leader that is named: another history */
+	run.inputs[1].spared = run.inputs[2].spared = false;
+	run.test = &(const struct test_case){.by_name = true};
+	go(&run, "rw1* ro1 ro2");
+	assert_true(topology_node_takes_reads(&run.topology->nodes[1]));
+	assert_false(topology_node_takes_reads(&run.topology->nodes[2]));
+	end(&run);
+}
+
 static void writes_when_contested_follow_the_policy(void **state)
 {
 	struct run run;
@@ -647,6 +670,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_case),
 		cmocka_unit_test(any_facts_at_all),
+		cmocka_unit_test(who_takes_reads),
 		cmocka_unit_test(writes_when_contested_follow_the_policy),
 		cmocka_unit_test(lag_is_measured_by_our_clock),
 		cmocka_unit_test(lag_of_one_that_does_not_move),
