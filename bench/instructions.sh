@@ -10,16 +10,10 @@
 # start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate).
 set -eu
 
-few=500 many=2500 allowed=3
-bin=${HELIOS_PG_BIN:-/usr/lib/postgresql/15/bin}
+allowed=3
+tool=instructions.sh
 repo=$(realpath "$(dirname "$0")/..")
 recorded=$repo/bench/results/instructions.txt
-
-fail()
-{
-	echo "instructions.sh: $*" >&2
-	exit 1
-}
 
 action=print
 case ${1:-} in
@@ -32,117 +26,35 @@ case ${1:-} in
 	exit 2
 	;;
 esac
-command -v valgrind > /dev/null || fail "needs valgrind (scripts/install-deps test)"
 case ${1:-simple} in
 simple | extended | prepared)
-	binary=$repo/build-release/src/server/heliosdb-proxy
+	built=$repo/build-release/src/server/heliosdb-proxy
 	[ -e "$repo/build-release/build.ninja" ] ||
-		(cd "$repo" && meson setup build-release -Dbuildtype=release -Dunit_tests=disabled > /dev/null) ||
-		fail "build-release can't be made"
-	ninja -C "$repo/build-release" src/server/heliosdb-proxy >&2 || fail "the release build fails"
+		(cd "$repo" && meson setup build-release -Dbuildtype=release -Dunit_tests=disabled > /dev/null)
+	ninja -C "$repo/build-release" src/server/heliosdb-proxy >&2
 	;;
 *)
-	binary=$(realpath "$1")
+	built=$(realpath "$1")
 	shift
 	;;
 esac
-[ -x "$binary" ] || fail "there is no proxy at $binary"
 [ $# -gt 0 ] || set -- simple extended prepared
+# shellcheck source=bench/counted.sh
+. "$repo/bench/counted.sh"
+[ -x "$built" ] || fail "there is no proxy at $built"
 
-if [ "$(id -u)" = 0 ]; then
-	as() { runuser -u postgres -- "$@"; }
-	owner=postgres
-else
-	as() { "$@"; }
-	owner=$(id -un)
-fi
-
-folder=$(mktemp -d /tmp/helios-instructions-XXXXXX)
-chown "$owner" "$folder"
-chmod 755 "$folder"
-proxy=
-# Two ports that nobody has, below the range of outgoing connections.
-free_ports()
-{
-	python3 -c '
-import os, socket
-found = []
-port = 20000 + os.getpid() % 5000
-while len(found) < 2:
-    port += 1
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-            found.append(str(port))
-        except OSError:
-            pass
-print(*found)'
-}
-
-ports=$(free_ports)
+ports=$(free_ports 2)
 port=${ports% *} listen=${ports#* }
+make_primary "$port"
+configure "$port" "$listen" "" < /dev/null
 
-clean()
-{
-	[ -z "$proxy" ] || kill -KILL "$proxy" 2> /dev/null || :
-	as "$bin/pg_ctl" -D "$folder/data" -m immediate -w stop > /dev/null 2>&1 || :
-	rm -rf "$folder"
-}
-trap clean EXIT
-trap 'exit 1' INT TERM
-
-cd "$folder"
-as "$bin/initdb" -D data -U bench -A trust --locale=C --no-sync > initdb.log 2>&1 || fail "$(cat initdb.log)"
-as "$bin/pg_ctl" -D data -l "$folder/postgres.log" -w start > /dev/null \
-	-o "-c port=$port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off" ||
-	fail "$(cat postgres.log)"
-as "$bin/pgbench" -h 127.0.0.1 -p "$port" -U bench -i -q -s 1 postgres > init.log 2>&1 || fail "$(cat init.log)"
-
-cat > proxy.toml <<-EOF
-	[proxy]
-	listen_address = "127.0.0.1:$listen"
-	admin_address = ""
-	workers = 1
-	spin = "off"
-	io = "epoll"
-	[pool]
-	mode = "transaction"
-	max_connections = 4
-	[auth]
-	mode = "trust"
-	[server_tls]
-	mode = "disable"
-	[log]
-	level = "warn"
-	connections = false
-	disconnections = false
-	[[nodes]]
-	host = "127.0.0.1"
-	port = $port
-	role = "primary"
-EOF
-chown "$owner" proxy.toml
-
-# count PROTOCOL QUERIES: the instructions of a whole life of the proxy. Not in a subshell: $proxy must be known.
+# count PROTOCOL QUERIES: the instructions of a whole life of the proxy.
 count()
 {
 	out=$folder/callgrind.$1.$2
-	valgrind --tool=callgrind --callgrind-out-file="$out" "$binary" --config proxy.toml > valgrind.log 2>&1 &
-	proxy=$!
-	n=0
-	until PGSSLMODE=disable "$bin/psql" -XAtq -h 127.0.0.1 -p "$listen" -U bench -d postgres -c "SELECT 1" \
-		> /dev/null 2>&1; do
-		n=$((n + 1))
-		if [ $n -gt 600 ] || ! kill -0 "$proxy" 2> /dev/null; then
-			fail "the proxy doesn't start: $(cat valgrind.log)"
-		fi
-		sleep 0.2
-	done
-	PGSSLMODE=disable PGGSSENCMODE=disable "$bin/pgbench" -h 127.0.0.1 -p "$listen" -U bench -n -S -M "$1" -t "$2" \
-		--random-seed=1 postgres > pgbench.log 2>&1 || fail "$(cat pgbench.log)"
-	kill -TERM "$proxy"
-	wait "$proxy" || fail "the proxy failed: $(cat valgrind.log)"
-	proxy=
+	start_proxy "$built" "$listen" --callgrind-out-file="$out"
+	run_queries "$listen" "$1" "$2"
+	end_proxy
 	counted=$(sed -n 's/^summary: *\([0-9]*\).*/\1/p; s/^totals: *\([0-9]*\).*/\1/p' "$out" | tail -n 1)
 	[ -z "${KEEP:-}" ] || cp "$out" "$KEEP/"
 }

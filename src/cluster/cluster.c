@@ -2,6 +2,7 @@
 #include "cluster/cluster.h"
 
 #include "base/log.h"
+#include "cluster/changes.h"
 #include "cluster/discovery.h"
 #include "cluster/members.h"
 #include "cluster/monitor.h"
@@ -108,6 +109,7 @@ static void publish(struct cluster *c, struct topology *fresh)
 	pthread_mutex_lock(&c->lock);
 	atomic_store(&c->now, fresh);
 	pthread_mutex_unlock(&c->lock);
+	changes_tell();
 	if (old)
 		c->context.retire(c->context.server, release, old);
 }

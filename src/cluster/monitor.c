@@ -2,6 +2,7 @@
 #include "cluster/monitor.h"
 
 #include "base/log.h"
+#include "cluster/changes.h"
 #include "wire/frame.h"
 #include "wire/message.h"
 #include "wire/reader.h"
@@ -96,9 +97,20 @@ bool monitor_settings_differ(const struct monitor_settings *a, const struct moni
 
 /* ---- the position of the node ---- */
 
+static void tell_position(struct monitor *m, const struct position *p)
+{
+	struct position before = {.kind = POSITION_NONE};
+	bool was_known = position_read(&m->node->position, &before);
+
+	position_publish(&m->node->position, p);
+	if (was_known != (p->kind != POSITION_NONE) || before.kind != p->kind || before.timeline != p->timeline ||
+	    before.lsn != p->lsn)
+		changes_tell();
+}
+
 static void forget_position(struct monitor *m)
 {
-	position_publish(&m->node->position, &(struct position){.kind = POSITION_NONE});
+	tell_position(m, &(struct position){.kind = POSITION_NONE});
 }
 
 /* Of the role and on the timeline that its last check found. */
@@ -114,7 +126,7 @@ static void publish_position(struct monitor *m, uint64_t lsn, usec_t asked_at)
 		p.kind = POSITION_NONE;
 	else if (p.kind == POSITION_INSERT)
 		p.lsn = position_end_of_records(lsn, f->wal_block, f->wal_segment);
-	position_publish(&m->node->position, &p);
+	tell_position(m, &p);
 }
 
 /* After a check. It does not ask for the insert position: what is known of that is still true if the history is the

@@ -2,6 +2,7 @@
 #include "cluster/node.h"
 
 #include "base/log.h"
+#include "cluster/changes.h"
 #include "cluster/members.h"
 
 #include <netdb.h>
@@ -197,6 +198,7 @@ int node_list_take(struct node_list *list, const struct member *members, uint32_
 {
 	const struct node_set *old = atomic_load(&list->now);
 	struct node_set *set = set_new(list, count);
+	bool changed;
 
 	for (uint32_t i = 0; set && i < count; i++) {
 		struct node *node;
@@ -223,7 +225,9 @@ int node_list_take(struct node_list *list, const struct member *members, uint32_
 		if (node_for(list, &members[i], &node) == 0)
 			take_member(node, &members[i], own_zone, /* at_start= */ !old);
 	}
-	return publish(list, set);
+	changed = publish(list, set);
+	changes_tell();
+	return changed;
 }
 
 int node_list_reload(struct node_list *list, const struct config *config)
@@ -412,6 +416,7 @@ static void become(struct node *node, bool unhealthy)
 		log_info("node is healthy again", kv_str("node", node->name));
 	if (!unhealthy)
 		atomic_store(&node->ramp_since, clock_now());
+	changes_tell();
 }
 
 void node_checked(struct node *node, bool good, const struct config_health *settings)
@@ -481,8 +486,11 @@ void node_set_health(struct node *node, bool up)
 
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us)
 {
-	atomic_store_explicit(&node->lag_bytes, bytes, memory_order_relaxed);
-	atomic_store_explicit(&node->lag_us, us, memory_order_relaxed);
+	bool other = atomic_exchange(&node->lag_bytes, bytes) != bytes;
+
+	other |= atomic_exchange(&node->lag_us, us) != us;
+	if (other)
+		changes_tell();
 }
 
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument)
@@ -526,6 +534,7 @@ void node_drain(struct node *node, usec_t deadline)
 	atomic_store(&node->drain_since_wall, clock_wall());
 	if (!atomic_exchange(&node->draining, true))
 		atomic_fetch_add(shunned_count(node), 1);
+	changes_tell();
 }
 
 bool node_undrain(struct node *node)
@@ -534,6 +543,7 @@ bool node_undrain(struct node *node)
 		return false;
 	atomic_fetch_sub(shunned_count(node), 1);
 	atomic_store(&node->ramp_since, clock_update());
+	changes_tell();
 	return true;
 }
 

@@ -14,11 +14,11 @@ struct pair {
 };
 
 struct params {
+	struct params_head head;
 	struct params *next; /* in its bucket */
 	_Atomic uint32_t references;
 	uint32_t count, size; /* size: of the strings */
-	uint64_t hash, meaning;
-	uint32_t marks;
+	uint64_t hash;
 	struct pair pairs[]; /* then the strings: name NUL value NUL ... */
 };
 
@@ -109,11 +109,6 @@ static uint64_t meaning_of(const struct params *p)
 	return meaning;
 }
 
-uint64_t params_meaning(const struct params *p)
-{
-	return p ? p->meaning : 0;
-}
-
 static bool is_true(const char *value)
 {
 	return strcasecmp(value, "on") == 0 || strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
@@ -153,18 +148,13 @@ static uint32_t marks_of(const struct params *p)
 	return marks;
 }
 
-uint32_t params_marks(const struct params *p)
-{
-	return p ? p->marks : 0;
-}
-
 static const struct params *intern(struct params *fresh)
 {
 	struct params *known;
 
 	fresh->hash = hash_bytes(strings_of(fresh), fresh->size);
-	fresh->meaning = meaning_of(fresh);
-	fresh->marks = marks_of(fresh);
+	fresh->head.meaning = meaning_of(fresh);
+	fresh->head.marks = marks_of(fresh);
 	pthread_mutex_lock(&lock);
 	known = find_equal(fresh);
 	if (known) {

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "cluster/changes.h"
 
 /* ---- the registry ---- */
 
@@ -78,6 +79,7 @@ static void remove_family(struct pool **at)
 {
 	struct pool *home = *at, *p = home;
 
+	changes_tell(); /* another one may come to be at the same address */
 	do {
 		struct pool *next = p->next;
 

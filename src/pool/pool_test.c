@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "cluster/changes.h"
 #include "pool/pool_priv.h"
 
 #include <stdio.h>
@@ -220,6 +221,7 @@ static void pools_are_found_again(void **state)
 /* Names that nobody ever logged in to a server with must not fill the memory. */
 static void strangers_do_not_pile_up(void **state)
 {
+	uint64_t changes;
 	struct fixture f = begin(NODE(5432));
 	struct pool *proven = find(&f, "shop", "app"), *used = find(&f, "shop", "waits");
 
@@ -243,8 +245,10 @@ static void strangers_do_not_pile_up(void **state)
 	pool_unref(used);
 	clock_advance(3601 * USEC_PER_SEC); /* pool_idle_timeout */
 	clock_update();
+	changes = changes_now();
 	pools_sweep(f.pools);
 	assert_int_equal(count_pools(&f), 0);
+	assert_true(changes_now() > changes); /* whoever remembers one by its address is to forget it */
 	assert_int_equal(count_budgets(f.pools->databases) + count_budgets(f.pools->users), 0);
 	end(&f);
 }

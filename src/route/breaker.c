@@ -2,6 +2,7 @@
 #include "route/breaker.h"
 
 #include "base/log.h"
+#include "cluster/changes.h"
 
 #include <pthread.h>
 
@@ -131,6 +132,7 @@ static void become(struct breaker *b, enum breaker_state to, enum breaker_reason
 		atomic_store(&b->node->ramp_since, now);
 	}
 	atomic_store_explicit(&b->gate.state, to, memory_order_release);
+	changes_tell();
 	log_at(to == BREAKER_OPEN ? LOG_WARN : LOG_INFO, "circuit breaker", kv_str("node", b->node->name),
 	       kv_str("state", breaker_state_name(to)), kv_str("reason", breaker_reason_text(why)));
 }

@@ -77,16 +77,20 @@ struct breaker_gate {
 
 bool breaker_is_due(const struct node *node); /* not CLOSED: would a call be let through all the same, as a probe? */
 
-/* May a call go to the node? For choosing: takes and counts nothing. */
-static inline bool breaker_allows(const struct node *node)
+/* Or there is none. */
+static inline bool breaker_is_closed(const struct node *node)
 {
 	const struct breaker_gate *gate =
 		atomic_load_explicit(&((struct node *)(uintptr_t)node)->breaker, memory_order_acquire);
 
-	return !gate ||
-	       atomic_load_explicit(&((struct breaker_gate *)(uintptr_t)gate)->state, memory_order_relaxed) ==
-		       BREAKER_CLOSED ||
-	       breaker_is_due(node);
+	return !gate || atomic_load_explicit(&((struct breaker_gate *)(uintptr_t)gate)->state, memory_order_relaxed) ==
+				BREAKER_CLOSED;
+}
+
+/* May a call go to the node? For choosing: takes and counts nothing. */
+static inline bool breaker_allows(const struct node *node)
+{
+	return breaker_is_closed(node) || breaker_is_due(node);
 }
 
 /* A call is about to go there. false: it must not, and is counted as rejected. */

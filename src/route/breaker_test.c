@@ -1,5 +1,6 @@
 /* Circuit breakers: the judgement by tables, the states by a clock that is held. */
 #include "route/breaker.h"
+#include "cluster/changes.h"
 #include "wire/test.h"
 
 #include <stdio.h>
@@ -530,6 +531,50 @@ static void nothing_is_lost_between_threads(void **state)
 	end(&f);
 }
 
+/* Since it was asked last. */
+static bool was_told(void)
+{
+	static uint64_t last;
+	uint64_t before = last;
+
+	last = changes_now();
+	return last != before;
+}
+
+static void what_reads_hang_on_is_told(void **state)
+{
+	struct config_health health = {.failure_threshold = 1, .success_threshold = 1};
+	struct fixture f;
+
+	(void)state;
+	begin(&f, ON);
+	(void)was_told();
+	node_set_lag(f.node, 5, 0);
+	assert_true(was_told());
+	node_set_lag(f.node, 5, 7);
+	assert_true(was_told());
+	node_set_lag(f.node, 5, 7);
+	assert_false(was_told());
+	node_checked(f.node, /* good= */ false, &health);
+	assert_true(was_told());
+	node_checked(f.node, /* good= */ false, &health);
+	assert_false(was_told());
+	node_answered(f.node);
+	assert_true(was_told());
+	node_drain(f.node, USEC_NEVER);
+	assert_true(was_told());
+	assert_true(node_undrain(f.node));
+	assert_true(was_told());
+	assert_int_equal(node_list_reload(f.nodes, f.config), 0); /* weights and zones may be others */
+	assert_true(was_told());
+	for (int i = 0; i < 3; i++) {
+		assert_false(was_told());
+		assert_true(call(f.node, BREAKER_CONNECTION));
+	}
+	assert_true(was_told());
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -547,6 +592,7 @@ int main(void)
 		cmocka_unit_test(off_and_on_again),
 		cmocka_unit_test(no_more_than_so_much_history),
 		cmocka_unit_test(nothing_is_lost_between_threads),
+		cmocka_unit_test(what_reads_hang_on_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

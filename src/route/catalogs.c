@@ -2,6 +2,7 @@
 #include "route/catalogs_priv.h"
 
 #include "base/log.h"
+#include "cluster/changes.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -191,6 +192,7 @@ void catalogs_schema_changed(struct catalogs *c, const char *database)
 	if (e)
 		atomic_fetch_add(&e->changes, 1);
 	pthread_mutex_unlock(&c->lock);
+	changes_tell();
 }
 
 void catalogs_primary_changed(struct catalogs *c)
@@ -203,6 +205,7 @@ void catalogs_primary_changed(struct catalogs *c)
 	while (map_next(&c->entries, &at, &name, &entry))
 		atomic_fetch_add(&((struct catalog_entry *)entry)->changes, 1);
 	pthread_mutex_unlock(&c->lock);
+	changes_tell();
 }
 
 static struct catalog_moment moment_of(struct catalog_entry *e, const struct catalog_snapshot *s)
@@ -294,6 +297,7 @@ void catalog_loaded(struct catalog_entry *e, struct catalog *catalog, uint64_t c
 	*e->error = 0;
 	over(e, took);
 	pthread_mutex_unlock(&c->lock);
+	changes_tell();
 	if (failures)
 		log_info("the catalog of a database could be read again", kv_str("database", e->name),
 			 kv_uint("failures", failures));

@@ -307,6 +307,12 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 
 /* ---- the simple case ---- */
 
+/* No more than a few may go to a node on probation: each is to be decided for itself. */
+static bool is_on_probation(const struct node *node)
+{
+	return !breaker_is_closed(node);
+}
+
 /* Is whoever is chosen in turn the one whom the strategy would choose? */
 static bool are_alike(const struct balance_candidate *a, const struct balance_candidate *b)
 {
@@ -332,8 +338,8 @@ uint32_t route_find_fit(const struct route_rules *rules, const struct topology *
 		struct balance_candidate candidate = candidate_of(&c, i, rules, NULL, now);
 		struct position p;
 
-		if (count == ROUTE_FIT_MAX || !position_read(&candidate.node->position, &p) ||
-		    (count > 0 && !are_alike(&first, &candidate)))
+		if (count == ROUTE_FIT_MAX || is_on_probation(candidate.node) ||
+		    !position_read(&candidate.node->position, &p) || (count > 0 && !are_alike(&first, &candidate)))
 			return 0;
 		if (count == 0) {
 			first = candidate;

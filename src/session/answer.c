@@ -103,7 +103,7 @@ void session_release(struct session *s)
 		share_measured(s);
 	if (unlikely(s->wrote))
 		routing_wrote(s);
-	if (unlikely(session_is_away(s)) && s->worker->routing && s->worker->routing->wants_loads)
+	if (unlikely(s->timed))
 		routing_measure(s);
 	s->link = NULL;
 	s->copying_in = s->synced = false;
@@ -611,12 +611,24 @@ static NEVER_INLINE size_t look_behind(struct session *s, const uint8_t *bytes, 
 	return size + frame_size(&f);
 }
 
+/* An error comes, and what is in front of it, if anything, was not passed on yet: all of it is dropped, if the batch is
+ * run again. Bytes; 0: it is like any other. */
+static NEVER_INLINE size_t skip_failed(struct session *s, const uint8_t *bytes, size_t len)
+{
+	size_t skip = 0;
+
+	if (session_is_away(s) && s->link->batch.len && !s->link->answering &&
+	    (*bytes == 'E' || (s->leaves_nothing && routing_is_preface(*bytes))))
+		skip = routing_foresee(s, bytes, len);
+	return skip == ROUTING_GO_ON ? 0 : skip;
+}
+
 static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 {
 	struct session *s = link->user;
 	size_t at = 0, from = 0;
 	struct frame f = {0};
-	bool may_be_repeated = session_is_away(s) && link->batch.len;
+	bool may_be_repeated = false;
 
 	if (unlikely(s->state == SESSION_REPLICATION))
 		return replication_answer(s, bytes, len);
@@ -626,10 +638,13 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		if (link->left_swallow)
 			from = at;
 	}
+	if (unlikely(session_is_away(s)) && link->batch.len)
+		may_be_repeated = !(s->leaves_nothing && routing_ends_ready(bytes, len)) &&
+				  !routing_is_answered(bytes + at, len - at);
 	while (at < len) {
 		enum frame_result r = frame_read(bytes + at, len - at, &f);
 		enum answer answer;
-		size_t size, have;
+		size_t size, have, skip;
 
 		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(s, &f) && f.body_len <= LOOK_MAX))
 			break;
@@ -639,8 +654,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			return len;
 		}
 		if (unlikely(may_be_repeated) && !link->answering && routing_is_preface(f.type)) {
-			size_t skip = routing_foresee(s, bytes + at, len - at);
-
+			skip = routing_foresee(s, bytes + at, len - at);
 			if (skip == 0)
 				break;
 			may_be_repeated = skip != ROUTING_GO_ON;
@@ -652,11 +666,20 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		}
 		size = frame_size(&f);
 		have = MIN(size, len - at);
-		if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL) {
+		if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL && !s->repeated) {
+			if (unlikely(f.type == 'E') && (skip = skip_failed(s, bytes + at, len - at)) > 0) {
+				pass_span(s, bytes + from, bytes + at);
+				from = at += skip;
+				continue;
+			}
 			/* answered here, and told in front of what answers the next: one packet, one wake-up */
 			pass_span(s, bytes + from, bytes + at);
 			from = at;
 			answer_locals(s);
+		}
+		if (unlikely(f.type == 'E') && from < at && (skip = skip_failed(s, bytes + from, len - from)) > 0) {
+			from = at = from + skip;
+			continue;
 		}
 		if (f.type == 'E' || f.type == 'Z') { /* these may send more than themselves: keep the order */
 			pass_span(s, bytes + from, bytes + at);

@@ -112,13 +112,14 @@ static bool has_clock(const struct statement_text *text)
 
 static _Atomic uint64_t clock_statements; /* makes their identities differ */
 
-static struct statement_text *text_of(struct session *s, struct slice name, struct slice parse)
+/* known: it was looked up already; NULL: it was not. */
+static struct statement_text *text_of(struct session *s, struct slice name, struct slice parse,
+				      struct statement_text *known)
 {
 	uint64_t meaning = params_meaning(s->settings);
-	struct statement_text *text = routing_memo(s, parse.bytes);
-
-	text = text ? statement_text_ref(text)
-		    : statement_table_get(s->worker->statements, &s->worker->queries, parse, meaning);
+	struct statement_text *text =
+		known ? statement_text_ref(known)
+		      : statement_table_get(s->worker->statements, &s->worker->queries, parse, meaning);
 
 	if (unlikely(text && name.len && has_clock(text))) {
 		statement_text_unref(s->worker->statements, text);
@@ -197,8 +198,9 @@ static bool parse_duplicate(struct session *s, struct slice client_name, struct 
 static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
 	bool complete = available >= frame_size(f);
+	const struct routing_memo *memo = routing_memo(s, whole);
 	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
-	struct slice name = read_cstring(&r);
+	struct slice name;
 	struct statement_text *text;
 	enum proxy_error error;
 	const char *what;
@@ -206,11 +208,14 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 
 	if (!complete)
 		return parse_huge(s, f, whole, available);
-	if (r.failed || !memchr(r.at, 0, reader_left(&r)))
+	name = memo ? memo->name : read_cstring(&r);
+	if (memo)
+		r.at = memo->behind; /* and what is behind it was found to be a text */
+	else if (r.failed || !memchr(r.at, 0, reader_left(&r)))
 		return malformed(s, "malformed Parse", available);
 	if (name.len && prepared_find(s, name))
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
-	text = text_of(s, name, read_rest(&r));
+	text = text_of(s, name, read_rest(&r), memo ? memo->text : NULL);
 	if (!text) {
 		session_out_of_memory(s);
 		return available;
@@ -254,18 +259,28 @@ static bool send_renamed(struct session *s, const struct frame *f, const uint8_t
 
 static size_t bind_message(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
-	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
-	struct slice portal = read_cstring(&r), name = read_cstring(&r);
-	size_t names_end = (size_t)(r.at - whole);
+	const struct routing_memo *memo = routing_memo(s, whole);
+	struct slice portal, name;
 	struct statement_text *text;
+	size_t names_end;
 
-	if (r.failed) {
-		if (available < frame_size(f) && available < NAMES_MAX)
+	if (memo) {
+		name = memo->name;
+		portal = slice_make(f->body, (size_t)(name.bytes - f->body) - 1);
+		names_end = (size_t)(memo->behind - whole);
+		text = memo->text;
+	} else {
+		struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+
+		portal = read_cstring(&r);
+		name = read_cstring(&r);
+		names_end = (size_t)(r.at - whole);
+		if (r.failed && available < frame_size(f) && available < NAMES_MAX)
 			return 0;
-		return malformed(s, "malformed Bind", available);
+		if (r.failed)
+			return malformed(s, "malformed Bind", available);
+		text = prepared_find(s, name);
 	}
-	text = routing_memo(s, name.bytes);
-	text = text ? text : prepared_find(s, name);
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
 	if (!text || name.len == 0) {

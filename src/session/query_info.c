@@ -32,13 +32,6 @@ void query_infos_free(struct query_infos *q)
 	*q = (struct query_infos){0};
 }
 
-struct query_info *query_info_ref(struct query_info *info)
-{
-	if (info)
-		info->references++;
-	return info;
-}
-
 void query_info_unref(struct query_info *info)
 {
 	if (!info || --info->references > 0 || info == &out_of_memory)
@@ -151,7 +144,7 @@ static bool is_plain_by_shape(const uint8_t *shape, size_t len)
 }
 
 /* The hash of the text's shape; 0: it has none of use. */
-static uint64_t shape_hash(struct slice text)
+static NEVER_INLINE uint64_t shape_hash(struct slice text)
 {
 	uint8_t shape[SHAPED_MAX];
 	size_t len = text.len <= sizeof(shape) ? shape_fold(text, shape) : 0;
@@ -159,28 +152,15 @@ static uint64_t shape_hash(struct slice text)
 	return len && is_plain_by_shape(shape, len) ? hash_bytes(shape, len) : 0;
 }
 
-static uint64_t hash_of(const struct query_infos *q, struct slice text)
+static bool is_memo(const struct query_infos *q, struct slice text)
 {
-	return q->memo.text.bytes == text.bytes && q->memo.text.len == text.len && text.len
-		       ? q->memo.hash
-		       : hash_bytes(text.bytes, text.len);
+	return q->memo.text.bytes == text.bytes && q->memo.text.len == text.len;
 }
 
-static uint64_t shape_of(const struct query_infos *q, struct slice text)
+static struct query_info_slot *find_slot(struct query_infos *q, struct slice text, uint64_t hash)
 {
-	return q->memo.has_shape && q->memo.text.bytes == text.bytes && q->memo.text.len == text.len ? q->memo.shape
-												     : shape_hash(text);
-}
-
-static struct query_info_slot *find_slot(struct query_infos *q, struct slice text)
-{
-	uint64_t hash = hash_of(q, text);
 	struct query_info_slot *slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 
-	if (q->memo.text.bytes != text.bytes || q->memo.text.len != text.len)
-		q->memo.has_shape = false;
-	q->memo.text = text;
-	q->memo.hash = hash;
 	return slot->known && slot->hash == hash && slot->len == text.len ? slot : NULL;
 }
 
@@ -194,22 +174,41 @@ static struct query_shape_slot *find_shape(struct query_infos *q, struct slice t
 	return q->memo.shape ? &q->read_shapes[q->memo.shape & (QUERY_INFO_SLOTS - 1)] : NULL;
 }
 
-bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of)
+/* All but its info. */
+static inline void know(struct query_info_slot *slot, struct slice text, uint64_t hash, uint64_t reads_as_of)
 {
-	const struct query_info_slot *slot = find_slot(q, text);
-	const struct query_shape_slot *shape;
+	slot->hash = hash;
+	slot->len = (uint32_t)text.len;
+	slot->known = true;
+	slot->reads_as_of = reads_as_of;
+}
 
-	if (slot)
-		return slot->reads_as_of == as_of;
-	shape = find_shape(q, text);
-	return shape && shape->shape == q->memo.shape && shape->reads_as_of == as_of;
+bool query_info_shape_reads(struct query_infos *q, uint64_t as_of)
+{
+	uint64_t shape = shape_hash(q->memo.text), at = shape & (QUERY_INFO_SLOTS - 1);
+	struct query_info_slot *slot;
+
+	q->memo.slot = NULL;
+	q->memo.shape = shape;
+	q->memo.has_shape = true;
+	if (q->read_shapes[at].shape != shape || q->read_shapes[at].reads_as_of != as_of || !shape)
+		return false;
+	slot = &q->slots[q->memo.hash & (QUERY_INFO_SLOTS - 1)];
+	if (q->plain_shapes[at] == shape && !slot->info) { /* as query_info_find() would */
+		know(slot, q->memo.text, q->memo.hash, as_of);
+		q->memo.slot = slot;
+	}
+	return true;
 }
 
 void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of)
 {
-	struct query_info_slot *slot = find_slot(q, text);
+	struct query_info_slot *slot;
 	struct query_shape_slot *shape;
 
+	if (!is_memo(q, text))
+		(void)query_info_reads(q, text, as_of);
+	slot = find_slot(q, text, q->memo.hash);
 	if (slot) {
 		slot->reads_as_of = as_of;
 		return;
@@ -219,28 +218,31 @@ void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as
 		*shape = (struct query_shape_slot){.shape = q->memo.shape, .reads_as_of = as_of};
 }
 
-struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
+struct query_info *query_info_find(struct query_infos *q, struct slice text, bool complete)
 {
+	const struct query_shape_slot *reads;
 	uint64_t hash, shape, *place;
 	struct query_info_slot *slot;
 	struct query_info *info;
+	bool is_known;
 
 	if (unlikely(!complete || text.len > SCAN_BYTES_MAX))
 		return make(text, complete);
-	hash = hash_of(q, text);
+	is_known = is_memo(q, text);
+	hash = is_known ? q->memo.hash : hash_bytes(text.bytes, text.len);
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
-	shape = shape_of(q, text);
+	shape = is_known && q->memo.has_shape ? q->memo.shape : shape_hash(text);
 	place = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
 	info = shape && *place == shape ? NULL : make(text, complete);
 	if (!info && shape)
 		*place = shape;
+	reads = &q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)];
 	query_info_unref(slot->info);
-	*slot = (struct query_info_slot){.hash = hash, .len = (uint32_t)text.len, .known = true, .info = info};
-	if (shape && q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)].shape == shape)
-		slot->reads_as_of = q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)].reads_as_of;
-	return query_info_ref(slot->info);
+	know(slot, text, hash, shape && reads->shape == shape ? reads->reads_as_of : 0);
+	slot->info = info;
+	return query_info_ref(info);
 }
 
 /* ---- prepared statements ---- */

@@ -6,6 +6,7 @@
 #ifndef SESSION_QUERY_INFO_H
 #define SESSION_QUERY_INFO_H
 
+#include "base/map.h"
 #include "link/statements.h"
 #include "sql/scan.h"
 
@@ -40,30 +41,58 @@ struct query_infos {
 	struct query_shape_slot *read_shapes;
 	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
 	struct {
-		struct slice text; /* empty: nothing */
+		struct slice text; /* without bytes: nothing */
 		uint64_t hash;
-		uint64_t shape; /* its shape's; 0: it has none of use */
-		bool has_shape; /* that was looked for */
-	} memo;                 /* of the text that is about to be looked up; see query_infos_forget_memo() */
+		struct query_info_slot *slot; /* where it is known; NULL: it is not */
+		uint64_t shape;               /* its shape's; 0: it has none of use */
+		bool has_shape;               /* that was looked for */
+	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
 void query_infos_free(struct query_infos *q);
-/* complete: text is all of it. NULL: plain, i.e. nothing outlives its transaction. Otherwise a reference for the
- * caller; out of memory: a static one that says opaque. */
-struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete);
-/* Was it marked as a text that only reads, with this number (of a catalog)? It keeps the text's hash for the next
- * query_info_get(): query_infos_forget_memo() before the bytes may become others. */
-bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of);
+bool query_info_shape_reads(struct query_infos *q, uint64_t as_of); /* of query_info_reads() */
+/* Was it marked as a text that only reads, with this number (of a catalog; not 0)? What it finds out is kept for the
+ * next query_info_get(): query_infos_forget_memo() before the bytes may become others. */
+static inline bool query_info_reads(struct query_infos *q, struct slice text, uint64_t as_of)
+{
+	struct query_info_slot *slot;
+	uint64_t hash;
+
+	q->memo.text = text;
+	hash = q->memo.hash = hash_bytes(text.bytes, text.len);
+	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
+	if (slot->hash != hash || slot->len != q->memo.text.len)
+		return query_info_shape_reads(q, as_of);
+	q->memo.slot = slot;
+	return slot->reads_as_of == as_of; /* never of one that is free */
+}
 /* The text; or all texts of its shape, should query_info_get() not have been asked for it. */
 void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as_of);
 static inline void query_infos_forget_memo(struct query_infos *q)
 {
-	q->memo.text = (struct slice){0};
-	q->memo.has_shape = false;
+	q->memo.text.bytes = NULL;
 }
-struct query_info *query_info_ref(struct query_info *info); /* NULL is fine */
+static inline struct query_info *query_info_ref(struct query_info *info) /* NULL is fine */
+{
+	if (info)
+		info->references++;
+	return info;
+}
 void query_info_unref(struct query_info *info);
+
+struct query_info *query_info_find(struct query_infos *q, struct slice text, bool complete); /* of query_info_get() */
+/* complete: text is all of it. NULL: plain, i.e. nothing outlives its transaction. Otherwise a reference for the
+ * caller; out of memory: a static one that says opaque. */
+static inline struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
+{
+	const struct query_info_slot *slot = q->memo.slot;
+
+	if (unlikely(q->memo.text.bytes == text.bytes) && q->memo.text.len == text.len && slot &&
+	    slot->hash == q->memo.hash)
+		return query_info_ref(slot->info);
+	return query_info_find(q, text, complete);
+}
 
 /* A prepared statement as clients made it. Shared by all who prepared the same; counted. */
 struct statement_text {

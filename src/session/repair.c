@@ -37,6 +37,13 @@ struct walk {
 
 /* ---- the kept messages ---- */
 
+static NEVER_INLINE void keep_more(struct buf *batch, const uint8_t *bytes, size_t len)
+{
+	buf_clear(batch);
+	if (buf_reserve(batch, len)) /* else it can't be run again, and the client hears why it failed */
+		buf_add(batch, bytes, len);
+}
+
 void repair_keep(struct link *link, const uint8_t *bytes, size_t len)
 {
 	struct buf *batch = &link->batch;
@@ -44,12 +51,11 @@ void repair_keep(struct link *link, const uint8_t *bytes, size_t len)
 	if (link->tx_status != 'I' || link->expects.answers != 1 || len > LINK_BATCH_MAX)
 		return; /* whether it is a whole batch is seen when it is needed */
 	if (unlikely(batch->cap < len)) {
-		buf_clear(batch);
-		if (!buf_reserve(batch, len))
-			return; /* then it can't be run again, and the client hears why it failed */
+		keep_more(batch, bytes, len);
+		return;
 	}
-	memcpy(batch->bytes, bytes, len);
 	batch->len = len;
+	memcpy(batch->bytes, bytes, len);
 }
 
 /* The message at the head of rest, which are whole ones. */

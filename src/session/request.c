@@ -227,10 +227,12 @@ void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 static size_t fail_this(struct session *s, const struct frame *f, size_t available)
 {
 	s->fail_next = false;
-	if (f->type == 'Q' || f->type == 'F' || f->type == 'S')
+	if (f->type == 'Q' || f->type == 'F' || f->type == 'S') {
 		send_ready(s, begin_status(s));
-	else
+		s->routed = false;
+	} else {
 		s->skip_to_sync = true;
+	}
 	return drop(s, f, available);
 }
 
@@ -428,6 +430,22 @@ static size_t copy_message(struct session *s, const struct frame *f, const uint8
 	return session_pass_on(s, f, whole, available);
 }
 
+/* The message, which ends a batch, was taken or not: what comes behind it may go elsewhere. */
+static size_t end_batch(struct session *s, size_t taken)
+{
+	if (taken)
+		s->routed = false;
+	return taken;
+}
+
+/* The copy fails of it, and that is its answer. */
+static size_t break_copy(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
+{
+	s->copying_in = false;
+	s->routed = s->routed && f->type != 'Q' && f->type != 'F';
+	return session_pass_on(s, f, whole, available);
+}
+
 /* One message, or its beginning. Bytes taken; 0: it must wait, for its rest or for a link. */
 static size_t one_message(struct session *s, const struct frame *f, uint8_t *whole, size_t available)
 {
@@ -435,13 +453,11 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 		return fail_this(s, f, available);
 	if (unlikely(s->skip_to_sync && f->type != 'S' && f->type != 'X'))
 		return drop(s, f, available);
-	if (unlikely(s->copying_in && strchr("QPBDECF", f->type))) {
-		s->copying_in = false;
-		return session_pass_on(s, f, whole, available); /* the copy fails of it, and that is its answer */
-	}
+	if (unlikely(s->copying_in && strchr("QPBDECF", f->type)))
+		return break_copy(s, f, whole, available);
 	switch (f->type) {
 	case 'Q':
-		return simple_query(s, f, whole, available);
+		return end_batch(s, simple_query(s, f, whole, available));
 	case 'P':
 	case 'B':
 	case 'D':
@@ -449,7 +465,7 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 	case 'E':
 		return extended_request(s, f, whole, available);
 	case 'S':
-		return sync(s, f, whole, available);
+		return end_batch(s, sync(s, f, whole, available));
 	case 'H':
 		return flush(s, f, whole, available);
 	case 'd':
@@ -457,7 +473,7 @@ static size_t one_message(struct session *s, const struct frame *f, uint8_t *who
 	case 'f':
 		return copy_message(s, f, whole, available);
 	case 'F':
-		return function_call(s, f, whole, available);
+		return end_batch(s, function_call(s, f, whole, available));
 	case 'X':
 		conn_end_input(&s->conn);
 		return available;
@@ -515,11 +531,11 @@ void session_arm_query_timer(struct session *s)
 static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 {
 	size_t at = 0, taken;
-	bool from_message = s->left == 0;
+	bool from_message = s->left == 0, routes = s->worker->routing;
 	struct frame f;
 
 	s->synced = false;
-	if (unlikely(s->worker->routing) && !s->routed && s->left == 0 && !routing_begin(s, bytes, len))
+	if (unlikely(routes) && !s->routed && from_message && !routing_begin(s, bytes, len))
 		return 0;
 	if (!s->link && unlikely(session_settings(s)->share != SHARE_OFF) && share_request(s, bytes, len))
 		return 0;
@@ -538,15 +554,13 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_WHOLE:
 			break;
 		}
-		if (unlikely(!s->routed && s->worker->routing) && !routing_begin(s, bytes + at, len - at))
+		if (unlikely(routes) && !s->routed && !routing_begin(s, bytes + at, len - at))
 			break;
 		taken = one_message(s, &f, bytes + at, len - at);
 		if (unlikely(s->state == SESSION_CLOSED))
 			return len;
 		if (taken == 0)
 			break;
-		if (unlikely(s->routed) && (f.type == 'Q' || f.type == 'S' || f.type == 'F'))
-			s->routed = false;
 		at += taken;
 		if (unlikely(s->paused_for_link && conn_is_paused(&s->conn)))
 			break;

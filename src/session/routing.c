@@ -59,22 +59,21 @@ bool routing_configure(struct worker *w, const struct config *config)
 	}
 	route_rules_from(config, &w->routing->rules);
 	w->routing->wants_loads = route_wants_loads(&w->routing->rules);
-	w->routing->fit = (struct routing_fit){0};
+	memset(w->routing->fits, 0, sizeof(w->routing->fits));
 	w->routing->hints = config->routing_hints.enabled;
 	return is_new;
 }
 
 /* ---- what is known ---- */
 
-/* NULL: nothing is known yet. */
-static const struct topology *topology_now(const struct worker *w)
+const struct topology *routing_topology(const struct worker *w)
 {
 	const struct cluster *c = atomic_load_explicit(&w->shared->cluster, memory_order_acquire);
 
 	return c ? cluster_now(c) : NULL;
 }
 
-static const struct known_catalog *catalog_now(struct session *s)
+const struct known_catalog *routing_catalog(struct session *s)
 {
 	struct catalogs *all = s->worker->shared->catalogs;
 
@@ -87,7 +86,7 @@ void routing_forget(struct session *s)
 {
 	catalogs_release(s->catalog);
 	s->catalog = NULL;
-	s->routes = false;
+	s->fit = NULL;
 }
 
 /* ---- looking at a batch ---- */
@@ -223,6 +222,7 @@ static void go_home(struct session *s, bool writes)
 {
 	s->source = s->shard;
 	s->wrote = s->wrote || writes;
+	s->leaves_nothing = false;
 	s->routed = true;
 }
 
@@ -234,6 +234,7 @@ static void go_to(struct session *s, struct node *node)
 	go_home(s, /* writes= */ false);
 	if (shard) /* else there is no memory, and the primary will do */
 		s->source = shard;
+	s->timed = session_is_away(s) && s->worker->routing->wants_loads;
 }
 
 /* A place for it: of one that is used no more. */
@@ -278,8 +279,9 @@ static void find_loads(struct session *s, const struct topology *t, struct route
 
 void routing_measure(struct session *s)
 {
-	struct routing_node *n = node_of(s->worker->routing, link_node(s->link));
+	struct routing_node *n = s->worker->routing ? node_of(s->worker->routing, link_node(s->link)) : NULL;
 
+	s->timed = false;
 	if (!n)
 		return;
 	n->latency = balance_latency(n->latency, clock_now() - s->link->lent);
@@ -371,15 +373,17 @@ static bool may_go_away(const struct session *s, const struct topology *t)
 	       (t->has_standby || s->worker->routing->rules.balance.primary_reads == PRIMARY_READS_NEVER);
 }
 
-static NEVER_INLINE bool go_the_long_way(struct session *s, const uint8_t *bytes, size_t len)
+bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 {
 	const struct topology *t;
 	struct batch b = {.s = s, .understood = true};
 
 	if (s->link)
 		return follow_link(s);
-	s->routes = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION;
-	if (!s->routes || s->pins || s->begin_state == BEGIN_FAILED) {
+	s->fit = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION
+			 ? &s->worker->routing->fits[((uintptr_t)s->shard >> 6) % ROUTING_FITS]
+			 : NULL;
+	if (!s->fit || s->pins || s->begin_state == BEGIN_FAILED) {
 		go_home(s, /* writes= */ true);
 		return true;
 	}
@@ -387,14 +391,14 @@ static NEVER_INLINE bool go_the_long_way(struct session *s, const uint8_t *bytes
 		go_home(s, /* writes= */ false); /* it goes with the first statement behind it, wherever that will be */
 		return true;
 	}
-	t = topology_now(s->worker);
+	t = routing_topology(s->worker);
 	if (!may_go_away(s, t)) {
 		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
 			  1);
 		go_home(s, /* writes= */ true);
 		return true;
 	}
-	b.known = catalog_now(s);
+	b.known = routing_catalog(s);
 	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	if (begin_is_deferred(s))
 		add_text(&b, slice_str(begin_text(s)));
@@ -402,11 +406,6 @@ static NEVER_INLINE bool go_the_long_way(struct session *s, const uint8_t *bytes
 		return false;
 	decide(s, &b, t);
 	return !s->fail_next;
-}
-
-bool routing_begin(struct session *s, const uint8_t *bytes, size_t len)
-{
-	return routing_begin_known(s, bytes, len) || go_the_long_way(s, bytes, len);
 }
 
 void routing_wrote(struct session *s)
@@ -454,6 +453,8 @@ bool routing_failed(struct session *s, struct slice sqlstate)
 	return true;
 }
 
+const bool routing_prefaces[256] = {['1'] = true, ['2'] = true, ['3'] = true, ['t'] = true, ['T'] = true, ['n'] = true};
+
 #define FORESEEN_MAX 65536u /* of what comes in front of the first row */
 
 /* The message ends the batch with an error that is the standby's own. */
@@ -461,7 +462,10 @@ static NEVER_INLINE bool is_own_failure(struct session *s, const struct frame *f
 {
 	struct error_fields e = {0};
 
-	return message_read_error(f->body, f->body_len, &e) && routing_failed(s, e.sqlstate);
+	if (!message_read_error(f->body, f->body_len, &e) || !routing_failed(s, e.sqlstate))
+		return false;
+	pool_saw_error(s->link, e.sqlstate, slice_equal(e.severity, SLICE_LITERAL("FATAL")));
+	return true;
 }
 
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len)

@@ -20,23 +20,29 @@ struct routing_node {
 
 /* What was looked up for a message that is about to be handled, while it is: which statement its bytes mean. */
 struct routing_memo {
-	const uint8_t *bytes; /* of a Bind's statement name, of a Parse behind its name; NULL: nothing */
+	const uint8_t *bytes;  /* of the Bind or Parse; NULL: nothing */
+	struct slice name;     /* of the statement */
+	const uint8_t *behind; /* the byte behind that */
 	struct statement_text *text;
 };
 
-/* The standbys that are all as good for any read, as they were within the last millisecond. */
+/* The standbys that are all as good for any read of a pool; as it was found, until something changes. */
 struct routing_fit {
-	uint64_t topology, key; /* numbers of the topology and of the catalog */
+	const struct shard *home; /* of that pool; NULL: nothing was found */
+	uint64_t changes;         /* changes_now() */
 	usec_t found_at;
-	uint32_t count, next;
+	uint64_t catalog;      /* its number */
 	struct position least; /* all have replayed as much */
-	struct node *nodes[ROUTE_FIT_MAX];
-	struct shard *home, *shards[ROUTE_FIT_MAX]; /* of the pool that asked last; NULL: not looked for yet */
+	uint32_t count;        /* 0: it is not that simple */
+	struct shard *shards[ROUTE_FIT_MAX];
 };
+
+#define ROUTING_FITS 64u
 
 struct routing {
 	struct routing_memo memo;
-	struct routing_fit fit;
+	uint32_t turn;                         /* of standbys that are as good as each other */
+	struct routing_fit fits[ROUTING_FITS]; /* by the shard's address */
 	struct route_rules rules;
 	struct balance_state balance;
 	struct understandings texts;

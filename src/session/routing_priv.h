@@ -5,7 +5,10 @@
 #include "session/session_priv.h"
 #include "session/wishes.h"
 
-/* The short way for a batch of one text that is known to read: it was routed. False: it is to be looked at. */
-bool routing_begin_known(struct session *s, const uint8_t *bytes, size_t len);
+/* What is known now; NULL: nothing yet. */
+const struct topology *routing_topology(const struct worker *w);
+const struct known_catalog *routing_catalog(struct session *s);
+/* As routing_begin(), of any batch: all of it is looked at. */
+bool routing_look(struct session *s, const uint8_t *bytes, size_t len);
 
 #endif

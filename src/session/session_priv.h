@@ -78,6 +78,7 @@ struct session {
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	struct catalog_entry *catalog; /* of its database; NULL: it was not asked for yet, see routing.c */
+	struct routing_fit *fit;       /* of its pool; NULL: it is not known whether its reads may go to standbys */
 	/* Its last write was answered by wrote_at; as soon as it is known where that is in the log, it is 0, and a
 	 * standby must have replayed up to own_lsn of own_timeline (0: it wrote nothing). */
 	usec_t wrote_at;
@@ -115,7 +116,8 @@ struct session {
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool begin_by_portal : 1; /* begin: its client executed it by the extended protocol */
 	bool share_refused : 1;   /* its next request has a link of its own */
-	bool routes : 1;          /* its pool's reads may go to standbys: routing is to look at them */
+	bool leaves_nothing : 1;  /* of the batch, should it fail: what came in front of the error needs no undoing */
+	bool timed : 1;           /* how long its link was lent to it is to be known, for its node's sake */
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
@@ -218,24 +220,24 @@ extern const struct waiter_ops session_waiter_ops;
 /* The bytes begin a batch: where does it go? false: it stays with the loop until more of it has come, or its link to a
  * standby was given back. Only with s->worker->routing. */
 bool routing_begin(struct session *s, const uint8_t *bytes, size_t len);
-/* The statement that these bytes mean, if that was looked up just now; else NULL. */
-static inline struct statement_text *routing_memo(const struct session *s, const uint8_t *bytes)
+/* What was looked up just now for the message that begins here; NULL: nothing was. */
+static inline const struct routing_memo *routing_memo(const struct session *s, const uint8_t *message)
 {
 	const struct routing *r = s->worker->routing;
 
-	return unlikely(r) && r->memo.bytes == bytes ? r->memo.text : NULL;
+	return unlikely(r) && r->memo.bytes == message ? &r->memo : NULL;
 }
 /* What was looked up for messages goes: their bytes may become others. Only with w->routing. */
 static inline void routing_forget_memo(struct worker *w)
 {
-	w->routing->memo = (struct routing_memo){0};
+	w->routing->memo.bytes = NULL;
 	query_infos_forget_memo(&w->queries);
 }
 /* The session ends, or its database may be another one: what routing keeps of it goes. */
 void routing_forget(struct session *s);
 /* Its writes have been answered. */
 void routing_wrote(struct session *s);
-/* A standby has answered its batch: how long that took is remembered. */
+/* It gives a link back that was timed: how long its node took is remembered. */
 void routing_measure(struct session *s);
 /* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary
  * as soon as ReadyForQuery comes. Then, or when the link is lost instead: false: it can't be run again, or the session
@@ -248,9 +250,30 @@ bool routing_repeat(struct session *s);
  * for the client, for they end with an error as routing_failed() says.
  */
 #define ROUTING_GO_ON SIZE_MAX
+extern const bool routing_prefaces[256];
 static inline bool routing_is_preface(uint8_t type)
 {
-	return (type >= '1' && type <= '3') || type == 't' || type == 'T' || type == 'n';
+	return routing_prefaces[type];
+}
+/* What has come ends with ReadyForQuery. */
+static inline bool routing_ends_ready(const uint8_t *bytes, size_t len)
+{
+	return len > FRAME_HEADER && bytes[len - FRAME_HEADER - 1] == 'Z' && get_be32(bytes + len - FRAME_HEADER) == 5;
+}
+/* All of that is there, and no error behind it, as nearly always: nothing is to be foreseen. */
+static inline bool routing_is_answered(const uint8_t *bytes, size_t len)
+{
+	const uint8_t *at = bytes;
+
+	while (len > 0 && routing_is_preface(*at)) {
+		size_t size = len < FRAME_HEADER ? len : (size_t)get_be32(at + 1) + 1;
+
+		if (size >= len) /* one that cannot be is seen by whoever reads it */
+			return false;
+		at += size;
+		len -= size;
+	}
+	return at != bytes && *at != 'E';
 }
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);

@@ -69,9 +69,11 @@ static inline uint32_t read_u32(struct reader *r)
  * Without a NUL: failed, and an empty one. */
 static inline struct slice read_cstring(struct reader *r)
 {
-	const uint8_t *nul = reader_left(r) ? (const uint8_t *)memchr(r->at, 0, reader_left(r)) : NULL;
+	const uint8_t *nul = NULL;
 	struct slice s;
 
+	if (likely(reader_left(r))) /* most names are empty */
+		nul = *r->at == 0 ? r->at : (const uint8_t *)memchr(r->at, 0, reader_left(r));
 	if (unlikely(!nul)) {
 		r->failed = true;
 		r->at = r->end;

@@ -12,7 +12,7 @@ import pytest
 from harness.postgres import Postgres
 from harness.proxy import Proxy
 from harness.wait import wait_until
-from harness.wire import bind, describe, errors, execute, flush, parse, query, rows, sync, tags
+from harness.wire import bind, describe, errors, execute, flush, kinds, parse, query, rows, sync, tags
 
 from test_cluster import HEALTH, NAMES, wait_standings
 
@@ -114,6 +114,37 @@ def test_every_protocol_is_split(make_proxy, cluster, protocol):
             assert not errors(answer)
             seen.append(rows(answer)[0][0])
         assert set(seen) == {"b", "c"}
+
+
+@pytest.mark.parametrize("read", ["SELECT takes($1)", "SELECT count(*) FROM items WHERE id = takes($1)"])
+@pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
+def test_known_reads_that_a_standby_refuses(make_proxy, cluster, protocol, read):
+    """They were reads until now. The error comes behind the description of a row, or when it is planned: the client has the
+    primary's answer alone, once."""
+    cluster[0].sql("CREATE OR REPLACE FUNCTION takes(n int) RETURNS bigint LANGUAGE plpgsql STABLE AS "
+                   "$$ BEGIN RETURN CASE WHEN n > 0 THEN nextval('numbers') ELSE n END; END $$", database="app")
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+    with proxy.wire() as c:
+        def batch(n):
+            bound = [bind("", "s" if protocol == "prepared" else "", [n]), describe("P"), execute(), sync()]
+            return {"simple": [query(read.replace("$1", str(n)))], "prepared": bound,
+                    "extended": [parse("", read, [23]), *bound]}[protocol]
+
+        def repeated():
+            return proxy.metric("routed_total", to="primary", reason="repeated")
+
+        if protocol == "prepared":
+            c.send(parse("s", read, [23]), sync())
+            c.until_ready()
+        for n in (0, 0, 0, 0, 1, 0, 0, 1, 1, 0):
+            before = repeated()
+            c.send(*batch(n))
+            answer = c.until_ready()
+            assert kinds(answer) == {"simple": "TDCZ", "prepared": "2TDCZ", "extended": "12TDCZ"}[protocol], answer
+            assert (int(rows(answer)[0][0]) > 0) == (n > 0 and "count" not in read) and c.status == "I"
+            assert repeated() == before + n
+    assert proxy.metric("batches_repeated_total") == 3
 
 
 WRITES = ["INSERT INTO items VALUES (1000)", "DELETE FROM items WHERE id = 1000", "SELECT nextval('numbers')",
