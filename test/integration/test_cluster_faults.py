@@ -71,7 +71,7 @@ def test_the_primary_dies_in_a_transaction(make_proxy, new_cluster, closing):  #
     client.query("INSERT INTO items VALUES (1)")
     primary.kill()
     codes = [m.code for m in client.until_closed() if m.kind == "E"]
-    assert codes == ["08006"], codes
+    assert codes in (["08006"], ["57P01"]), "the server may have had the time to say so itself"
     assert standby.value("SELECT pg_promote()")
     wait_standings(proxy, a="down", b="primary")
     again = closing(proxy.wire())
