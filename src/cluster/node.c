@@ -24,6 +24,7 @@ struct node_list {
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
 	_Atomic uint32_t shunned;                /* nodes that drain or are barred, or were when they left the list */
+	struct node *unknown;                    /* in no set */
 };
 
 static struct node nobody; /* who is named when nobody is */
@@ -91,6 +92,18 @@ static int node_for(struct node_list *list, const struct member *from, struct no
 }
 
 /* ---- the list ---- */
+
+/* Who waits for it waits for the primary: it never gets links. */
+static bool make_unknown(struct node_list *list)
+{
+	struct member unknown;
+
+	member_init(&unknown, "", 0);
+	list->unknown = node_new(list, &unknown, "unknown");
+	if (list->unknown)
+		atomic_store(&list->unknown->bars, NODE_BARRED);
+	return list->unknown != NULL;
+}
 
 static void set_free(struct node_list *list, struct node_set *set)
 {
@@ -244,7 +257,7 @@ struct node_list *node_list_new(const struct config *config)
 {
 	struct node_list *list = calloc(1, sizeof(*list));
 
-	if (list && node_list_reload(list, config) >= 0)
+	if (list && make_unknown(list) && node_list_reload(list, config) >= 0)
 		return list;
 	node_list_free(list);
 	return NULL;
@@ -265,6 +278,7 @@ void node_list_free(struct node_list *list)
 		atomic_store(&list->all, node->next);
 		node_free(node);
 	}
+	node_free(list->unknown);
 	free(list);
 }
 
@@ -354,6 +368,11 @@ bool node_list_leader(const struct node_list *list, struct node **ret_leader)
 void node_list_follow(struct node_list *list, struct node *primary)
 {
 	atomic_store(&list->primary, primary);
+}
+
+struct node *node_list_unknown(const struct node_list *list)
+{
+	return list->unknown;
 }
 
 struct node *node_list_primary(const struct node_list *list)
@@ -465,7 +484,7 @@ bool node_hold(struct node *node, bool held)
 	if (!set_bar(node, NODE_HELD, held))
 		return false;
 	if (held)
-		log_error("the node that was named as the primary is in recovery: what is for the primary waits",
+		log_error("the node that was named as the primary is no primary now: what is for it waits",
 			  kv_str("node", node->name));
 	return true;
 }

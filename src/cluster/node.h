@@ -150,6 +150,10 @@ uint32_t node_addresses(struct node *node, struct sockaddr_storage addresses[NOD
 /* A connection to this one could be made. */
 void node_address_worked(struct node *node, const struct sockaddr_storage *address, socklen_t len);
 
+/* Stands for a primary when no node is known yet, and somebody is going to name them: whoever needs it waits, for no
+ * link is opened to it. In no set. */
+struct node *node_list_unknown(const struct node_list *list);
+
 /* What a check found out: failure_threshold bad ones in a row make a node unhealthy, success_threshold good ones in a
  * row healthy. One thread checks a node. */
 void node_checked(struct node *node, bool good, const struct config_health *settings);
