@@ -153,7 +153,8 @@ class Member:
 
 
 class PatroniCluster:
-    """tags: of each member, p1, p2 ... The role `app` owns the database `app`, and the table `t` in it."""
+    """tags: of each member, p1, p2 ... The role `app` owns the database `app`, with the
+    table `t` and the function whoami(), which tells the port of the server."""
 
     def __init__(self, bindir, tags=({}, {}, {})):
         self.bindir = bindir
@@ -196,7 +197,9 @@ class PatroniCluster:
             member.start()
         first.sql("CREATE ROLE app LOGIN")
         first.sql("CREATE DATABASE app OWNER app")
-        first.sql("CREATE TABLE t (i int); ALTER TABLE t OWNER TO app", database="app")
+        first.sql("CREATE TABLE t (i int); ALTER TABLE t OWNER TO app; "
+                  "CREATE FUNCTION whoami() RETURNS int LANGUAGE sql STABLE "
+                  "AS $$ SELECT current_setting('port')::int $$", database="app")
         self.wait_healthy()
         return self
 
