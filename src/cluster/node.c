@@ -484,7 +484,7 @@ bool node_hold(struct node *node, bool held)
 	if (!set_bar(node, NODE_HELD, held))
 		return false;
 	if (held)
-		log_error("the node that was named as the primary is no primary now: what is for it waits",
+		log_warn("there is no primary now, or not yet: what would go to this node waits",
 			  kv_str("node", node->name));
 	return true;
 }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -42,6 +43,7 @@ name: {name}
 restapi:
   listen: 127.0.0.1:{api}
   connect_address: 127.0.0.1:{api}
+{restapi}ctl: {ctl}
 etcd3:
   hosts: 127.0.0.1:{etcd}
 bootstrap:
@@ -94,11 +96,12 @@ class Member:
         with open(self.config_path, "w", encoding="utf-8") as f:
             f.write(MEMBER.format(name=self.name, api=self.api_port, etcd=self.cluster.etcd_port, port=self.port,
                                   data=self.data, bindir=self.cluster.bindir, root=self.cluster.root,
-                                  tags=json.dumps(self.tags)))
+                                  restapi="".join(f"  {k}: {v}\n" for k, v in self.cluster.restapi.items()),
+                                  ctl=json.dumps(self.cluster.ctl_settings), tags=json.dumps(self.tags)))
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.api_port}"
+        return f"{'https' if self.cluster.restapi else 'http'}://127.0.0.1:{self.api_port}"
 
     def start(self):
         self.process = self.cluster.spawn(self.name, ["/usr/bin/patroni", self.config_path])
@@ -154,16 +157,22 @@ class Member:
 
 class PatroniCluster:
     """tags: of each member, p1, p2 ... The role `app` owns the database `app`, with the
-    table `t` and the function whoami(), which tells the port of the server."""
+    table `t` and the function whoami(), which tells the port of the server. server, client, ca: certificates of the REST
+    API, which then asks for one that the authority has signed."""
 
-    def __init__(self, bindir, tags=({}, {}, {})):
+    def __init__(self, bindir, tags=({}, {}, {}), server=None, client=None, ca=None):
         self.bindir = bindir
+        self.restapi, self.ctl_settings = {}, {}
         self.root = tempfile.mkdtemp(prefix="hpit-patroni-")
         os.chmod(self.root, 0o755)
         self.leases = [lease_port(), lease_port()]
         self.etcd_port = self.leases[0].port
         self.etcd = None
         self.members = {}
+        if server:
+            self.restapi = {"certfile": self.own(server.cert), "keyfile": self.own(server.key), "cafile": self.own(ca),
+                            "verify_client": "required"}
+            self.ctl_settings = {"cacert": ca, "certfile": client.cert, "keyfile": client.key}
         for i, each in enumerate(tags, 1):
             self.members[f"p{i}"] = Member(self, f"p{i}", each)
         with open(os.path.join(self.root, "etcd.yml"), "w", encoding="utf-8") as f:
@@ -172,6 +181,13 @@ class PatroniCluster:
             os.chown(self.root, *_owner())
         self.ending = threading.Event()
         self.reaper = threading.Thread(target=self.reap)
+
+    def own(self, path):
+        """A copy that Patroni can read."""
+        copy = shutil.copy(path, self.root)
+        if _owner():
+            os.chown(copy, *_owner())
+        return copy
 
     def reap(self):
         """Patroni's PostgreSQLs are orphans, and so ours (the subreaper in proxy.py). While nobody has waited for one
@@ -203,6 +219,13 @@ class PatroniCluster:
         self.wait_healthy()
         return self
 
+    def tls(self):
+        if not self.restapi:
+            return None
+        made = ssl.create_default_context(cafile=self.ctl_settings["cacert"])
+        made.load_cert_chain(self.ctl_settings["certfile"], self.ctl_settings["keyfile"])
+        return made
+
     def logs(self):
         text = ""
         for name in ("etcd", *self.members):
@@ -217,7 +240,7 @@ class PatroniCluster:
         """GET /cluster of whoever answers; None: nobody does."""
         for member in self.members.values():
             try:
-                with urllib.request.urlopen(member.url + "/cluster", timeout=2) as answer:
+                with urllib.request.urlopen(member.url + "/cluster", timeout=2, context=self.tls()) as answer:
                     return json.loads(answer.read())
             except (OSError, ValueError):
                 pass
