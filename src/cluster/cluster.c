@@ -122,12 +122,13 @@ static struct watched *watched_of(struct cluster *c, const struct node *node)
 	return w;
 }
 
-/* It failed a client's connection, and the check that followed. */
-static bool is_failing(struct cluster *c, const struct node *node)
+/* It failed a client's connection, and the check that followed; or it let a client not in, and is not checked since. */
+static bool is_failing(struct cluster *c, struct node *node)
 {
 	const struct watched *w = node ? watched_of(c, node) : NULL;
+	const struct node_facts *f = w ? monitor_facts(w->monitor) : NULL;
 
-	return w && w->in_doubt && monitor_facts(w->monitor)->failed_in_row > 0;
+	return w && ((w->in_doubt && f->failed_in_row > 0) || atomic_load(&node->refused_at) > f->checked_at);
 }
 
 /* Must what follows the primary wait? Somebody named it who is going to say who is next: it is no use then to tell

@@ -25,6 +25,7 @@ struct node_list {
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
 	_Atomic uint32_t shunned;                /* nodes that drain or are barred, or were when they left the list */
 	struct node *unknown;                    /* in no set */
+	_Atomic bool expects_next;               /* see node_list_expect_next() */
 };
 
 static struct node nobody; /* who is named when nobody is */
@@ -485,8 +486,23 @@ bool node_hold(struct node *node, bool held)
 		return false;
 	if (held)
 		log_warn("there is no primary now, or not yet: what would go to this node waits",
-			  kv_str("node", node->name));
+			 kv_str("node", node->name));
 	return true;
+}
+
+void node_list_expect_next(struct node_list *list, bool expect)
+{
+	atomic_store(&list->expects_next, expect);
+}
+
+void node_refuses(struct node *node)
+{
+	if (atomic_load(&((struct node_list *)(uintptr_t)node->list)->expects_next) &&
+	    node == node_list_primary(node->list)) {
+		atomic_store(&node->refused_at, clock_now());
+		(void)node_hold(node, /* held= */ true);
+	}
+	node_in_doubt(node);
 }
 
 void node_set_health(struct node *node, bool up)

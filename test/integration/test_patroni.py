@@ -141,7 +141,7 @@ def wait_primary(proxy, cluster, name):
 
 
 # What a statement that was under way ends with; whatever comes later waits for the next primary.
-UNDER_WAY = ("terminating connection due to administrator command", "server closed the connection",
+UNDER_WAY = ("server closed the connection unexpectedly", "terminating connection due to administrator command", "server closed the connection",
              "the connection to the server was lost", "connection to server was lost", "server ended the connection")
 
 
@@ -190,8 +190,8 @@ def test_the_leader_is_killed(make, cluster):
     cluster.wait_healthy()
     wait_settled(proxy, cluster)
     assert url != cluster.members[leader].url
-    assert len(writes.errors) == failed  # those of before: under way, or on their way to a server that was gone
-    assert not [e for _, e in writes.errors if "read-only" in e]
+    assert len(writes.errors) == failed
+    assert not only_what_was_under_way(writes.errors)
 
 
 def test_patroni_does_not_answer(make, cluster):
