@@ -13,6 +13,7 @@
 
 #include "cluster/cluster.h"
 #include "cluster/node.h"
+#include "cluster/patroni.h"
 #include "config/config.h"
 #include "pool/pool.h"
 #include "route/catalogs.h"
@@ -25,6 +26,7 @@ struct admin_context {
 	struct node_list *nodes;
 	struct members *members;          /* NULL: there are none but those of the configuration */
 	struct cluster *cluster;          /* NULL: nobody checks the nodes */
+	struct patroni *patroni;          /* NULL: it is not asked */
 	struct catalogs *catalogs;        /* NULL: none are read */
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */

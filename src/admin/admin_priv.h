@@ -5,6 +5,7 @@
  *   answer.c     what a handler answers
  *   round.c      asking all workers something
  *   text.c       pure helpers
+ *   provider.c   what Patroni says
  *   endpoints_*  the handlers
  */
 #ifndef ADMIN_ADMIN_PRIV_H
@@ -156,6 +157,10 @@ bool request_says(const struct request *request, const char *parameter); /* "tru
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);
+
+/* provider.c */
+json_t *patroni_json(struct admin *admin); /* null: it is not asked */
+void add_patroni_metrics(struct buf *b, struct admin *admin);
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

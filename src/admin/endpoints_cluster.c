@@ -392,6 +392,7 @@ void endpoint_topology(struct request *request, struct answer *answer)
 	json_put(json, "unhealthy", names_json(topology, /* healthy= */ false));
 	json_put(json, "timeline", known_number(topology && topology->timeline, topology ? topology->timeline : 0));
 	json_put(json, "systemIdentifier", system_json(topology ? topology->system_id : 0));
+	json_put(json, "patroni", patroni_json(request->admin));
 	json_put(json, "history", history_json(topology));
 	json_put(json, "nodes", nodes_json(request->admin, topology));
 	answer_json(answer, MHD_HTTP_OK, json);

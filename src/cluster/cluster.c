@@ -22,6 +22,7 @@ struct watched { /* a node that was ever checked by a monitor */
 	bool is_used;   /* it is in the list, and enabled */
 	bool is_blank;  /* nothing is known of it */
 	uint32_t lives; /* of the node, when it was looked at last */
+	bool in_doubt;  /* a client's connection failed, since its last good check */
 	usec_t due, begun;
 	usec_t placed_at; /* its word on its position that was taken last */
 	usec_t lag_at;    /* of the lag in its node; 0: unknown */
@@ -114,6 +115,35 @@ static void publish(struct cluster *c, struct topology *fresh)
 		c->context.retire(c->context.server, release, old);
 }
 
+static struct watched *watched_of(struct cluster *c, const struct node *node)
+{
+	struct watched *w = c->watched;
+
+	while (w && monitor_node(w->monitor) != node)
+		w = w->next;
+	return w;
+}
+
+/* It failed a client's connection, and the check that followed; or it let a client not in, and is not checked since. */
+static bool is_failing(struct cluster *c, struct node *node)
+{
+	const struct watched *w = node ? watched_of(c, node) : NULL;
+	const struct node_facts *f = w ? monitor_facts(w->monitor) : NULL;
+
+	return w && ((w->in_doubt && f->failed_in_row > 0) || atomic_load(&node->refused_at) > f->checked_at);
+}
+
+/* Must what follows the primary wait? Somebody named it who is going to say who is next: it is no use then to tell
+ * clients that it fails. */
+static bool must_wait(struct cluster *c, const struct topology *t, const struct topology_node *n)
+{
+	if (!t->leader_is_named)
+		return false;
+	if (!c->settings->names_next)
+		return !t->primary && n->standing == STANDING_STANDBY;
+	return n->node == node_list_primary(c->context.nodes) && (!t->primary || is_failing(c, t->primary));
+}
+
 /* New connections for the primary go to this one. With none, they go to the last one: it may come back, or its
  * successor be found; until then they fail, and say why. Unless it must not be used: then they wait. */
 static void follow(struct cluster *c, const struct topology *t)
@@ -129,23 +159,13 @@ static void follow(struct cluster *c, const struct topology *t)
 	else if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
 	for (uint32_t i = 0; i < t->count; i++)
-		if (node_hold(t->nodes[i].node,
-			      t->leader_is_named && !t->primary && t->nodes[i].standing == STANDING_STANDBY))
+		if (node_hold(t->nodes[i].node, must_wait(c, t, &t->nodes[i])))
 			changed = true;
 	if (changed || node_list_primary(c->context.nodes) != before)
 		c->context.followed(c->context.server);
 }
 
 /* ---- from facts to a topology ---- */
-
-static struct watched *watched_of(struct cluster *c, const struct node *node)
-{
-	struct watched *w = c->watched;
-
-	while (w && monitor_node(w->monitor) != node)
-		w = w->next;
-	return w;
-}
 
 static struct topology_input input_of(struct cluster *c, struct node *node, const struct node *leader)
 {
@@ -353,8 +373,37 @@ static bool is_behind(const struct cluster *c, const struct watched *w)
 	return f->known && f->in_recovery && f->timeline < t->timeline;
 }
 
+static void be_unsure(struct cluster *c)
+{
+	if (c->context.unsure)
+		c->context.unsure(c->context.server);
+}
+
+/* It says something else than whoever names the leader: a promotion is under way, or two are at odds. */
+static bool is_at_odds(const struct topology *t, const struct topology_node *n)
+{
+	return t->leader_is_named && n->enabled && n->facts.known && n->facts.failed_in_row == 0 &&
+	       n->named == n->facts.in_recovery;
+}
+
+static void ask_if_unsure(struct cluster *c)
+{
+	const struct topology *t = atomic_load(&c->now);
+	bool unsure = t->leader_is_named && (!t->primary || is_failing(c, t->primary));
+
+	for (uint32_t i = 0; i < t->count && !unsure; i++)
+		unsure = is_at_odds(t, &t->nodes[i]);
+	if (unsure)
+		be_unsure(c);
+}
+
 static usec_t check_is_due(const struct cluster *c, const struct watched *w)
 {
+	const struct topology *t = atomic_load(&((struct cluster *)(uintptr_t)c)->now);
+	const struct topology_node *n = topology_find(t, monitor_node(w->monitor));
+
+	if (n && is_at_odds(t, n))
+		return MIN(w->due, w->begun + CHECKS_APART);
 	return is_behind(c, w) ? MIN(w->due, w->begun + BEHIND_PERIOD) : w->due;
 }
 
@@ -373,8 +422,14 @@ static void look_at(struct cluster *c, struct node *node)
 	}
 	if (monitor_is_busy(w->monitor) || (w->begun && now < w->begun + CHECKS_APART))
 		return;
-	if (!atomic_exchange(&node->doubtful, false) && now < check_is_due(c, w))
+	if (atomic_exchange(&node->doubtful, false)) {
+		w->in_doubt = true;
+		be_unsure(c);
+	} else if (now < check_is_due(c, w)) {
 		return;
+	} else if (monitor_facts(w->monitor)->failed_in_row == 0) {
+		w->in_doubt = false;
+	}
 	w->begun = now;
 	w->due = next_check(&c->settings->health);
 	monitor_check(w->monitor, c->settings);
@@ -408,6 +463,7 @@ static void look_after(struct cluster *c)
 		ask_for_positions(c);
 	}
 	conclude(c);
+	ask_if_unsure(c);
 	take_places(c);
 	discovery_look(c->discovery, c->settings, atomic_load(&c->now));
 	node_list_release(c->context.nodes);

@@ -25,6 +25,9 @@ struct cluster_context {
 	const char *io; /* as loop_new() */
 	/* Calls free_it(topology) when every worker has passed a turn; on the cluster's thread. */
 	void (*retire)(void *server, void (*free_it)(void *topology), void *topology);
+	/* A client's connection failed, or a node is not what it was said to be: whoever says it is to be asked at
+	 * once. On the cluster's thread, again and again while it is so. NULL: there is nobody to ask. */
+	void (*unsure)(void *server);
 	/* node_list_primary() is another one now, or a node is barred, or not any more; on the cluster's thread. */
 	void (*followed)(void *server);
 	void *server;

@@ -101,8 +101,9 @@ static struct config *config_of(const char *provider, const char *nodes, const c
 	size_t len;
 
 	len = (size_t)snprintf(text, sizeof(text),
-			       "[topology]\nprovider = \"%s\"\nstate_file = \"%s\"\nforget_secs = 10\n", provider,
-			       state_file);
+			       "[health]\nuser = \"m\"\n[topology]\npatroni_urls = \"http://p:8008\"\nprovider = "
+			       "\"%s\"\nstate_file = \"%s\"\nforget_secs = 10\n",
+			       provider, state_file);
 	for (uint32_t i = 0; i < MAX(count, 1);
 	     i++) /* a configuration without any is refused in this test's provider */
 		len += (size_t)snprintf(

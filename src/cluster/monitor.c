@@ -56,6 +56,7 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->health = *h;
 	s->health.user = s->health.password = s->health.database = s->health.check_query = NULL;
 	s->logs_in = *h->user != 0;
+	s->names_next = config->topology.provider == PROVIDER_PATRONI;
 	s->user = strdup(h->user);
 	s->database = strdup(h->database);
 	s->check_query = strdup(h->check_query);

@@ -25,6 +25,8 @@ struct node_list {
 	void *alarm_argument;
 	_Atomic(void (*)(void *argument)) alarm; /* NULL: none */
 	_Atomic uint32_t shunned;                /* nodes that drain or are barred, or were when they left the list */
+	struct node *unknown;                    /* in no set */
+	_Atomic bool expects_next;               /* see node_list_expect_next() */
 };
 
 static struct node nobody; /* who is named when nobody is */
@@ -92,6 +94,18 @@ static int node_for(struct node_list *list, const struct member *from, struct no
 }
 
 /* ---- the list ---- */
+
+/* Who waits for it waits for the primary: it never gets links. */
+static bool make_unknown(struct node_list *list)
+{
+	struct member unknown;
+
+	member_init(&unknown, "", 0);
+	list->unknown = node_new(list, &unknown, "unknown");
+	if (list->unknown)
+		atomic_store(&list->unknown->bars, NODE_BARRED);
+	return list->unknown != NULL;
+}
 
 static void set_free(struct node_list *list, struct node_set *set)
 {
@@ -248,7 +262,7 @@ struct node_list *node_list_new(const struct config *config)
 {
 	struct node_list *list = calloc(1, sizeof(*list));
 
-	if (list && node_list_reload(list, config) >= 0)
+	if (list && make_unknown(list) && node_list_reload(list, config) >= 0)
 		return list;
 	node_list_free(list);
 	return NULL;
@@ -269,6 +283,7 @@ void node_list_free(struct node_list *list)
 		atomic_store(&list->all, node->next);
 		node_free(node);
 	}
+	node_free(list->unknown);
 	free(list);
 }
 
@@ -362,6 +377,11 @@ bool node_list_leader(const struct node_list *list, struct node **ret_leader)
 void node_list_follow(struct node_list *list, struct node *primary)
 {
 	atomic_store(&list->primary, primary);
+}
+
+struct node *node_list_unknown(const struct node_list *list)
+{
+	return list->unknown;
 }
 
 struct node *node_list_primary(const struct node_list *list)
@@ -474,9 +494,24 @@ bool node_hold(struct node *node, bool held)
 	if (!set_bar(node, NODE_HELD, held))
 		return false;
 	if (held)
-		log_error("the node that was named as the primary is in recovery: what is for the primary waits",
-			  kv_str("node", node->name));
+		log_warn("there is no primary now, or not yet: what would go to this node waits",
+			 kv_str("node", node->name));
 	return true;
+}
+
+void node_list_expect_next(struct node_list *list, bool expect)
+{
+	atomic_store(&list->expects_next, expect);
+}
+
+void node_refuses(struct node *node)
+{
+	if (atomic_load(&((struct node_list *)(uintptr_t)node->list)->expects_next) &&
+	    node == node_list_primary(node->list)) {
+		atomic_store(&node->refused_at, clock_now());
+		(void)node_hold(node, /* held= */ true);
+	}
+	node_in_doubt(node);
 }
 
 void node_set_health(struct node *node, bool up)

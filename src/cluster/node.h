@@ -49,6 +49,7 @@ struct node {
 	_Atomic bool doubtful; /* a link could not connect: to be checked at once */
 	_Atomic uint32_t failed_in_row, good_in_row;
 	_Atomic uint64_t last_check_wall;
+	_Atomic usec_t refused_at;    /* see node_refuses(); 0: never */
 	_Atomic uint64_t answered_at; /* when a server last answered a login, by clock_now(); 0: never */
 	/* share of the reads, see route/balance.h */
 	_Atomic uint32_t weight;
@@ -103,6 +104,8 @@ int node_list_reload(struct node_list *list, const struct config *config) MUST_U
  * nobody has a say but the nodes.
  */
 void node_list_name_leader(struct node_list *list, struct node *leader, bool is_named);
+/* Whoever names the leader is going to name the next one when this one fails. Control thread. */
+void node_list_expect_next(struct node_list *list, bool expect);
 bool node_list_leader(const struct node_list *list, struct node **ret_leader);
 /*
  * Control thread, now and then: nodes that have left are done with that, and sets of before are freed that nobody looks
@@ -150,6 +153,10 @@ uint32_t node_addresses(struct node *node, struct sockaddr_storage addresses[NOD
 /* A connection to this one could be made. */
 void node_address_worked(struct node *node, const struct sockaddr_storage *address, socklen_t len);
 
+/* Stands for a primary when no node is known yet, and somebody is going to name them: whoever needs it waits, for no
+ * link is opened to it. In no set. */
+struct node *node_list_unknown(const struct node_list *list);
+
 /* What a check found out: failure_threshold bad ones in a row make a node unhealthy, success_threshold good ones in a
  * row healthy. One thread checks a node. */
 void node_checked(struct node *node, bool good, const struct config_health *settings);
@@ -158,6 +165,10 @@ void node_answered(struct node *node);
 /* A link could not be opened, for a reason that may lie with the node: it is to be checked soon; the alarm is raised.
  */
 void node_in_doubt(struct node *node);
+/* The same, and it lets nobody in, for it is gone, starts or shuts down. If it is the primary, and somebody is going to
+ * say which one is the next (node_list_expect_next()), what follows the primary waits from now on: until a check is
+ * good, or there is another one. */
+void node_refuses(struct node *node);
 /* alarm(argument) is called when a node is in doubt, from any thread. Set once, before or while nodes are in use; the
  * argument lives as long as any thread uses them. */
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument);

@@ -597,7 +597,8 @@ struct topology *topology_make(const struct topology_settings *settings, const s
 		find_upstream(t, n);
 		find_sync_state(t, n);
 		n->takes_reads = takes_reads(&m, n);
-		n->contradicts = is_told(&m, n) && n->facts.in_recovery == (n->configured == NODE_PRIMARY);
+		n->contradicts = is_told(&m, n) && !t->leader_is_named &&
+				 n->facts.in_recovery == (n->configured == NODE_PRIMARY);
 		note_node(&m, n, topology_find(previous, n->node));
 	}
 	note_primary(&m);

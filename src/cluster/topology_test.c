@@ -190,9 +190,9 @@ static const struct test_case cases[] = {
 	{"only the leader that is named is the primary",
 	 "ps",
 	 {{"rw1* ro1", "PS", UP, "PRIMARY_IS"},
-	  {"rw1* rw2", "PN", UP, "NODE_REFUSED ROLE_CONTRADICTS"}, /* promoted behind the back of who names it */
+	  {"rw1* rw2", "PN", UP, "NODE_REFUSED"}, /* promoted behind the back of who names it */
 	  {"rw1 rw2*", "NP", UP, "NODE_REFUSED NODE_ACCEPTED FAILOVER"},
-	  {"ro2 rw2*", "SP", UP, "NODE_ACCEPTED ROLE_CONTRADICTS DEMOTED"}},
+	  {"ro2 rw2*", "SP", UP, "NODE_ACCEPTED DEMOTED"}},
 	 .by_name = true},
 	{"one that is named before it is promoted",
 	 "ps",

@@ -10,7 +10,9 @@
 #include "config/value.h"
 #include "wire/scram.h"
 
-#define DRAIN_VARIABLE "HELIOS_DRAIN_TIMEOUT_SECS"
+#define DRAIN_VARIABLE   "HELIOS_DRAIN_TIMEOUT_SECS"
+#define URL_MAX          480u
+#define PATRONI_URLS_MAX 16u
 
 static const struct config_origin *origin_of(const struct loader *l, const char *section, const char *name)
 {
@@ -71,6 +73,8 @@ static void check_nodes(struct loader *l)
 				error_at(l, node->line, "two nodes have the address %s:%u", node->host, node->port);
 		}
 	}
+	if (c->topology.provider == PROVIDER_PATRONI) /* it names them */
+		return;
 	if (c->node_count == 0)
 		error_at(l, 0, "no node is configured: add a [[nodes]] table with host, port and role, or --primary");
 	else if (enabled == 0)
@@ -286,6 +290,56 @@ static void check_auth(struct loader *l)
 		warn_at(l, line_of(l, "auth", "auth_query"), "[auth] auth_query has no $1, which is the user's name");
 }
 
+/* ----------------------------------------------------------------------------------------- topology */
+
+static void check_url(struct loader *l, const char *url)
+{
+	const char *host = strstr(url, "://");
+	bool good = host && (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) && host[3] &&
+		    !strpbrk(host + 3, "@?# \t") && strlen(url) < URL_MAX;
+	const char *path = good ? strchr(host + 3, '/') : NULL;
+
+	if (!good || (path && path[1]))
+		error_at(l, line_of(l, "topology", "patroni_urls"),
+			 "[topology] patroni_urls: \"%s\" is not of the form http://host:8008 or https://host:8008",
+			 url);
+}
+
+static void check_patroni(struct loader *l)
+{
+	const struct config *c = l->config;
+	const struct config_topology *t = &c->topology;
+
+	if (t->patroni_urls.count == 0)
+		error_at(l, line_of(l, "topology", "provider"), "[topology] provider = \"patroni\" needs patroni_urls");
+	if (t->patroni_urls.count > PATRONI_URLS_MAX)
+		error_at(l, line_of(l, "topology", "patroni_urls"), "[topology] patroni_urls: %u at most",
+			 PATRONI_URLS_MAX);
+	for (uint32_t i = 0; i < t->patroni_urls.count; i++)
+		check_url(l, t->patroni_urls.items[i]);
+	if (t->patroni_cert_path[0] && !t->patroni_key_path[0])
+		error_at(l, line_of(l, "topology", "patroni_cert_path"),
+			 "[topology] patroni_cert_path needs patroni_key_path");
+	if (!c->health.user[0])
+		error_at(l, line_of(l, "topology", "provider"),
+			 "[topology] provider = \"patroni\" needs [health] user: a leader counts only when it says "
+			 "itself "
+			 "that it is read-write");
+}
+
+static void check_topology(struct loader *l)
+{
+	const struct config_topology *t = &l->config->topology;
+
+	if (t->provider == PROVIDER_HELIOSDB)
+		error_at(
+			l, line_of(l, "topology", "provider"),
+			"[topology] provider = \"heliosdb\" is not in this build; with \"postgres\" the proxy asks the "
+			"nodes themselves, as far as they answer like PostgreSQL");
+	if (t->provider == PROVIDER_PATRONI)
+		check_patroni(l);
+}
+
 static void check_admin(struct loader *l)
 {
 	const struct config *c = l->config;
@@ -307,5 +361,6 @@ void config_finish(struct loader *l)
 	check_server_tls(l);
 	check_auth(l);
 	check_health(l);
+	check_topology(l);
 	check_admin(l);
 }

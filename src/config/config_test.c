@@ -107,6 +107,8 @@ static void values_are_read(void **state)
 	end(&f);
 }
 
+#define PATRONI "[topology]\n\nprovider = \"patroni\"\n"
+
 static void mistakes_are_told_with_their_place(void **state)
 {
 	static const struct {
@@ -166,6 +168,14 @@ static void mistakes_are_told_with_their_place(void **state)
 		{"[[nodes]]\nhost = \"h\"\nport = 70000\n", 3, "from 1 to 65535"},
 		{"[[nodes]]\nhost = \"h\"\nrole = \"leader\"\n", 3, "one of \"primary\", \"standby\", \"replica\""},
 		{"[[nodes]]\nhost = \"h\"\nenabled = false\n", 1, "no node is enabled"},
+		{NODE "[topology]\nprovider = \"heliosdb\"\n", 5, "is not in this build"},
+		{PATRONI "", 3, "needs patroni_urls"},
+		{PATRONI "patroni_urls = [\"http://a:8008\"]\n", 3, "needs [health] user"},
+		{PATRONI "patroni_urls = [\"a:8008\"]\n", 4, "is not of the form"},
+		{PATRONI "patroni_urls = [\"http://u:p@a\"]\n", 4, "is not of the form"},
+		{PATRONI "patroni_urls = [\"https://a/cluster\"]\n", 4, "is not of the form"},
+		{PATRONI "patroni_urls = \"https://\"\n", 4, "is not of the form"},
+		{PATRONI "patroni_cert_path = \"x\"\n", 4, "needs patroni_key_path"},
 		{NODE "[tls]\nenabled = true\n", 5, "[tls] needs cert_path"},
 		{NODE "[tls]\ncert_path = \"c\"\n", 5, "[tls] needs key_path"},
 		{NODE "[tls]\nmode = \"require\"\n", 5, "needs cert_path"},
@@ -194,6 +204,20 @@ static void mistakes_are_told_with_their_place(void **state)
 		}
 		end(&f);
 	}
+}
+
+/* Patroni names them. */
+static void no_nodes_with_patroni(void **state)
+{
+	struct fixture f;
+
+	load_as(&f, PATRONI "patroni_urls = [\"http://a:8008/\", \"https://[::1]:8008\"]\n[health]\nuser = \"m\"\n",
+		true);
+	assert_int_equal(f.r, 0);
+	assert_int_equal(f.config->node_count, 0);
+	assert_int_equal(f.config->topology.patroni_urls.count, 2);
+	assert_int_equal(f.config->topology.patroni_interval, 2 * USEC_PER_SEC);
+	end(&f);
 }
 
 static void all_mistakes_are_told(void **state)
@@ -713,6 +737,7 @@ int main(void)
 		cmocka_unit_test(defaults_hold),
 		cmocka_unit_test(values_are_read),
 		cmocka_unit_test(mistakes_are_told_with_their_place),
+		cmocka_unit_test(no_nodes_with_patroni),
 		cmocka_unit_test(all_mistakes_are_told),
 		cmocka_unit_test(the_quick_start_loads),
 		cmocka_unit_test(the_older_layout_loads),

@@ -8,13 +8,22 @@ static const char *or_else(const char *text, const char *otherwise)
 	return text && *text ? text : otherwise;
 }
 
+/* The primary; when there is no node yet, and they are going to be named: one that stands for it. */
+static struct node *primary_of(const struct pools *pools)
+{
+	struct node *primary = node_list_primary(pools->nodes);
+	bool are_named = pools->config->topology.provider == PROVIDER_PATRONI;
+
+	return primary || !are_named ? primary : node_list_unknown(pools->nodes);
+}
+
 /* The node of the database by the configuration, or else the primary; NULL: none is enabled that would do. */
 static struct node *node_for(const struct pool *pool, const struct config_database *d, bool *ret_follows)
 {
 	*ret_follows = !pool->node && !(d && *or_else(d->node, ""));
 	if (pool->node)
 		return pool->node;
-	return *ret_follows ? node_list_primary(pool->pools->nodes) : node_list_find(pool->pools->nodes, d->node);
+	return *ret_follows ? primary_of(pool->pools) : node_list_find(pool->pools->nodes, d->node);
 }
 
 void destination_free(struct pools *pools, struct destination *to)

@@ -484,7 +484,7 @@ static void judge_node(struct node *node, const struct link_failure *failure)
 	if (failure->wants_password || (failure->from_server && strncmp(failure->sqlstate, "57", 2) != 0))
 		node_answered(node);
 	else
-		node_in_doubt(node);
+		node_refuses(node);
 }
 
 static void link_login_failed(struct link *link, const struct link_failure *failure)
@@ -493,13 +493,15 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 	struct shard *shard = link->owner;
 	struct pool *pool = pool_ref(shard->pool);
 	struct node *node = ((struct destination *)link->server)->node;
-	bool misplaced = shard_link_is_misplaced(shard, link);
 	struct waiter *dedicated = link->user;
 	struct error_fields fields = {0};
 	uint32_t suppressed = 0;
+	bool misplaced;
 
 	opening_end(shard, link);
 	judge_node(node, failure);
+	misplaced =
+		shard_link_is_misplaced(shard, link); /* after that: clients may have to wait for the next primary */
 	watch_opened(shard, link, failure);
 	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);

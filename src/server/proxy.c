@@ -48,6 +48,7 @@ static bool start_admin(struct proxy *p)
 		.nodes = p->nodes,
 		.cluster = p->cluster,
 		.members = p->members,
+		.patroni = p->patroni,
 		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
@@ -84,6 +85,7 @@ static bool start_cluster(struct proxy *p)
 	struct cluster_context context = {
 		.nodes = p->nodes,
 		.members = p->members,
+		.unsure = provider_ask,
 		.config = p->config,
 		.server_tls = p->server_tls,
 		.io = io_name(p->config->proxy.io),
@@ -161,7 +163,7 @@ static bool start(struct proxy *p)
 		return false;
 	}
 	handover_take_predecessors(&p->shared.predecessors);
-	if (!workers_start(p) || !start_cluster(p))
+	if (!provider_start(p) || !nodes_take(p) || !workers_start(p) || !start_cluster(p))
 		return false;
 	write_pid_file(p); /* ahead of the admin API: who is told that the proxy is ready may look for it */
 	return start_admin(p);
@@ -174,7 +176,8 @@ static void end(struct proxy *p)
 {
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
-	admin_stop(p->admin);     /* first: it asks the workers */
+	admin_stop(p->admin); /* first: it asks the workers */
+	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
 	listen_set_close(&p->listeners, files_are_ours);
@@ -184,6 +187,7 @@ static void end(struct proxy *p)
 	if (p->pools)
 		pools_free(p->pools);
 	cluster_free(p->cluster);
+	patroni_free(p->patroni);
 	breakers_free(p->shared.breakers);
 	node_list_free(p->nodes);
 	members_free(p->members);

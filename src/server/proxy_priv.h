@@ -5,6 +5,7 @@
  *   control.c   the control thread: signals, draining, what is due now and then
  *   workers.c   the workers and their threads, and talking to them
  *   nodes.c     members that come and go
+ *   provider.c  members that a provider names (Patroni)
  *   reload.c    a new configuration; TLS contexts
  *   listen.c    listening sockets;  handover.c  the next process;  notify.c  systemd
  */
@@ -13,6 +14,7 @@
 
 #include "admin/admin.h"
 #include "cluster/cluster.h"
+#include "cluster/patroni.h"
 #include "cluster/members.h"
 #include "route/catalogs.h"
 #include "server/handover.h"
@@ -39,6 +41,7 @@ struct proxy {
 	struct node_list *nodes;
 	struct pools *pools;
 	struct cluster *cluster;
+	struct patroni *patroni; /* asks it, where that is configured */
 	struct catalogs *catalogs;
 	struct tls_context *client_tls, *server_tls;
 	struct sessions_shared shared;
@@ -94,6 +97,12 @@ void nodes_apply(struct proxy *p);
 void nodes_primary_moved(struct proxy *p, uint32_t pools);
 /* What is due of that. */
 void nodes_tick(struct proxy *p);
+
+/* ---- provider.c ---- */
+bool provider_start(struct proxy *p) MUST_USE;
+void provider_reload(struct proxy *p);
+/* Any thread: something is not as it was said to be. */
+void provider_ask(void *proxy);
 
 /* ---- reload.c ---- */
 /* *ret: NULL when TLS is off. */

@@ -149,6 +149,7 @@ void reload(struct proxy *p)
 	p->config = fresh;
 	p->client_tls = client_tls;
 	members_reload(p->members, fresh);
+	provider_reload(p);
 	(void)nodes_take(p); /* ahead of the pools, which look for theirs */
 	pools_reload(p->pools, fresh, server_tls, &r->settings);
 	breakers_reload(p->shared.breakers, fresh);
