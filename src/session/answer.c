@@ -156,6 +156,15 @@ static bool keeps_error(uint8_t purpose)
 	return purpose == PURPOSE_SETTINGS || purpose == PURPOSE_BEGIN;
 }
 
+/* The end of a copy may have been sent ahead of its beginning's answer: then it stands behind, and begins no batch. */
+static void drop_copy_ends(struct session *s)
+{
+	const struct expect *x;
+
+	while ((x = expects_first(&s->link->expects)) && x->kind == EXPECT_COPY_END)
+		pop(s);
+}
+
 static enum answer ready(struct session *s, const struct frame *f)
 {
 	struct link *link = s->link;
@@ -190,6 +199,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 	pop(s);
 	if (unlikely(s->begin_state == BEGIN_SENT))
 		begin_forget(s);
+	if (link->expects.count > 0)
+		drop_copy_ends(s);
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
