@@ -132,8 +132,13 @@ void session_maybe_release(struct session *s)
 	}
 	/* session mode ends for those who have nothing to lose when a reload says so */
 	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
-	    s->pins || settings_learn(s))
+	    s->pins || settings_learn(s)) {
+		if (unlikely(s->waits_for_route)) { /* for no other link, but for the end of what was under way */
+			s->waits_for_route = false;
+			conn_resume(&s->conn);
+		}
 		return;
+	}
 	session_release(s);
 }
 
@@ -589,6 +594,8 @@ static void after_messages(struct session *s)
 	}
 	if (link->expects.answers || link->open_batch || s->state != SESSION_ACTIVE)
 		return;
+	if (unlikely(s->timeout))
+		hinted_answered(s);
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
 		if (unlikely(s->waits_for_route)) {

@@ -31,6 +31,22 @@ size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *
 	return now;
 }
 
+size_t session_pass_on_text(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
+			    size_t text_at)
+{
+	size_t now = MIN(frame_size(f), available), head = 0;
+	uint8_t *bytes;
+
+	if (now > text_at && hints_may_begin(whole[text_at]))
+		head = hinted_head(s, whole, text_at, now - text_at, &bytes);
+	if (head)
+		send_to_link(s, bytes, head);
+	send_to_link(s, whole + head, now - head);
+	s->left = frame_size(f) - now;
+	s->left_dropped = false;
+	return now;
+}
+
 static size_t drop(struct session *s, const struct frame *f, size_t available)
 {
 	size_t now = MIN(frame_size(f), available);
@@ -338,6 +354,9 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "a query without its end");
 		return available;
 	}
+	if (unlikely(text_len > 0 && hints_may_begin(*f->body)) &&
+	    !hinted_begin(s, slice_make(f->body, text_len - complete), /* told= */ false))
+		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	if (unlikely(info)) {
 		if (effects_before(s, info, &error, &what) == POLICY_REFUSED) {
@@ -375,7 +394,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
-	return session_pass_on(s, f, whole, available);
+	return session_pass_on_text(s, f, whole, available, FRAME_HEADER);
 }
 
 /* ---- the other messages ---- */
@@ -524,7 +543,9 @@ void session_arm_query_timer(struct session *s)
 {
 	usec_t limit = session_settings(s)->query_timeout;
 
-	if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
+	if (unlikely(s->timeout))
+		hinted_arm_timer(s);
+	else if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
 		session_set_timer(s, TIMER_QUERY, limit);
 }
 
@@ -554,6 +575,8 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_WHOLE:
 			break;
 		}
+		if (unlikely(s->timeout) && hinted_holds(s, f.type))
+			break;
 		if (unlikely(routes) && !s->routed && !routing_begin(s, bytes + at, len - at))
 			break;
 		taken = one_message(s, &f, bytes + at, len - at);
