@@ -159,7 +159,10 @@ static bool parse_unnamed(struct session *s, struct statement_text *text, const 
 		return false;
 	prepared_link_got_unnamed(s, text);
 	count_add(&session_counters(s)->statements_prepared_total, 1);
-	(void)session_pass_on_text(s, f, whole, available, FRAME_HEADER + 1);
+	if (unlikely(hints_may_begin(text->parse[0])))
+		(void)session_pass_on_text(s, f, whole, available, FRAME_HEADER + 1);
+	else
+		conn_send_ref(&s->link->conn, whole, frame_size(f));
 	return true;
 }
 
@@ -219,7 +222,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return malformed(s, "malformed Parse", available);
 	if (name.len && prepared_find(s, name))
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
-	if (unlikely(hints_may_begin(*r.at)) && !hinted_begin(s, slice_str((const char *)r.at), /* told= */ false))
+	if (unlikely(hints_may_begin(*r.at)) && !hinted_begin(s, slice_str((const char *)r.at)))
 		return 0;
 	text = text_of(s, name, read_rest(&r), memo ? memo->text : NULL);
 	if (!text) {
@@ -236,6 +239,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		statement_text_unref(s->worker->statements, text);
 		return frame_size(f);
 	}
+	if (unlikely(hints_may_begin(text->parse[0])))
+		hinted_tell_of(s, statement_text_sql(text));
 	fine = name.len ? parse_named(s, name, text, whole, available) : parse_unnamed(s, text, f, whole, available);
 	return fine ? frame_size(f) : available;
 }
@@ -287,8 +292,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 			return malformed(s, "malformed Bind", available);
 		text = prepared_find(s, name);
 	}
-	if (unlikely(text && hints_may_begin(text->parse[0])) &&
-	    !hinted_begin(s, statement_text_sql(text), /* told= */ true))
+	if (unlikely(text && hints_may_begin(text->parse[0])) && !hinted_begin(s, statement_text_sql(text)))
 		return 0;
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
@@ -465,7 +469,12 @@ static bool parse_begins(struct session *s, const struct frame *f, size_t availa
 
 	read_cstring(&r);
 	text = read_cstring(&r);
-	return r.failed || text.len == 0 || !hints_may_begin(*text.bytes) || hinted_begin(s, text, /* told= */ false);
+	if (r.failed || text.len == 0 || !hints_may_begin(*text.bytes))
+		return true;
+	if (!hinted_begin(s, text))
+		return false;
+	hinted_tell_of(s, text);
+	return true;
 }
 
 static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
@@ -522,7 +531,7 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 				return malformed(s, "a name is too long", available);
 			return 0;
 		}
-		if (f->body_len <= keep)
+		if (f->body_len <= keep || (f->type == 'P' && available < NAMES_MAX)) /* else hints may be cut */
 			return 0;
 	}
 	if (p->mode == POOL_MODE_SESSION)

@@ -66,14 +66,20 @@ void hinted_tell(void *to, const char *text)
 	count_add(&session_counters(s)->hints_ignored_total, 1);
 }
 
-static void tell_of(struct session *s, const struct hints *h)
+void hinted_tell_of(struct session *s, struct slice text)
 {
 	const struct wish_listener listener = {.problem = hinted_tell, .to = s};
-	const struct wish_rights rights = wish_rights_of(s->worker->settings.config, pool_user(session_pool(s)));
+	const struct config *c = s->worker->settings.config;
+	struct wish_rights rights;
+	struct hints h;
 
-	if (s->link && s->link->left)
+	if (!are_heeded(s->worker) || (s->link && s->link->left))
 		return; /* what is told but once is told next time */
-	wishes_tell_of(h, &rights, &listener, &s->told_hints);
+	hints_read(text, &h);
+	if (!h.said && !h.problem_count)
+		return;
+	rights = wish_rights_of(c, pool_user(session_pool(s)));
+	wishes_tell_of(&h, &rights, &listener, &s->told_hints);
 }
 
 /* ---- time-outs ---- */
@@ -83,22 +89,20 @@ static bool is_busy(const struct link *link)
 	return link->expects.answers > 0 || !list_is_empty(&link->cancels_under_way);
 }
 
-bool hinted_begin(struct session *s, struct slice text, bool told)
+bool hinted_begin(struct session *s, struct slice text)
 {
 	struct hints h;
 
 	if (!are_heeded(s->worker))
 		return true;
 	hints_read(text, &h);
-	if (h.said & BIT(HINT_SAID_timeout_ms) && h.timeout_ms) {
-		if (s->link && is_busy(s->link)) {
-			s->waits_for_route = true;
-			return false;
-		}
-		s->timeout = h.timeout_ms * USEC_PER_MSEC;
+	if (!(h.said & BIT(HINT_SAID_timeout_ms)) || !h.timeout_ms)
+		return true;
+	if (s->link && is_busy(s->link)) {
+		s->waits_for_route = true;
+		return false;
 	}
-	if (!told && (h.said || h.problem_count))
-		tell_of(s, &h);
+	s->timeout = h.timeout_ms * USEC_PER_MSEC;
 	return true;
 }
 

@@ -340,6 +340,20 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 	return drop(s, f, available);
 }
 
+/* A query's text, or what has come of it. */
+static struct slice text_there(const struct frame *f, size_t available)
+{
+	return available < frame_size(f) ? slice_make(f->body, available - FRAME_HEADER)
+					 : slice_make(f->body, f->body_len - 1);
+}
+
+static NEVER_INLINE size_t pass_on_hinted(struct session *s, const struct frame *f, const uint8_t *whole,
+					  size_t available)
+{
+	hinted_tell_of(s, text_there(f, available));
+	return session_pass_on_text(s, f, whole, available, FRAME_HEADER);
+}
+
 static size_t simple_query(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	bool complete = available >= frame_size(f);
@@ -347,6 +361,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	enum proxy_error error;
 	const char *what = NULL;
 	struct query_info *info;
+	bool may_have_hints;
 
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
@@ -354,8 +369,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "a query without its end");
 		return available;
 	}
-	if (unlikely(text_len > 0 && hints_may_begin(*f->body)) &&
-	    !hinted_begin(s, slice_make(f->body, text_len - complete), /* told= */ false))
+	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
+		return 0;
+	may_have_hints = text_len > 0 && hints_may_begin(*f->body);
+	if (unlikely(may_have_hints) && !hinted_begin(s, text_there(f, available)))
 		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	if (unlikely(info)) {
@@ -394,7 +411,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
-	return session_pass_on_text(s, f, whole, available, FRAME_HEADER);
+	return unlikely(may_have_hints) ? pass_on_hinted(s, f, whole, available)
+					: session_pass_on(s, f, whole, available);
 }
 
 /* ---- the other messages ---- */

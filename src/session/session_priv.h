@@ -290,9 +290,10 @@ size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
 
 /* ---- hinted.c: texts for which hints_may_begin() is true ---- */
-/* A text is about to be sent: the client is told what of its hints is ignored (unless it was told), and a time-out is
- * kept. false: it must wait. */
-bool hinted_begin(struct session *s, struct slice text, bool told) MUST_USE;
+/* Before a text is sent, or what it means is bound: a time-out of its hints is kept. false: it must wait. */
+bool hinted_begin(struct session *s, struct slice text) MUST_USE;
+/* It is being sent: the client is told what of its hints is ignored. */
+void hinted_tell_of(struct session *s, struct slice text);
 /* May it be one of several on a link? */
 bool hinted_shares(const struct session *s, struct slice text);
 /* Only with a time-out: a message of this type is to wait. */

@@ -314,8 +314,11 @@ void wishes_read(const struct params *settings, const struct hints *hints, const
 	struct wishing w = {nodes, rights, *listener, ret};
 
 	*ret = (struct route_wish){0};
-	if (!rights->any)
+	if (!rights->any) {
+		if (params_marks(settings) & PARAMS_HELIOS && !listener->knows_settings)
+			tell(listener, "helios.*", "this user's are not heeded");
 		return;
+	}
 	if (params_marks(settings) & PARAMS_HELIOS) {
 		if (listener->knows_settings)
 			w.listener.problem = ignore_problem;

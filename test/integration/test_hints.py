@@ -111,6 +111,20 @@ def test_a_text_that_is_too_long_to_be_kept(make_proxy, closing):
         assert seen(c, "/* helios: route=any */" + rest, how) == (" " * 23 + rest)[:40], how
 
 
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_long_text_that_comes_bit_by_bit(make_proxy, closing, mode, extended):
+    proxy = make_proxy({"limits": {"max_message_kept": 16384}, "proxy": {"workers": 1}, **pooled(mode)})
+    c, other = closing(proxy.wire()), closing(proxy.wire())
+    rest = f" SELECT left(current_query(), 40), '{'x' * 100000}'"
+    text = "/* helios: route=any */" + rest
+    bytes_ = parse("", text) + bind() + execute() + sync() if extended else query(text)
+    for at, to in ((0, 5), (5, 12), (12, 20), (20, 40), (40, None)):
+        c.send(bytes_[at:to])
+        assert other.value("SELECT 1") == "1"  # it has been looked at by now, for there is one worker
+    assert rows(c.until_ready())[0][0] == (" " * 23 + rest)[:40]
+
+
 def test_shared_links_and_deferred_begins(make_proxy, closing):
     proxy = make_proxy(pooled("transaction", pool={"share": "autocommit", "defer_begin": True, "max_connections": 2}))
     c = closing(proxy.wire())
@@ -143,6 +157,18 @@ def test_keys_that_do_nothing_are_told_once(make_proxy, closing, mode):
     assert proxy.metric("hints_ignored_total") == 10
 
 
+def test_who_waits_is_told_once(make_proxy, closing):
+    proxy = make_proxy(pooled("transaction", pool={"max_connections": 1}))
+    holder, c = closing(proxy.wire()), closing(proxy.wire())
+    for extended in (False, True):
+        holder.query("BEGIN")
+        text = "/* helios: rout=any */ SELECT 1"
+        c.send(*(run(text) + sync() if extended else query(text),))
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        holder.query("COMMIT")
+        assert rows(c.until_ready()) == [["1"]] and len(told(c)) == 1
+
+
 def test_what_is_not_allowed(make_proxy, cluster, closing):
     proxy = split_proxy(make_proxy, cluster, {"routing_hints": {"allow_node_hints": False, "allow_primary_reads": False,
                                                                 "max_lag_override": "60s"}})
@@ -170,6 +196,9 @@ def test_rights_of_users(make_proxy, cluster, closing):
     wait_until(lambda: c.value(f"/* helios: route=primary */ {WHO}") in "bc")
     assert len(told(c)) == 1
     assert c.value(f"/* helios: route=primary */ {WHO}") in "bc" and told(c) == [], "once is enough"
+    c.query("SET helios.route = 'primary'")
+    assert c.value(WHO) in "bc" and len(told(c)) == 1
+    assert c.value(WHO) in "bc" and told(c) == []
     explained = proxy.json("/api/routing/explain?" + urllib.parse.urlencode(
         {"database": "app", "user": "app", "query": f"/* helios: route=primary */ {WHO}"}))
     assert explained["to"] == "standby" and len(explained["notices"]) == 1
@@ -336,6 +365,18 @@ def test_startup_options(make_proxy, cluster):
             assert {who(db) for _ in range(6)} == set(nodes)
             name = options.split()[-1].split("=")[0]
             assert db.execute(f"SHOW {name}").fetchone()[0] == options.split("=")[-1]
+
+
+def test_startup_parameters(make_proxy, cluster, closing):
+    """As some drivers (asyncpg) send them: without options."""
+    proxy = split_proxy(make_proxy, cluster)
+    wait_split(proxy)
+    c = closing(proxy.wire(**{"helios.route": "primary"}))
+    assert {c.value(WHO) for _ in range(4)} == {"a"}
+    c.query("SELECT set_config('helios.route', 'standby', false)")
+    wait_until(lambda: c.value(WHO) in "bc")
+    c.query("RESET ALL")
+    assert {c.value(WHO) for _ in range(4)} == {"a"}, "what it logged in with"
 
 
 def test_pools_are_left_clean(make_proxy, cluster):
