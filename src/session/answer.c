@@ -133,10 +133,7 @@ void session_maybe_release(struct session *s)
 	/* session mode ends for those who have nothing to lose when a reload says so */
 	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
 	    s->pins || settings_learn(s)) {
-		if (unlikely(s->waits_for_route)) { /* for no other link, but for the end of what was under way */
-			s->waits_for_route = false;
-			conn_resume(&s->conn);
-		}
+		hinted_go_on(s); /* for it may wait for no other link, but for the end of what was under way */
 		return;
 	}
 	session_release(s);

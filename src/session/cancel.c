@@ -216,9 +216,11 @@ static void overdue_is_over(void *argument)
 	struct worker *w = o->worker;
 	struct session *s = o->slot < w->slot_count ? w->slots[o->slot] : NULL;
 
-	if (s && !((uintptr_t)s & 1) && s->serial == o->serial && s->timeout &&
-	    (!s->link || s->link->expects.answers == 0))
-		hinted_answered(s);
+	if (s && !((uintptr_t)s & 1) && s->serial == o->serial) {
+		s->cancelling = false;
+		if (!s->link || s->link->expects.answers == 0)
+			hinted_go_on(s);
+	}
 	free(o);
 }
 
@@ -229,8 +231,10 @@ bool cancel_overdue(struct session *s)
 	if (!o)
 		return false;
 	*o = (struct overdue){s->worker, s->slot, s->serial};
-	if (pool_cancel(s->link, overdue_is_over, o) == 0)
+	if (pool_cancel(s->link, overdue_is_over, o) == 0) {
+		s->cancelling = true;
 		return true;
+	}
 	free(o);
 	return false;
 }

@@ -84,9 +84,9 @@ void hinted_tell_of(struct session *s, struct slice text)
 
 /* ---- time-outs ---- */
 
-static bool is_busy(const struct link *link)
+static bool is_busy(const struct session *s)
 {
-	return link->expects.answers > 0 || !list_is_empty(&link->cancels_under_way);
+	return s->cancelling || s->link->expects.answers > 0;
 }
 
 bool hinted_begin(struct session *s, struct slice text)
@@ -98,11 +98,13 @@ bool hinted_begin(struct session *s, struct slice text)
 	hints_read(text, &h);
 	if (!(h.said & BIT(HINT_SAID_timeout_ms)) || !h.timeout_ms)
 		return true;
-	if (s->link && is_busy(s->link)) {
+	if (s->link && is_busy(s)) {
 		s->waits_for_route = true;
 		return false;
 	}
 	s->timeout = h.timeout_ms * USEC_PER_MSEC;
+	if (s->timer_meaning == TIMER_STATEMENT)
+		session_set_timer(s, TIMER_IDLE, 0); /* that of one whose server connection was lost */
 	return true;
 }
 
@@ -120,25 +122,30 @@ bool hinted_holds(struct session *s, uint8_t type)
 {
 	const struct link *link = s->link;
 
-	if (!link || (link->expects.count == 0 && !link->open_batch && !is_busy(link))) {
+	if (!link || (link->expects.count == 0 && !link->open_batch && !is_busy(s))) {
 		s->timeout = 0; /* it is over, or was never sent */
 		return false;
 	}
-	if (!is_busy(link) || s->copying_in || !strchr("QPBDECFS", type))
+	if (!is_busy(s) || s->copying_in || !strchr("QPBDECFS", type))
 		return false;
 	s->waits_for_route = true;
 	return true;
 }
 
+void hinted_go_on(struct session *s)
+{
+	if (!s->waits_for_route)
+		return;
+	s->waits_for_route = false;
+	conn_resume(&s->conn);
+}
+
 void hinted_answered(struct session *s)
 {
-	if (s->link && is_busy(s->link))
+	if (is_busy(s))
 		return;
 	s->timeout = 0;
-	if (s->waits_for_route) {
-		s->waits_for_route = false;
-		conn_resume(&s->conn);
-	}
+	hinted_go_on(s);
 }
 
 void hinted_arm_timer(struct session *s)
@@ -162,7 +169,7 @@ void hinted_overdue(struct session *s)
 
 	if (!link || link->expects.answers == 0)
 		return;
-	if (list_is_empty(&link->cancels_under_way) && cancel_overdue(s)) {
+	if (!s->cancelling && cancel_overdue(s)) {
 		count_add(&session_counters(s)->hint_timeouts_total, 1);
 		session_log(LOG_DEBUG, s, "statement cancelled", "the time-out of its hint has passed");
 	}

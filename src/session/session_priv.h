@@ -128,6 +128,7 @@ struct session {
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
+	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
@@ -299,6 +300,7 @@ bool hinted_shares(const struct session *s, struct slice text);
 /* Only with a time-out: a message of this type is to wait. */
 bool hinted_holds(struct session *s, uint8_t type);
 void hinted_answered(struct session *s);
+void hinted_go_on(struct session *s); /* what has waited */
 void hinted_arm_timer(struct session *s);
 void hinted_overdue(struct session *s);
 /* Blanks the hints in a copy of a text. */

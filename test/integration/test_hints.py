@@ -3,6 +3,8 @@ Hints: what servers get of them, what is allowed, which of them act, and what cl
 in test_split.py, too.
 """
 
+import os
+import signal
 import urllib.parse
 
 import psycopg
@@ -262,6 +264,39 @@ def test_what_follows_in_the_transaction_is_not_hit(make_proxy, closing, postgre
     assert tags(c.until_ready()) == ["ROLLBACK"]
     assert rows(c.until_ready()) == [["4"]]
     assert tags(c.until_ready()) == ["COMMIT"]
+
+
+def test_a_cancel_of_the_clients_own_holds_nothing(make_proxy, closing, postgres, name):
+    """It may still be under way when a statement with a time-out comes, and nobody tells the end of it."""
+    c = closing(make_proxy(pooled("transaction")).wire())
+    c.query("BEGIN")
+    c.query("SAVEPOINT s")
+    for _ in range(10):
+        c.send(query(f"SELECT pg_sleep(1000) /* {name} */"))
+        wait_until(lambda: sleeping(postgres, name))
+        c.cancel()
+        assert errors(c.until_ready()) == ["57014"]
+        assert tags(c.query("/* helios: timeout=60s */ ROLLBACK TO s")) == ["ROLLBACK"]
+        assert c.value("/* helios: timeout=60s */ SELECT 1") == "1"
+
+
+def test_a_lost_server_connection_takes_the_time_along(make_proxy, closing, make_postgres, name):
+    """The time of a statement whose server is gone does not count for the next one."""
+    server = make_postgres()
+    proxy = make_proxy(pooled("transaction", pool={"login_retry": "0s"}), postgres=server)
+    c = closing(proxy.wire())
+    c.send(query(f"/* helios: timeout=60s */ SELECT pg_sleep(1000) /* {name} */"))
+    (pid,) = wait_until(lambda: sleeping(server, name))
+    proxy.advance(50)
+    os.kill(pid, signal.SIGKILL)
+    assert errors(c.until_ready()) == ["08006"]
+    wait_until(lambda: not errors(c.query("/* helios: timeout=60s */ SELECT 1")))
+    c.send(query(f"/* helios: timeout=60s */ SELECT pg_sleep(1000) /* {name} */"))
+    wait_until(lambda: sleeping(server, name))
+    proxy.advance(30)
+    assert sleeping(server, name) and proxy.metric("hint_timeouts_total") == 0
+    wait_cancelled(proxy, c)
+    assert c.value("SELECT 1") == "1"
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
