@@ -147,6 +147,15 @@ static json_t *verdicts_json(const struct routing_explanation *e)
 	return list;
 }
 
+static json_t *notices_json(const struct routing_explanation *e)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < e->notice_count; i++)
+		(void)json_array_append_new(list, json_text(e->notices[i]));
+	return list;
+}
+
 static json_t *explanation_json(struct request *request, const struct routing_explanation *e)
 {
 	const struct node *primary = node_list_primary(request->admin->context.nodes);
@@ -167,6 +176,7 @@ static json_t *explanation_json(struct request *request, const struct routing_ex
 	json_put(json, "statement_reason", json_text(access_reason_word(e->access.reason)));
 	json_put(json, "statement_meaning", json_text(access_reason_text(e->access.reason)));
 	json_put(json, "catalog_known", json_boolean(e->has_catalog));
+	json_put(json, "notices", notices_json(e));
 	json_put(json, "standbys", verdicts_json(e));
 	return json;
 }

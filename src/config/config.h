@@ -34,9 +34,13 @@ enum balance_strategy {
 	BALANCE_LEAST_CONNECTIONS,
 	BALANCE_LATENCY,
 	BALANCE_RANDOM,
-	BALANCE_PRIMARY_ONLY
+	BALANCE_PRIMARY_ONLY,
+	BALANCE_HASH
 };
 enum topology_provider { PROVIDER_POSTGRES, PROVIDER_MANUAL, PROVIDER_PATRONI, PROVIDER_HELIOSDB };
+enum hash_key { HASH_KEY_USER, HASH_KEY_DATABASE, HASH_KEY_CLIENT_IP };
+enum sticky { STICKY_NONE, STICKY_SESSION };
+enum hint_rights { HINT_RIGHTS_ALL, HINT_RIGHTS_NO_NODE, HINT_RIGHTS_NONE };
 enum primary_reads { PRIMARY_READS_NEVER, PRIMARY_READS_LAST_RESORT, PRIMARY_READS_EQUAL };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
 
@@ -69,6 +73,9 @@ typedef enum node_role config_type_enum_node_role;
 typedef enum balance_strategy config_type_enum_balance_strategy;
 typedef enum topology_provider config_type_enum_provider;
 typedef enum primary_reads config_type_enum_primary_reads;
+typedef enum hash_key config_type_enum_hash_key;
+typedef enum sticky config_type_enum_sticky;
+typedef enum hint_rights config_type_enum_hint_rights;
 typedef enum hba_action config_type_enum_hba_action;
 
 /* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */
@@ -115,6 +122,7 @@ struct config_database {
 struct config_user {
 	const char *name;
 	const char *password; /* plain, "md5..." or a SCRAM verifier; "": not given here */
+	enum hint_rights routing_hints;
 	const struct config_override *overrides;
 	uint32_t override_count, line;
 };

@@ -1,6 +1,8 @@
 /* See balance.h. */
 #include "route/balance.h"
 
+#include <math.h>
+
 #define LATENCY_HALF_LIFE (10 * USEC_PER_SEC)
 
 _Static_assert(BALANCE_MAX <= 64, "sets of candidates are the bits of a number");
@@ -201,6 +203,43 @@ static int pick_fast(struct balance_state *state, const struct balance_candidate
 	return cost(&c[b]) < cost(&c[a]) ? b : a;
 }
 
+/* Two numbers as good as one by chance. */
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	uint64_t x = a ^ (b * UINT64_C(0x9E3779B97F4A7C15));
+
+	x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return x ^ (x >> 31);
+}
+
+/*
+ * Rendezvous hashing: key and node together draw a number, and the least one wins, where a node of weight w draws as if
+ * it were the least of w. Who wins depends on nobody else: a node that leaves loses its own keys, and one that comes
+ * wins keys for itself alone.
+ */
+static int pick_by_key(const struct balance_state *state, const struct balance_candidate *c, uint64_t set)
+{
+	double least = 0;
+	int best = -1;
+
+	for
+		EACH(i, set)
+		{
+			double chance, drawn;
+
+			if (!HAS(set, i))
+				continue;
+			chance = ((double)(mix(state->key, c[i].id) >> 11) + 0.5) / (double)(UINT64_C(1) << 53);
+			drawn = -log(chance) / (double)weight_of(&c[i]);
+			if (best < 0 || drawn < least) {
+				least = drawn;
+				best = (int)i;
+			}
+		}
+	return best;
+}
+
 static int pick(const struct balance_settings *s, struct balance_state *state, const struct balance_candidate *c,
 		uint64_t set)
 {
@@ -211,6 +250,8 @@ static int pick(const struct balance_settings *s, struct balance_state *state, c
 		return pick_fast(state, c, fast_ones(s, c, set));
 	case BALANCE_RANDOM:
 		return pick_random(state, c, set);
+	case BALANCE_HASH:
+		return pick_by_key(state, c, set);
 	case BALANCE_PRIMARY_ONLY:
 	case BALANCE_ROUND_ROBIN:
 		break;

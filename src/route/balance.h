@@ -28,6 +28,7 @@ struct balance_candidate {
 	uint32_t ramp;    /* of BALANCE_FULL: balance_ramp() */
 	uint32_t active;  /* links in use */
 	uint32_t latency; /* microseconds: balance_latency(); 0: not known */
+	uint64_t id;      /* with hash: the same for the same node in every proxy */
 	bool local, primary;
 };
 
@@ -40,6 +41,7 @@ struct balance_settings { /* of [load_balancer] */
 
 struct balance_state { /* of one worker; zero is fine */
 	uint64_t random;
+	uint64_t key;                /* with hash: of whoever asks */
 	int64_t credit[BALANCE_MAX]; /* of round_robin, by slot */
 };
 

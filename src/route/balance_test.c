@@ -293,6 +293,52 @@ static void latency_is_a_mean_that_ages(void **state)
 	assert_int_equal(balance_latency_aged(0, USEC_NEVER), 0);
 }
 
+/* Of 30,000 keys, where each goes. */
+static void choose_by_key(const struct balance_candidate *c, uint32_t count, uint8_t *ret)
+{
+	const struct balance_settings s = {.strategy = BALANCE_HASH};
+
+	for (uint32_t key = 0; key < DRAWS; key++) {
+		struct balance_state b = {.key = key + 1};
+		int chosen = balance_choose(&s, &b, c, count, NULL);
+
+		assert_true(chosen >= 0);
+		assert_int_equal(balance_choose(&s, &b, c, count, NULL), chosen);
+		ret[key] = (uint8_t)c[chosen].slot;
+	}
+}
+
+static void a_key_has_its_node(void **state)
+{
+	static const uint32_t weights[] = {100, 100, 200, 400};
+	static uint8_t all[DRAWS], without[DRAWS], turned[DRAWS];
+	struct balance_candidate c[4], d[4];
+	uint32_t counts[4] = {0};
+
+	for (uint32_t i = 0; i < 4; i++) {
+		c[i] = candidate(i, weights[i]);
+		c[i].id = UINT64_C(0x123456789) * (i + 7);
+		d[3 - i] = c[i];
+	}
+	choose_by_key(c, 4, all);
+	choose_by_key(d, 4, turned);
+	assert_memory_equal(all, turned, sizeof(all)); /* in whatever order they come */
+	for (uint32_t key = 0; key < DRAWS; key++)
+		counts[all[key]]++;
+	for (uint32_t i = 0; i < 4; i++) {
+		uint32_t share = DRAWS / 800 * weights[i];
+
+		assert_in_range(counts[i], share - share / 10, share + share / 10);
+	}
+	choose_by_key(c, 3, without); /* the last one leaves */
+	for (uint32_t key = 0; key < DRAWS; key++)
+		assert_true(all[key] == 3 ? without[key] < 3 : without[key] == all[key]);
+	c[0].weight = 0;
+	choose_by_key(c, 4, without);
+	for (uint32_t key = 0; key < DRAWS; key++)
+		assert_true(all[key] == 0 ? without[key] > 0 : without[key] == all[key]);
+}
+
 static void more_than_can_be_looked_at(void **state)
 {
 	const struct balance_settings s = {.strategy = BALANCE_ROUND_ROBIN};
@@ -323,6 +369,7 @@ int main(void)
 		cmocka_unit_test(only_the_primary),
 		cmocka_unit_test(who_comes_back_gets_its_share_bit_by_bit),
 		cmocka_unit_test(latency_is_a_mean_that_ages),
+		cmocka_unit_test(a_key_has_its_node),
 		cmocka_unit_test(more_than_can_be_looked_at),
 	};
 

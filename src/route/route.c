@@ -1,6 +1,7 @@
 /* See route.h. */
 #include "route/route.h"
 
+#include "base/map.h"
 #include "route/breaker.h"
 
 #include <string.h>
@@ -203,7 +204,7 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 	if (!c->left)
 		return false;
 	*ret = ROUTE_LAG;
-	if ((rules->lag_matters || ask->wish.limits_lag) && !ask->wish.eventual)
+	if (ask->wish.limits_lag || (rules->lag_matters && !ask->wish.eventual))
 		keep_near_ones(c, &wished);
 	if (!c->left)
 		return false;
@@ -250,6 +251,7 @@ static struct balance_candidate candidate_of(const struct choosing *c, uint32_t 
 		.active = loads ? loads[i].active : 0,
 		.latency = loads ? loads[i].latency : 0,
 		.local = atomic_load_explicit(&node->local, memory_order_relaxed),
+		.id = rules->balance.strategy == BALANCE_HASH ? hash_bytes(node->name, strlen(node->name)) : 0,
 	};
 }
 
@@ -262,22 +264,29 @@ static int primary_index(const struct topology *t)
 }
 
 /* NULL: the primary, or nobody. */
-static struct node *choose(const struct choosing *c, const struct route_rules *rules, bool standby,
+static struct node *choose(const struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
 			   const struct route_load *loads, struct balance_state *state, usec_t now)
 {
+	struct balance_settings settings = rules->balance;
 	struct balance_candidate candidates[BALANCE_MAX];
 	uint32_t count = 0;
 	int primary = -1, chosen;
 
-	if (rules->balance.primary_reads == PRIMARY_READS_EQUAL && !standby)
+	if (settings.primary_reads == PRIMARY_READS_EQUAL && !wishes_standby(&ask->wish))
 		primary = primary_index(c->topology);
-	EACH_LEFT (c, i)
+	EACH_LEFT (c, i) {
+		if (c->topology->nodes[i].node == ask->last)
+			return c->topology->nodes[i].node;
 		candidates[count++] = candidate_of(c, i, rules, loads, now);
+	}
 	if (primary >= 0 && count < BALANCE_MAX) {
 		candidates[count] = candidate_of(c, (uint32_t)primary, rules, loads, now);
 		candidates[count++].primary = true;
 	}
-	chosen = count == 1 ? 0 : balance_choose(&rules->balance, state, candidates, count, NULL);
+	if (ask->wish.local)
+		settings.spill_links = 0;
+	state->key = ask->wish.key ? ask->wish.key : ask->key;
+	chosen = count == 1 ? 0 : balance_choose(&settings, state, candidates, count, NULL);
 	return chosen < 0 || candidates[chosen].primary ? NULL : candidates[chosen].node;
 }
 
@@ -300,7 +309,7 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		return;
 	}
 	ret->reason = kind_of(ask);
-	ret->node = choose(&c, rules, wishes_standby(&ask->wish), loads, state, now);
+	ret->node = choose(&c, rules, ask, loads, state, now);
 	if (!ret->node)
 		ret->reason = ROUTE_PRIMARY_READS;
 }

@@ -60,6 +60,9 @@ struct route_wish {
 	uint64_t max_lag_bytes; /* with limits_lag, instead of those of the rules; 0: no limit */
 	usec_t max_lag;
 	uint64_t lsn; /* at least this must have been replayed; 0: nothing */
+	uint64_t key; /* with the strategy hash; 0: the session's own */
+	bool local;   /* of the own zone, as long as there is one, however busy */
+	bool once;    /* should a standby fail, it is not repeated */
 };
 
 struct route_rules {
@@ -85,6 +88,8 @@ struct route_ask {
 	struct position own;     /* for what the session has written */
 	struct position catalog; /* for what the catalog says */
 	struct route_wish wish;  /* zero: none */
+	uint64_t key;            /* of the session, with the strategy hash */
+	const struct node *last; /* where its reads are to stay, if that is fit; NULL: nowhere */
 };
 
 /* How busy a node is, as far as the strategy wants to know. */

@@ -132,8 +132,10 @@ void session_maybe_release(struct session *s)
 	}
 	/* session mode ends for those who have nothing to lose when a reload says so */
 	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
-	    s->pins || settings_learn(s))
+	    s->pins || settings_learn(s)) {
+		hinted_go_on(s); /* for it may wait for no other link, but for the end of what was under way */
 		return;
+	}
 	session_release(s);
 }
 
@@ -154,6 +156,15 @@ static enum answer repeat_elsewhere(struct session *s, const struct frame *f)
 static bool keeps_error(uint8_t purpose)
 {
 	return purpose == PURPOSE_SETTINGS || purpose == PURPOSE_BEGIN;
+}
+
+/* The end of a copy may have been sent ahead of its beginning's answer: then it stands behind, and begins no batch. */
+static void drop_copy_ends(struct session *s)
+{
+	const struct expect *x;
+
+	while ((x = expects_first(&s->link->expects)) && x->kind == EXPECT_COPY_END)
+		pop(s);
 }
 
 static enum answer ready(struct session *s, const struct frame *f)
@@ -190,6 +201,8 @@ static enum answer ready(struct session *s, const struct frame *f)
 	pop(s);
 	if (unlikely(s->begin_state == BEGIN_SENT))
 		begin_forget(s);
+	if (link->expects.count > 0)
+		drop_copy_ends(s);
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
@@ -578,6 +591,8 @@ static void after_messages(struct session *s)
 	}
 	if (link->expects.answers || link->open_batch || s->state != SESSION_ACTIVE)
 		return;
+	if (unlikely(s->timeout))
+		hinted_answered(s);
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
 		if (unlikely(s->waits_for_route)) {

@@ -349,6 +349,7 @@ static bool send_begin(struct session *s)
 	put_be32(parse + 1, (uint32_t)(size - 1));
 	parse[FRAME_HEADER] = 0;
 	memcpy(parse + FRAME_HEADER + 1, s->begin->text, text_size);
+	hinted_blank(s->worker, parse + FRAME_HEADER + 1, text_size - 1);
 	memset(parse + size - 2, 0, 2);
 	conn_send_ref(&link->conn, parse, size);
 	conn_send_ref(&link->conn, bind_and_execute, sizeof(bind_and_execute));

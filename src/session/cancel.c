@@ -201,6 +201,44 @@ bool cancel_begin(struct cancel_message *m, uint32_t pid, struct slice key)
 	return true;
 }
 
+/* ---- a statement that takes too long ---- */
+
+/* Who waits for the end of the cancel; by then he may be gone. */
+struct overdue {
+	struct worker *worker;
+	uint32_t slot;
+	uint64_t serial;
+};
+
+static void overdue_is_over(void *argument)
+{
+	struct overdue *o = argument;
+	struct worker *w = o->worker;
+	struct session *s = o->slot < w->slot_count ? w->slots[o->slot] : NULL;
+
+	if (s && !((uintptr_t)s & 1) && s->serial == o->serial) {
+		s->cancelling = false;
+		if (!s->link || s->link->expects.answers == 0)
+			hinted_go_on(s);
+	}
+	free(o);
+}
+
+bool cancel_overdue(struct session *s)
+{
+	struct overdue *o = is_behind_ours(s) ? NULL : malloc(sizeof(*o));
+
+	if (!o)
+		return false;
+	*o = (struct overdue){s->worker, s->slot, s->serial};
+	if (pool_cancel(s->link, overdue_is_over, o) == 0) {
+		s->cancelling = true;
+		return true;
+	}
+	free(o);
+	return false;
+}
+
 /* ---- asked for by a client ---- */
 
 static void close_cancel_connection(struct cancel_message *m)

@@ -158,20 +158,25 @@ static bool parse_unnamed(struct session *s, struct statement_text *text, const 
 	if (!prepared_push_unnamed(s, text, 0))
 		return false;
 	prepared_link_got_unnamed(s, text);
-	conn_send_ref(&s->link->conn, whole, frame_size(f));
 	count_add(&session_counters(s)->statements_prepared_total, 1);
+	if (unlikely(hints_may_begin(text->parse[0])))
+		(void)session_pass_on_text(s, f, whole, available, FRAME_HEADER + 1);
+	else
+		conn_send_ref(&s->link->conn, whole, frame_size(f));
 	return true;
 }
 
 /* Too long to be kept: it can't be prepared elsewhere, so the session stays where it is. */
 static size_t parse_huge(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
+	size_t text_at = FRAME_HEADER + strnlen((const char *)f->body, available - FRAME_HEADER) + 1;
+
 	session_pin(s, PIN_STATEMENT);
 	s->link->has_unnamed = false;
 	prepared_forget_unnamed(s);
 	if (!push(s, EXPECT_PARSE, 0, PURPOSE_CLIENT, NULL))
 		return available;
-	return session_pass_on(s, f, whole, available);
+	return session_pass_on_text(s, f, whole, available, text_at);
 }
 
 /* The name is taken: the server refuses it, after it has looked at the text, as it always does. */
@@ -191,6 +196,8 @@ static bool parse_duplicate(struct session *s, struct slice client_name, struct 
 	put_be32(message + 1, (uint32_t)(size - 1));
 	memcpy(message + FRAME_HEADER, taken->server_name, STATEMENT_NAME_SIZE);
 	memcpy(message + FRAME_HEADER + STATEMENT_NAME_SIZE, text.bytes, text.len);
+	hinted_blank(s->worker, message + FRAME_HEADER + STATEMENT_NAME_SIZE,
+		     strnlen((const char *)text.bytes, text.len));
 	conn_send_ref(&s->link->conn, message, size);
 	return true;
 }
@@ -215,6 +222,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return malformed(s, "malformed Parse", available);
 	if (name.len && prepared_find(s, name))
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
+	if (unlikely(hints_may_begin(*r.at)) && !hinted_begin(s, slice_str((const char *)r.at)))
+		return 0;
 	text = text_of(s, name, read_rest(&r), memo ? memo->text : NULL);
 	if (!text) {
 		session_out_of_memory(s);
@@ -230,6 +239,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		statement_text_unref(s->worker->statements, text);
 		return frame_size(f);
 	}
+	if (unlikely(hints_may_begin(text->parse[0])))
+		hinted_tell_of(s, statement_text_sql(text));
 	fine = name.len ? parse_named(s, name, text, whole, available) : parse_unnamed(s, text, f, whole, available);
 	return fine ? frame_size(f) : available;
 }
@@ -281,6 +292,8 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 			return malformed(s, "malformed Bind", available);
 		text = prepared_find(s, name);
 	}
+	if (unlikely(text && hints_may_begin(text->parse[0])) && !hinted_begin(s, statement_text_sql(text)))
+		return 0;
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
 	if (!text || name.len == 0) {
@@ -449,6 +462,21 @@ static void observe_execute(struct session *s, const struct frame *f)
 	observe_sent(s, statement_text_sql(prepared_portal(s, read_cstring(&r))), /* extended= */ true);
 }
 
+static bool parse_begins(struct session *s, const struct frame *f, size_t available)
+{
+	struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
+	struct slice text;
+
+	read_cstring(&r);
+	text = read_cstring(&r);
+	if (r.failed || text.len == 0 || !hints_may_begin(*text.bytes))
+		return true;
+	if (!hinted_begin(s, text))
+		return false;
+	hinted_tell_of(s, text);
+	return true;
+}
+
 static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	static const uint8_t kinds[] = {['P'] = EXPECT_PARSE,
@@ -457,7 +485,7 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 					['E'] = EXPECT_EXECUTE,
 					['C'] = EXPECT_CLOSE};
 
-	if (!session_need_link(s))
+	if (!session_need_link(s) || (f->type == 'P' && !parse_begins(s, f, available)))
 		return 0;
 	if (f->type == 'P')
 		s->link->changed = true;
@@ -470,6 +498,10 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 		if (unlikely(s->worker->pipeline))
 			observe_execute(s, f);
 	}
+	if (f->type == 'P')
+		return session_pass_on_text(
+			s, f, whole, available,
+			FRAME_HEADER + strnlen((const char *)f->body, MIN(f->body_len, available - FRAME_HEADER)) + 1);
 	return session_pass_on(s, f, whole, available);
 }
 
@@ -499,7 +531,7 @@ size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole
 				return malformed(s, "a name is too long", available);
 			return 0;
 		}
-		if (f->body_len <= keep)
+		if (f->body_len <= keep || (f->type == 'P' && available < NAMES_MAX)) /* else hints may be cut */
 			return 0;
 	}
 	if (p->mode == POOL_MODE_SESSION)

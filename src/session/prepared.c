@@ -526,6 +526,7 @@ bool prepared_send_parse(struct session *s, const struct statement_text *text, c
 	put_be32(message + 1, (uint32_t)(size - 1));
 	memcpy(message + FRAME_HEADER, name, name_size);
 	memcpy(message + FRAME_HEADER + name_size, text->parse, text->len);
+	hinted_blank(s->worker, message + FRAME_HEADER + name_size, strlen((const char *)text->parse));
 	conn_send_ref(&s->link->conn, message, size);
 	count_add(&session_counters(s)->statements_prepared_total, 1);
 	return true;

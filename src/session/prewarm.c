@@ -184,7 +184,7 @@ static void step_takes_long(struct timer *timer)
 	timer_set(loop_timers(warming->worker->pool_thread.loop), timer, clock_now() + CANCEL_TIME);
 }
 
-static void add_parse(struct buf *out, const struct statement_text *text)
+static void add_parse(const struct worker *w, struct buf *out, const struct statement_text *text)
 {
 	uint8_t head[FRAME_HEADER] = {'P'};
 
@@ -192,6 +192,8 @@ static void add_parse(struct buf *out, const struct statement_text *text)
 	buf_add(out, head, sizeof(head));
 	buf_add(out, text->server_name, STATEMENT_NAME_SIZE);
 	buf_add(out, text->parse, text->len);
+	if (!out->failed)
+		hinted_blank(w, out->bytes + out->len - text->len, strlen((const char *)text->parse));
 }
 
 /* The next few, behind the settings if those are not on the link yet. False: out of memory, nothing was sent. */
@@ -208,7 +210,7 @@ static bool send_step(struct warming *warming)
 		message_query(&out, slice_make(sql.bytes, sql.len));
 	}
 	for (uint32_t i = 0; i < count; i++)
-		add_parse(&out, warming->texts[warming->answered + i]);
+		add_parse(warming->worker, &out, warming->texts[warming->answered + i]);
 	message_sync(&out);
 	fine = !sql.failed && !out.failed;
 	if (fine) {

@@ -279,7 +279,7 @@ static bool repeat_parse(struct walk *w, const struct expect *x, const struct fr
 	if (!unnamed && !add_fresh(w, text->id))
 		return false;
 	w->fresh_unnamed = w->fresh_unnamed || unnamed;
-	if (!unnamed || !f)
+	if (!unnamed || !f || hints_may_begin(text->parse[0]))
 		return w->dry || prepared_send_parse(w->s, text, unnamed ? "" : text->server_name);
 	send_message(w, f);
 	return true;

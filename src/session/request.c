@@ -31,6 +31,22 @@ size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *
 	return now;
 }
 
+size_t session_pass_on_text(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
+			    size_t text_at)
+{
+	size_t now = MIN(frame_size(f), available), head = 0;
+	uint8_t *bytes;
+
+	if (now > text_at && hints_may_begin(whole[text_at]))
+		head = hinted_head(s, whole, text_at, now - text_at, &bytes);
+	if (head)
+		send_to_link(s, bytes, head);
+	send_to_link(s, whole + head, now - head);
+	s->left = frame_size(f) - now;
+	s->left_dropped = false;
+	return now;
+}
+
 static size_t drop(struct session *s, const struct frame *f, size_t available)
 {
 	size_t now = MIN(frame_size(f), available);
@@ -324,6 +340,20 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 	return drop(s, f, available);
 }
 
+/* A query's text, or what has come of it. */
+static struct slice text_there(const struct frame *f, size_t available)
+{
+	return available < frame_size(f) ? slice_make(f->body, available - FRAME_HEADER)
+					 : slice_make(f->body, f->body_len - 1);
+}
+
+static NEVER_INLINE size_t pass_on_hinted(struct session *s, const struct frame *f, const uint8_t *whole,
+					  size_t available)
+{
+	hinted_tell_of(s, text_there(f, available));
+	return session_pass_on_text(s, f, whole, available, FRAME_HEADER);
+}
+
 static size_t simple_query(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	bool complete = available >= frame_size(f);
@@ -331,6 +361,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	enum proxy_error error;
 	const char *what = NULL;
 	struct query_info *info;
+	bool may_have_hints;
 
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
@@ -338,6 +369,11 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		session_fatal(s, ERROR_PROTOCOL_VIOLATION, "a query without its end");
 		return available;
 	}
+	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
+		return 0;
+	may_have_hints = text_len > 0 && hints_may_begin(*f->body);
+	if (unlikely(may_have_hints) && !hinted_begin(s, text_there(f, available)))
+		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	if (unlikely(info)) {
 		if (effects_before(s, info, &error, &what) == POLICY_REFUSED) {
@@ -375,7 +411,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
 	count_add(&session_counters(s)->queries_total, 1);
-	return session_pass_on(s, f, whole, available);
+	return unlikely(may_have_hints) ? pass_on_hinted(s, f, whole, available)
+					: session_pass_on(s, f, whole, available);
 }
 
 /* ---- the other messages ---- */
@@ -524,7 +561,9 @@ void session_arm_query_timer(struct session *s)
 {
 	usec_t limit = session_settings(s)->query_timeout;
 
-	if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
+	if (unlikely(s->timeout))
+		hinted_arm_timer(s);
+	else if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)
 		session_set_timer(s, TIMER_QUERY, limit);
 }
 
@@ -554,6 +593,8 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_WHOLE:
 			break;
 		}
+		if (unlikely(s->timeout) && hinted_holds(s, f.type))
+			break;
 		if (unlikely(routes) && !s->routed && !routing_begin(s, bytes + at, len - at))
 			break;
 		taken = one_message(s, &f, bytes + at, len - at);

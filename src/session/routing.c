@@ -10,7 +10,10 @@
 #include "session/routing_priv.h"
 
 #include "base/log.h"
+#include "base/map.h"
 #include "cluster/cluster.h"
+
+#include <netinet/in.h>
 
 /* A batch of which so much has come without its end goes to the primary. */
 #define LOOK_MAX LINK_BATCH_MAX
@@ -21,7 +24,7 @@ struct batch {
 	struct access access;
 	struct route_wish wish; /* of the last text that has one */
 	bool understood;        /* all of it so far */
-	bool parses;
+	bool parses, simple;
 	struct slice parsed; /* the name of the last Parse */
 };
 
@@ -61,6 +64,9 @@ bool routing_configure(struct worker *w, const struct config *config)
 	w->routing->wants_loads = route_wants_loads(&w->routing->rules);
 	memset(w->routing->fits, 0, sizeof(w->routing->fits));
 	w->routing->hints = config->routing_hints.enabled;
+	w->routing->logs = config->routing_hints.log_decisions;
+	w->routing->sticks = config->load_balancer.sticky == STICKY_SESSION;
+	w->routing->goes_the_long_way = w->routing->logs || w->routing->sticks;
 	return is_new;
 }
 
@@ -87,18 +93,22 @@ void routing_forget(struct session *s)
 	catalogs_release(s->catalog);
 	s->catalog = NULL;
 	s->fit = NULL;
+	s->last_standby = NULL;
+	s->key = 0;
+	params_assign(&s->told_settings, NULL);
 }
 
 /* ---- looking at a batch ---- */
 
-/* A hint that can't be heeded: the client is told, and goes on. */
-static void tell_problem(void *to, const char *text)
+static void read_wishes(struct batch *b, const struct hints *hints)
 {
-	struct session *s = to;
-	struct buf out = BUF_INIT(4096);
+	struct session *s = b->s;
+	const struct wish_rights rights = wish_rights_of(s->worker->settings.config, pool_user(session_pool(s)));
+	const struct wish_listener listener = {
+		.problem = hinted_tell, .to = s, .knows_settings = s->settings == s->told_settings};
 
-	error_message(&out, ERROR_HINT_IGNORED, NULL, text);
-	session_send_buf(s, &out);
+	wishes_read(s->settings, hints, s->worker->shared->nodes, &rights, &listener, &b->wish);
+	params_assign(&s->told_settings, s->settings);
 }
 
 /* True: all it does is read, and nothing is wished. */
@@ -111,7 +121,7 @@ static bool add_text(struct batch *b, struct slice text)
 
 	route_join(&b->access, &u->access);
 	if (unlikely(u->hints || params_marks(s->settings) & PARAMS_HELIOS) && s->worker->routing->hints) {
-		wishes_read(s->settings, u->hints, s->worker->shared->nodes, tell_problem, s, &b->wish);
+		read_wishes(b, u->hints);
 		return false;
 	}
 	return b->known && route_is_plain_read(&u->access);
@@ -119,6 +129,7 @@ static bool add_text(struct batch *b, struct slice text)
 
 static void add_query(struct batch *b, const struct frame *f)
 {
+	b->simple = true;
 	if (f->body_len == 0 || f->body[f->body_len - 1] != 0)
 		b->understood = false; /* the protocol is violated, and that is told elsewhere */
 	else if (add_text(b, slice_make(f->body, f->body_len - 1)))
@@ -315,6 +326,44 @@ static void find_own(struct session *s, const struct topology *t, struct route_a
 		ask->own = (struct position){.kind = POSITION_INSERT, .timeline = s->own_timeline, .lsn = s->own_lsn};
 }
 
+static uint64_t hash_address(const struct session *s)
+{
+	struct sockaddr_storage address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
+
+	if (s->address)
+		return hash_bytes(&s->address, sizeof(s->address));
+	return session_address(s, &address) && address.ss_family == AF_INET6
+		       ? hash_bytes(&v6->sin6_addr, sizeof(v6->sin6_addr))
+		       : 0;
+}
+
+/* What the strategy hash goes by, where nothing was said. */
+static uint64_t key_of(struct session *s)
+{
+	enum hash_key kind = s->worker->settings.config->load_balancer.hash_key;
+	const char *name = kind == HASH_KEY_DATABASE ? pool_database(session_pool(s)) : pool_user(session_pool(s));
+
+	if (s->key && s->key_kind == kind)
+		return s->key;
+	s->key_kind = (uint8_t)kind;
+	s->key = kind == HASH_KEY_CLIENT_IP ? hash_address(s) : 0;
+	if (!s->key)
+		s->key = hash_bytes(name, strlen(name));
+	return s->key;
+}
+
+static void log_decision(const struct batch *b, const struct route_choice *choice)
+{
+	const struct session *s = b->s;
+	const struct node *node = choice->node ? choice->node : node_list_primary(s->worker->shared->nodes);
+
+	log_debug(b->simple ? "routed simple query" : "routed extended batch",
+		  kv_str("node", choice->refused || !node ? "none" : node->name),
+		  kv_str("is_write", may_write(b) ? "true" : "false"),
+		  kv_str("reason", route_reason_word(choice->reason)), kv_uint("pid", session_pid(s)));
+}
+
 static void decide(struct session *s, const struct batch *b, const struct topology *t)
 {
 	struct worker *w = s->worker;
@@ -327,8 +376,12 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
 		.wish = b->wish,
+		.last = w->routing->sticks ? s->last_standby : NULL,
 	};
 	struct route_choice choice;
+
+	if (unlikely(w->routing->rules.balance.strategy == BALANCE_HASH))
+		ask.key = key_of(s);
 
 	find_own(s, t, &ask);
 	if (b->known)
@@ -339,6 +392,13 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 	route_decide(&w->routing->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(),
 		     &choice);
 	s->repeated = false;
+	s->once = b->wish.once;
+	if (s->once)
+		s->fit = NULL; /* the short way would not know */
+	if (unlikely(w->routing->sticks) && choice.node && choice.reason != ROUTE_WISH_STANDBY)
+		s->last_standby = choice.node;
+	if (unlikely(w->routing->logs))
+		log_decision(b, &choice);
 	count_add(&session_counters(s)->routed[choice.reason], 1);
 	if (choice.node)
 		go_to(s, choice.node);
@@ -439,8 +499,8 @@ static bool can_be_repeated(const struct session *s)
 	const struct link *link = s->link;
 	const struct expects *e = &link->expects;
 
-	return session_is_away(s) && link->batch.len && link->tx_status == 'I' && !link->answering && s->left == 0 &&
-	       link->left == 0 && s->state == SESSION_ACTIVE && e->count > 0 && e->answers == 1 &&
+	return session_is_away(s) && !s->once && link->batch.len && link->tx_status == 'I' && !link->answering &&
+	       s->left == 0 && link->left == 0 && s->state == SESSION_ACTIVE && e->count > 0 && e->answers == 1 &&
 	       expect_ends_with_ready(expects_last(e));
 }
 

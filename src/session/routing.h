@@ -46,8 +46,11 @@ struct routing {
 	struct route_rules rules;
 	struct balance_state balance;
 	struct understandings texts;
-	bool hints;       /* they are heeded */
-	bool wants_loads; /* the strategy asks how busy nodes are */
+	bool hints;             /* they are heeded */
+	bool sticks;            /* a session's reads stay on a standby */
+	bool logs;              /* each decision */
+	bool goes_the_long_way; /* with every batch, for the sake of one of these */
+	bool wants_loads;       /* the strategy asks how busy nodes are */
 	struct routing_node nodes[BALANCE_MAX];
 };
 

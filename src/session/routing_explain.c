@@ -1,13 +1,27 @@
 /* See routing_explain.h. Nothing is counted, and nobody loses his turn. */
 #include "session/routing_explain.h"
 
+#include "base/map.h"
 #include "cluster/cluster.h"
 #include "session/routing_priv.h"
 
-static void ignore_problem(void *to, const char *text)
+static void keep_notice(void *to, const char *text)
 {
-	(void)to;
-	(void)text;
+	struct routing_explanation *e = to;
+
+	if (e->notice_count < HINT_PROBLEMS_MAX)
+		snprintf(e->notices[e->notice_count++], WISH_PROBLEM_MAX, "%s", text);
+}
+
+static void explain_hints(const struct worker *w, const struct routing_question *q, const struct hints *hints,
+			  struct routing_explanation *ret, struct route_wish *ret_wish)
+{
+	const struct wish_rights rights = wish_rights_of(w->settings.config, q->user);
+	const struct wish_listener listener = {.problem = keep_notice, .to = ret};
+	uint32_t told = 0;
+
+	wishes_tell_of(hints, &rights, &listener, &told);
+	wishes_read(NULL, hints, w->shared->nodes, &rights, &listener, ret_wish);
 }
 
 static void explain(struct worker *w, const struct routing_question *q, const struct topology *t,
@@ -20,6 +34,12 @@ static void explain(struct worker *w, const struct routing_question *q, const st
 	struct route_ask ask = {
 		.access = &ret->access, .has_catalog = known != NULL, .read_only = q->read_only, .wrote = q->wrote};
 
+	if (w->routing->rules.balance.strategy == BALANCE_HASH) {
+		const char *key =
+			w->settings.config->load_balancer.hash_key == HASH_KEY_DATABASE ? q->database : q->user;
+
+		ask.key = hash_bytes(key, strlen(key));
+	}
 	ret->routes = true;
 	ret->has_catalog = known != NULL;
 	ret->access = u->access;
@@ -27,7 +47,7 @@ static void explain(struct worker *w, const struct routing_question *q, const st
 		ask.catalog =
 			(struct position){.kind = POSITION_INSERT, .timeline = t->timeline, .lsn = known->position};
 	if (u->hints && w->routing->hints)
-		wishes_read(NULL, u->hints, w->shared->nodes, ignore_problem, NULL, &ask.wish);
+		explain_hints(w, q, u->hints, ret, &ask.wish);
 	route_decide(&w->routing->rules, t, &ask, NULL, &state, clock_now(), &ret->choice);
 	ret->count = MIN(t->count, BALANCE_MAX);
 	for (uint32_t i = 0; i < ret->count; i++)

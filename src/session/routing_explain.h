@@ -2,7 +2,7 @@
 #ifndef SESSION_ROUTING_EXPLAIN_H
 #define SESSION_ROUTING_EXPLAIN_H
 
-#include "route/route.h"
+#include "session/wishes.h"
 
 struct worker;
 
@@ -21,7 +21,9 @@ struct routing_explanation {
 	bool routes; /* else all goes to the primary: the rest is unset */
 	bool has_catalog;
 	struct access access;
-	struct route_choice choice; /* node: one that would be chosen now; NULL: the primary */
+	uint32_t notice_count;
+	char notices[HINT_PROBLEMS_MAX][WISH_PROBLEM_MAX]; /* what of its hints would be ignored */
+	struct route_choice choice;                        /* node: one that would be chosen now; NULL: the primary */
 	uint32_t count;
 	struct routing_verdict nodes[BALANCE_MAX];
 };

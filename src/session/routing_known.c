@@ -104,7 +104,7 @@ static NEVER_INLINE void find_fit(struct session *s, struct routing_fit *fit)
 	uint32_t count;
 
 	*fit = (struct routing_fit){.home = s->shard, .changes = changes, .found_at = clock_now()};
-	if (!known)
+	if (!known || s->worker->routing->goes_the_long_way)
 		return;
 	fit->catalog = known->number;
 	needed = (struct position){POSITION_INSERT, t->timeline, known->position, 0};

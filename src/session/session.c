@@ -316,6 +316,9 @@ static void session_timer(struct timer *timer)
 	case TIMER_QUERY:
 		cancel_overdue_query(s);
 		break;
+	case TIMER_STATEMENT:
+		hinted_overdue(s);
+		break;
 	case TIMER_IDLE_TRANSACTION:
 		session_fatal(s, ERROR_IDLE_TRANSACTION_TIMEOUT, NULL,
 			      (unsigned)(session_settings(s)->idle_transaction_timeout / USEC_PER_MSEC));

@@ -15,6 +15,7 @@
 #include "session/prepared.h"
 #include "session/share.h"
 #include "session/worker.h"
+#include "sql/hints.h"
 #include "wire/errors.h"
 #include "wire/frame.h"
 #include "wire/message.h"
@@ -67,14 +68,19 @@ struct session {
 	uint32_t measured_batch;        /* `batch`, if nothing but that was sent */
 	struct waiter waiter;
 	struct timer timer;
-	struct list node;              /* in worker->sessions */
-	char *application;             /* application_name as it logged in; NULL */
-	usec_t connected, since;       /* since: in this state */
-	struct list requests;          /* under way that stages will hear of, oldest first */
-	usec_t asked;                  /* the next of them could have been sent then, but for a link; 0 */
-	uint64_t left;                 /* bytes of a client message whose beginning was passed on or dropped */
-	uint32_t changes_pending;      /* to prepared statements, that the server has not confirmed yet */
-	uint32_t unnamed_pending;      /* of those, to the unnamed one */
+	struct list node;        /* in worker->sessions */
+	char *application;       /* application_name as it logged in; NULL */
+	usec_t connected, since; /* since: in this state */
+	struct list requests;    /* under way that stages will hear of, oldest first */
+	usec_t timeout;          /* a hint's, of the batch that comes or is under way; 0: none. See hinted.c */
+	const struct params *told_settings; /* of these it was told which helios.* are ignored */
+	const struct node *last_standby;    /* with [load_balancer] sticky: where its reads go; NULL: not known yet */
+	uint64_t key;                       /* with the strategy hash; 0: not known yet */
+	uint32_t told_hints;                /* which hints do nothing, see wishes_tell_of() */
+	usec_t asked;                       /* the next of them could have been sent then, but for a link; 0 */
+	uint64_t left;                      /* bytes of a client message whose beginning was passed on or dropped */
+	uint32_t changes_pending;           /* to prepared statements, that the server has not confirmed yet */
+	uint32_t unnamed_pending;           /* of those, to the unnamed one */
 	uint32_t batch, unnamed_batch; /* number of the batch up to Sync; of the last Parse of the unnamed statement */
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	struct catalog_entry *catalog; /* of its database; NULL: it was not asked for yet, see routing.c */
@@ -92,6 +98,7 @@ struct session {
 	uint8_t pins;
 	uint8_t mode;            /* enum pool_mode, as of the time the link was taken */
 	uint8_t timer_meaning;   /* enum session_timer */
+	uint8_t key_kind;        /* enum hash_key: of `key` */
 	uint8_t begin_state;     /* enum begin_state */
 	uint8_t fault;           /* of its batch, which is run again as soon as ReadyForQuery comes; 0: none */
 	bool left_dropped : 1;   /* left: to be dropped rather than passed on */
@@ -121,13 +128,15 @@ struct session {
 	bool routed : 1;          /* the batch that comes next, or is under way, was: `source` is for it */
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
+	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
+	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
 };
 
-enum session_timer { TIMER_LOGIN, TIMER_WAIT, TIMER_IDLE, TIMER_QUERY, TIMER_IDLE_TRANSACTION };
+enum session_timer { TIMER_LOGIN, TIMER_WAIT, TIMER_IDLE, TIMER_QUERY, TIMER_STATEMENT, TIMER_IDLE_TRANSACTION };
 
 static inline struct counters *session_counters(const struct session *s)
 {
@@ -204,6 +213,9 @@ void login_link_granted(struct session *s, struct link *link);
 size_t request_received(struct session *s, uint8_t *bytes, size_t len);
 /* Passes a message on as it is, as far as it has come; the rest follows as it comes. Bytes taken. */
 size_t session_pass_on(struct session *s, const struct frame *f, const uint8_t *whole, size_t available);
+/* The same for one with a text that may have hints, at text_at. */
+size_t session_pass_on_text(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
+			    size_t text_at);
 /* The client sends no more, these bytes are all that was not passed on: is there still something that it waits for? */
 bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len);
 /* Has a link with the session's settings on it; false: it waits, or is closed. */
@@ -277,6 +289,27 @@ static inline bool routing_is_answered(const uint8_t *bytes, size_t len)
 }
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
+
+/* ---- hinted.c: texts for which hints_may_begin() is true ---- */
+/* Before a text is sent, or what it means is bound: a time-out of its hints is kept. false: it must wait. */
+bool hinted_begin(struct session *s, struct slice text) MUST_USE;
+/* It is being sent: the client is told what of its hints is ignored. */
+void hinted_tell_of(struct session *s, struct slice text);
+/* May it be one of several on a link? */
+bool hinted_shares(const struct session *s, struct slice text);
+/* Only with a time-out: a message of this type is to wait. */
+bool hinted_holds(struct session *s, uint8_t type);
+void hinted_answered(struct session *s);
+void hinted_go_on(struct session *s); /* what has waited */
+void hinted_arm_timer(struct session *s);
+void hinted_overdue(struct session *s);
+/* Blanks the hints in a copy of a text. */
+void hinted_blank(const struct worker *w, uint8_t *text, size_t len);
+/* The beginning of a message, with hints blanked in the text (len bytes of it) that is at text_at. Its length; 0: the
+ * message may go as it is. Memory of this turn. */
+size_t hinted_head(struct session *s, const uint8_t *whole, size_t text_at, size_t len, uint8_t **ret_head);
+/* As a listener of wishes.h. */
+void hinted_tell(void *to, const char *text);
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
@@ -418,6 +451,8 @@ void settings_report(struct session *s);
 uint32_t session_pid(const struct session *s);
 /* s: the connection that asks; it is closed when the cancel is done with. false: there is nothing to be done. */
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
+/* What the session runs has taken too long: cancels it. false: that can't be done now. */
+bool cancel_overdue(struct session *s);
 /* What the server ran was not the client's, and is over, or the link is gone: so much for the cancels held back. */
 void cancel_held_back(struct session *s);
 void cancels_end(struct worker *w); /* no cancel is sent once more */

@@ -370,6 +370,7 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 	struct share_request r;
 	enum share_verdict verdict;
 	struct turn *turn;
+	struct slice sql;
 	uint64_t key;
 
 	if (unlikely(s->share_refused)) {
@@ -380,9 +381,13 @@ bool share_request(struct session *s, const uint8_t *bytes, size_t len)
 		return false;
 	if (r.is_batch && !(text = statement_of(s, &r)))
 		return false;
+	sql = text ? statement_text_sql(text) : r.sql;
+	if (!hinted_shares(s, sql)) {
+		statement_text_unref(w->statements, text);
+		return false;
+	}
 	key = text ? text->id.low : share_key(r.sql);
-	verdict = share_judge(w->share.memory, key, text ? statement_text_sql(text) : r.sql, p->share_max_cost,
-			      SHARE_RUNS);
+	verdict = share_judge(w->share.memory, key, sql, p->share_max_cost, SHARE_RUNS);
 	if (verdict == SHARE_ALONE) {
 		s->measured = key;
 		s->measured_batch = s->batch + 1;

@@ -1,16 +1,13 @@
 /* See wishes.h. */
 #include "session/wishes.h"
 
+#include "base/map.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #define VALUE_MAX 200u
-
-struct telling {
-	void (*problem)(void *to, const char *text);
-	void *to;
-};
 
 /* ---- values ---- */
 
@@ -64,120 +61,274 @@ static bool read_lsn(const char *text, uint64_t *ret)
 	return true;
 }
 
-/* ---- from hints to wishes ---- */
+/* ---- telling ---- */
 
-static void tell(const struct telling *telling, const char *what, const char *why)
+static void tell(const struct wish_listener *listener, const char *what, const char *why)
 {
 	char text[WISH_PROBLEM_MAX];
 
-	snprintf(text, sizeof(text), "%s %s", what, why);
-	telling->problem(telling->to, text);
+	snprintf(text, sizeof(text), "%s %s: ignored", what, why);
+	listener->problem(listener->to, text);
 }
 
-static void take_route(enum hint_route route, const struct telling *telling, struct route_wish *ret)
+static void tell_problem(const struct wish_listener *listener, const struct hint_problem *problem)
 {
+	char text[WISH_PROBLEM_MAX];
+
+	hint_problem_text(problem, text, sizeof(text));
+	listener->problem(listener->to, text);
+}
+
+/* What is read, for it belongs to the grammar, and has no effect. */
+static const struct {
+	uint8_t said;
+	const char *what, *why;
+} idle[] = {
+#define CAPABILITY(name) "this build has no " name
+	{HINT_SAID_pool, "pool", "a session's pool mode is that of the configuration"},
+	{HINT_SAID_cache, "cache", CAPABILITY("query cache")},
+	{HINT_SAID_cache_ttl_ms, "cache_ttl", CAPABILITY("query cache")},
+	{HINT_SAID_cache_tables, "cache_tables", CAPABILITY("query cache")},
+	{HINT_SAID_cache_refresh, "cache_refresh", CAPABILITY("query cache")},
+	{HINT_SAID_semantic, "semantic", CAPABILITY("query cache")},
+	{HINT_SAID_priority, "priority", CAPABILITY("priorities")},
+	{HINT_SAID_branch, "branch", CAPABILITY("branches of databases")},
+	{HINT_SAID_tool, "tool", CAPABILITY("contracts for tools")},
+	{HINT_SAID_workflow, "workflow", CAPABILITY("workflows")},
+	{HINT_SAID_twr, "twr", CAPABILITY("transparent write routing")},
+	{HINT_SAID_prefetch, "prefetch", CAPABILITY("prefetching")},
+#undef CAPABILITY
+};
+
+static void tell_idle(uint32_t said, const struct wish_listener *listener, uint32_t *told)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++) {
+		char what[32];
+
+		if (!(said & ~*told & BIT(idle[i].said)))
+			continue;
+		*told |= BIT(idle[i].said);
+		snprintf(what, sizeof(what), "hint %s", idle[i].what);
+		tell(listener, what, idle[i].why);
+	}
+}
+
+/* Of route only one word has no effect: the key's bit stands for it. */
+static void tell_vector(const struct hints *h, const struct wish_listener *listener, uint32_t *told)
+{
+	if (h->route != HINT_ROUTE_VECTOR || *told & BIT(HINT_SAID_route))
+		return;
+	*told |= BIT(HINT_SAID_route);
+	tell(listener, "hint route=vector", "this build has no routing of vector searches");
+}
+
+void wishes_tell_of(const struct hints *h, const struct wish_rights *rights, const struct wish_listener *listener,
+		    uint32_t *told)
+{
+	if (!rights->any) {
+		if (h->said && !(*told & BIT(31))) {
+			*told |= BIT(31);
+			tell(listener, "hint", "this user's are not heeded");
+		}
+		return;
+	}
+	for (uint32_t i = 0; i < MIN(h->problem_count, HINT_PROBLEMS_MAX); i++)
+		tell_problem(listener, &h->problems[i]);
+	tell_idle(h->said, listener, told);
+	tell_vector(h, listener, told);
+}
+
+/* ---- from hints to wishes ---- */
+
+struct wishing {
+	const struct node_list *nodes;
+	const struct wish_rights *rights;
+	struct wish_listener listener;
+	struct route_wish *wish;
+};
+
+struct wish_rights wish_rights_of(const struct config *config, const char *user)
+{
+	const struct config_routing_hints *c = &config->routing_hints;
+	const struct config_user *u = config_user_find(config, user);
+	enum hint_rights rights = u ? u->routing_hints : HINT_RIGHTS_ALL;
+
+	return (struct wish_rights){
+		.any = c->enabled && rights != HINT_RIGHTS_NONE,
+		.nodes = c->allow_node_hints && rights == HINT_RIGHTS_ALL,
+		.primary = c->allow_primary_reads,
+		.max_lag = c->max_lag_override,
+	};
+}
+
+static void take_primary(const struct wishing *w, const char *what)
+{
+	if (w->rights->primary)
+		w->wish->target = TARGET_PRIMARY;
+	else
+		tell(&w->listener, what, "the primary may not be asked for");
+}
+
+static void take_route(enum hint_route route, const struct wishing *w)
+{
+	w->wish->local = route == HINT_ROUTE_LOCAL;
 	switch (route) {
 	case HINT_ROUTE_PRIMARY:
-		ret->target = TARGET_PRIMARY;
+		take_primary(w, "hint route=primary");
 		break;
 	case HINT_ROUTE_STANDBY:
-		ret->target = TARGET_STANDBY;
+		w->wish->target = TARGET_STANDBY;
 		break;
 	case HINT_ROUTE_SYNC:
 	case HINT_ROUTE_SEMISYNC:
-		ret->target = TARGET_SYNC;
+		w->wish->target = TARGET_SYNC;
 		break;
 	case HINT_ROUTE_ASYNC:
-		ret->target = TARGET_ASYNC;
-		break;
-	case HINT_ROUTE_VECTOR:
-		tell(telling, "route=vector", "is not available in this build: ignored");
+		w->wish->target = TARGET_ASYNC;
 		break;
 	case HINT_ROUTE_ANY:
-	case HINT_ROUTE_LOCAL: /* nodes of the own zone are preferred in any case */
+	case HINT_ROUTE_LOCAL:
+		w->wish->target = TARGET_ANY;
+		break;
+	case HINT_ROUTE_VECTOR:
 	case HINT_ROUTE_UNSAID:
 		break;
 	}
 }
 
-static void take_node(struct slice name, const struct node_list *nodes, const struct telling *telling,
-		      struct route_wish *ret)
+static void take_node(struct slice name, const struct wishing *w)
 {
 	char text[HINT_TEXT_MAX + 1], what[HINT_TEXT_MAX + 16];
 	const struct node *node;
 
 	hint_text(name, text);
-	node = node_list_find(nodes, text);
-	if (node) {
-		ret->target = node == node_list_primary(nodes) ? TARGET_PRIMARY : TARGET_NODE;
-		ret->node = node;
+	snprintf(what, sizeof(what), "hint node=%s", text);
+	node = w->rights->nodes ? node_list_find(w->nodes, text) : NULL;
+	if (!w->rights->nodes) {
+		tell(&w->listener, what, "nodes may not be asked for by name");
+	} else if (!node) {
+		tell(&w->listener, what, "it is no node of this cluster");
+	} else if (node == node_list_primary(w->nodes)) {
+		take_primary(w, what);
+	} else {
+		w->wish->target = TARGET_NODE;
+		w->wish->node = node;
+	}
+}
+
+static void take_consistency(enum hint_consistency consistency, const struct wishing *w)
+{
+	bool strong = consistency == HINT_STRONG;
+
+	if (strong && !w->rights->primary) {
+		tell(&w->listener, "hint consistency=strong", "the primary may not be asked for");
 		return;
 	}
-	snprintf(what, sizeof(what), "node=%s", text);
-	tell(telling, what, "is no node of this cluster: ignored");
+	w->wish->strong = strong;
+	w->wish->eventual = consistency == HINT_EVENTUAL;
 }
 
-static void take(const struct hints *h, const struct node_list *nodes, const struct telling *telling,
-		 struct route_wish *ret)
+/* Bytes can't be compared with a time: with both, both count. */
+static void take_lag(const struct hints *h, const struct wishing *w)
+{
+	usec_t most = w->rights->max_lag, lag = h->lag_is_bytes ? most : h->lag * USEC_PER_MSEC;
+
+	if (!h->lag_is_bytes && most && (lag > most || lag == 0)) {
+		tell(&w->listener, "hint lag", "that is more than may be asked for");
+		return;
+	}
+	w->wish->limits_lag = true;
+	w->wish->max_lag_bytes = h->lag_is_bytes ? h->lag : 0;
+	w->wish->max_lag = lag;
+}
+
+static void take_key(struct slice key, struct route_wish *ret)
+{
+	char text[HINT_TEXT_MAX + 1];
+	size_t len = hint_text(key, text);
+
+	ret->key = hash_bytes(text, len) | 1;
+}
+
+static void take(const struct hints *h, const struct wishing *w)
 {
 	if (h->said & BIT(HINT_SAID_route))
-		take_route(h->route, telling, ret);
+		take_route(h->route, w);
 	if (h->said & BIT(HINT_SAID_node))
-		take_node(h->node, nodes, telling, ret);
-	if (h->said & BIT(HINT_SAID_consistency)) {
-		ret->strong = h->consistency == HINT_STRONG;
-		ret->eventual = h->consistency == HINT_EVENTUAL;
-	}
-	if (h->said & BIT(HINT_SAID_lag)) {
-		ret->limits_lag = true;
-		ret->max_lag_bytes = h->lag_is_bytes ? h->lag : 0;
-		ret->max_lag = h->lag_is_bytes ? 0 : h->lag * USEC_PER_MSEC;
-	}
-	for (uint32_t i = 0; i < MIN(h->problem_count, HINT_PROBLEMS_MAX); i++) {
-		char text[WISH_PROBLEM_MAX];
+		take_node(h->node, w);
+	if (h->said & BIT(HINT_SAID_consistency))
+		take_consistency(h->consistency, w);
+	if (h->said & BIT(HINT_SAID_lag))
+		take_lag(h, w);
+	if (h->said & BIT(HINT_SAID_key))
+		take_key(h->key, w->wish);
+	if (h->said & BIT(HINT_SAID_retry))
+		w->wish->once = h->retry == 0;
+}
 
-		hint_problem_text(&h->problems[i], text, sizeof(text));
-		telling->problem(telling->to, text);
+static void take_setting(const char *name, const char *value, const struct wishing *w, uint32_t *told)
+{
+	struct hints h = {0};
+	struct hint_problem problem;
+
+	if (strcmp(name, "lsn") == 0) {
+		if (!read_lsn(value, &w->wish->lsn))
+			tell(&w->listener, "helios.lsn", "it is no position in the log");
+	} else if (!hints_set(&h, slice_str(name), slice_str(value), &problem)) {
+		tell_problem(&w->listener, &problem);
+	} else if (h.said & BIT(HINT_SAID_timeout_ms)) {
+		tell(&w->listener, "helios.timeout", "for a session, SET statement_timeout does that");
+	} else {
+		tell_idle(h.said, &w->listener, told);
+		tell_vector(&h, &w->listener, told);
+		take(&h, w);
 	}
 }
 
-static void take_settings(const struct params *settings, const struct node_list *nodes, const struct telling *telling,
-			  struct route_wish *ret)
+static void take_settings(const struct params *settings, const struct wishing *w)
 {
+	uint32_t told = 0;
+
 	for (uint32_t i = 0; i < params_count(settings); i++) {
 		const char *name, *sql;
-		struct hints h = {0};
-		struct hint_problem problem;
-		char value[VALUE_MAX], text[WISH_PROBLEM_MAX];
+		char value[VALUE_MAX];
 
 		params_at(settings, i, &name, &sql);
 		if (strncmp(name, "helios.", 7) != 0)
 			continue;
 		wish_value(sql, value, sizeof(value));
-		if (!*value)
-			continue; /* as if it were not set */
-		if (strcmp(name + 7, "lsn") == 0) {
-			if (!read_lsn(value, &ret->lsn))
-				tell(telling, "helios.lsn", "is no position in the log: ignored");
-			continue;
-		}
-		if (hints_set(&h, slice_str(name + 7), slice_str(value), &problem)) {
-			take(&h, nodes, telling, ret);
-			continue;
-		}
-		hint_problem_text(&problem, text, sizeof(text));
-		telling->problem(telling->to, text);
+		if (*value) /* else it is as if it were not set */
+			take_setting(name + 7, value, w, &told);
 	}
 }
 
-void wishes_read(const struct params *settings, const struct hints *hints, const struct node_list *nodes,
-		 void (*problem)(void *to, const char *text), void *to, struct route_wish *ret)
+static void ignore_problem(void *to, const char *text)
 {
-	const struct telling telling = {problem, to};
+	(void)to;
+	(void)text;
+}
+
+void wishes_read(const struct params *settings, const struct hints *hints, const struct node_list *nodes,
+		 const struct wish_rights *rights, const struct wish_listener *listener, struct route_wish *ret)
+{
+	struct wishing w = {nodes, rights, *listener, ret};
 
 	*ret = (struct route_wish){0};
-	if (params_marks(settings) & PARAMS_HELIOS)
-		take_settings(settings, nodes, &telling, ret);
+	if (!rights->any) {
+		if (params_marks(settings) & PARAMS_HELIOS && !listener->knows_settings)
+			tell(listener, "helios.*", "this user's are not heeded");
+		return;
+	}
+	if (params_marks(settings) & PARAMS_HELIOS) {
+		if (listener->knows_settings)
+			w.listener.problem = ignore_problem;
+		take_settings(settings, &w);
+		w.listener = *listener;
+	}
 	if (hints)
-		take(hints, nodes, &telling, ret);
+		take(hints, &w);
+	if (ret->eventual && !ret->limits_lag && rights->max_lag) {
+		ret->limits_lag = true;
+		ret->max_lag = rights->max_lag;
+	}
 }

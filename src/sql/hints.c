@@ -452,6 +452,39 @@ void hints_read(struct slice text, struct hints *ret)
 	}
 }
 
+/* ---- stripping ---- */
+
+static bool is_ascii(const uint8_t *text, const struct hint_comment *c)
+{
+	for (uint32_t i = c->begin; i < c->end; i++)
+		if (text[i] >= 0x80)
+			return false;
+	return true;
+}
+
+size_t hints_blank_end(const struct hints *h, struct slice text)
+{
+	for (uint32_t i = h->comment_count; i-- > 0;)
+		if (is_ascii(text.bytes, &h->comments[i]))
+			return h->comments[i].end;
+	return 0;
+}
+
+/* Lines stay lines. */
+static void blank(uint8_t *at, const uint8_t *end)
+{
+	for (; at < end; at++)
+		if (*at != '\n' && *at != '\r')
+			*at = ' ';
+}
+
+void hints_blank(const struct hints *h, uint8_t *text)
+{
+	for (uint32_t i = 0; i < h->comment_count; i++)
+		if (is_ascii(text, &h->comments[i]))
+			blank(text + h->comments[i].begin, text + h->comments[i].end);
+}
+
 /* ---- texts ---- */
 
 size_t hint_text(struct slice value, char out[HINT_TEXT_MAX + 1])

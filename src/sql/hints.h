@@ -59,6 +59,7 @@ enum {
 	HINT_SAID_semantic,
 	HINT_SAID_timeout_ms,
 	HINT_SAID_lag,
+	HINT_SAID_key,
 	HINT_SAID_priority,
 	HINT_SAID_retry,
 	HINT_SAID_branch,
@@ -98,9 +99,8 @@ struct hints {
 	 * As written in the text, without the quotes around it. In quotes, two of them stand for one: hint_text() makes
 	 * that of it.
 	 */
-	struct slice node, branch, tool, workflow, cache_tables;
-	/* The comments that are hints, in order: to strip them, leave [begin, end) out. A -- comment's has its newline.
-	 */
+	struct slice node, key, branch, tool, workflow, cache_tables;
+	/* The comments that are hints, in order. That of a -- comment has its newline. */
 	uint32_t comment_count;
 	struct hint_comment {
 		uint32_t begin, end;
@@ -110,6 +110,20 @@ struct hints {
 };
 
 void hints_read(struct slice text, struct hints *ret);
+
+/* May it have hints? Most texts begin with a letter. */
+static inline bool hints_may_begin(uint8_t first)
+{
+	return first <= '/';
+}
+
+/*
+ * Strips text, which hints_read() has read, of its hints: blanks take their place, for positions in errors count from
+ * its beginning. They count characters, so a comment with any that is longer than a byte stays as it is.
+ */
+void hints_blank(const struct hints *h, uint8_t *text);
+/* The end of the last comment that hints_blank() would change; 0: there is none. */
+size_t hints_blank_end(const struct hints *h, struct slice text);
 
 /*
  * One key of a session (SET helios.route = 'replica', a startup option): key and value as they are meant, without

@@ -311,6 +311,37 @@ static void test_a_session_sets_them_one_by_one(void **state)
 	assert_true(slice_equal(h.cache_tables, SLICE_LITERAL("a, b")));
 }
 
+static void test_blanks_take_the_place_of_hints(void **state)
+{
+	static const struct {
+		const char *text, *blanked;
+	} blanks[] = {
+		{"/*+ node=a */SELECT 1", "             SELECT 1"},
+		{"-- helios: node=a\nSELECT 1", "                 \nSELECT 1"},
+		{"/* helios:\nnode=a*/ /* mine */ SELECT 1", "          \n         /* mine */ SELECT 1"},
+		{"/*+ SeqScan(t) */ /*+node=a*/ x", "/*+ SeqScan(t) */             x"},
+		{"/* helios: node='\303\274' */ x", "/* helios: node='\303\274' */ x"},
+		{"/* helios: oops */x", "                  x"},
+		{"SELECT 1 /*+ node=a */", "SELECT 1 /*+ node=a */"},
+		{"", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(blanks); i++) {
+		char text[128];
+		struct hints h;
+		size_t end;
+
+		snprintf(text, sizeof(text), "%s", blanks[i].text);
+		hints_read(slice_str(text), &h);
+		end = hints_blank_end(&h, slice_str(text));
+		hints_blank(&h, (uint8_t *)text);
+		assert_string_equal(text, blanks[i].blanked);
+		assert_string_equal(text + end, blanks[i].text + end);
+		assert_true((end > 0) == (strcmp(text, blanks[i].text) != 0));
+	}
+}
+
 static void test_problems_have_a_text(void **state)
 {
 	struct hints h;
@@ -336,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_a_session_sets_them_one_by_one),
+		cmocka_unit_test(test_blanks_take_the_place_of_hints),
 		cmocka_unit_test(test_problems_have_a_text),
 	};
 

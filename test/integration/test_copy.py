@@ -138,6 +138,15 @@ def test_late_copy_data_occupies_no_link(make_proxy, closing, table):
         assert other.value("SELECT 1") == "1"
 
 
+def test_copy_data_sent_ahead_leaves_no_link_behind(make_proxy, closing, table):
+    """The end of a copy that the client does not wait for is no beginning of a batch."""
+    proxy = make_proxy({"pool": {"mode": "transaction", "max_connections": 1}})
+    early, other = closing(proxy.wire()), closing(proxy.wire())
+    early.send(query(f"COPY {table} FROM STDIN"), copy_data(b"500\tx\n"), copy_done())
+    assert not errors(early.until_ready())
+    assert other.value("SELECT 1") == "1"
+
+
 def test_copy_data_without_copy(target):
     client = target.wire()
     client.send(copy_data("x"), copy_done(), copy_fail("x"), query("SELECT 'fine'"))
