@@ -31,6 +31,9 @@ enum config_type {
 	TYPE_enum_balance_strategy,
 	TYPE_enum_primary_reads,
 	TYPE_enum_provider,
+	TYPE_enum_read_your_writes,
+	TYPE_enum_user_read_your_writes,
+	TYPE_enum_when_contested,
 };
 
 #define FIELD_SIZE_MAX 16u /* of any C type in config.h */
