@@ -170,6 +170,10 @@ static void add_circuits(struct buf *b, const struct node_list *nodes)
 	  atomic_load(&n->node->lag_us) != NODE_LAG_UNKNOWN, (double)atomic_load(&n->node->lag_us) / 1e6) \
 	X("position_questions_total", "counter", "Times that it was asked for its position, between checks.", true, \
 	  atomic_load(&n->node->position_questions)) \
+	X("heartbeats_total", "counter", "Heartbeats written to it, or read ([lag_routing] heartbeat_table).", true, \
+	  atomic_load(&n->node->heartbeats)) \
+	X("heartbeat_failures_total", "counter", "Heartbeats that could not be written or read.", true, \
+	  atomic_load(&n->node->heartbeat_failures)) \
 	X("check_latency_seconds", "gauge", "How long the last check waited for its answer.", f->latency > 0, \
 	  (double)f->latency / 1e6) \
 	X("clock_skew_seconds", "gauge", "The node's clock less that of the proxy.", f->known, \
@@ -196,6 +200,11 @@ static void add_facts(struct buf *b, const struct topology *t)
 #undef X
 	add_single(b, "heliosdb_proxy_topology_has_primary", "gauge", "1 when it is known which node is the primary.",
 		   t->primary != NULL);
+	add_single(b, "heliosdb_proxy_topology_writes_held", "gauge",
+		   "1 while queries for the primary wait, for it is not known which node that is.",
+		   t->writes == WRITES_HELD);
+	add_single(b, "heliosdb_proxy_topology_writes_refused", "gauge",
+		   "1 while they are refused, for several nodes claim to be it.", t->writes == WRITES_REFUSED);
 	add_single(b, "heliosdb_proxy_topology_failovers_total", "counter",
 		   "Times that another node was found to be the primary.", (double)t->failovers);
 	add_single(b, "heliosdb_proxy_topology_last_failover_timestamp_seconds", "gauge",

@@ -90,6 +90,16 @@ struct explaining {
 	char strings[]; /* database, user, text */
 };
 
+/* Of the parameter; 0: it is not there, or is no position. */
+static uint64_t lsn_of(const struct request *request)
+{
+	const char *text = request_parameter(request, "lsn");
+	unsigned high, low;
+	char rest;
+
+	return text && sscanf(text, "%8X/%8X%c", &high, &low, &rest) == 2 ? (uint64_t)high << 32 | low : 0;
+}
+
 static struct explaining *explaining_new(const struct request *request, uint32_t references)
 {
 	const char *database = request_parameter(request, "database"), *user = request_parameter(request, "user");
@@ -109,6 +119,7 @@ static struct explaining *explaining_new(const struct request *request, uint32_t
 		.user = at + strlen(database) + 1,
 		.text = at + strlen(database) + strlen(user) + 2,
 		.wrote = request_parameter(request, "wrote") != NULL,
+		.lsn = lsn_of(request),
 		.read_only = request_parameter(request, "read_only") != NULL,
 	};
 	memcpy(at, database, strlen(database) + 1);
@@ -156,6 +167,25 @@ static json_t *notices_json(const struct routing_explanation *e)
 	return list;
 }
 
+/* What of the configuration is for this user. */
+static json_t *rules_json(const struct route_rules *r)
+{
+	static const char *const scopes[] = {[READ_YOUR_WRITES_OFF] = "off",
+					     [READ_YOUR_WRITES_SESSION] = "session",
+					     [READ_YOUR_WRITES_USER] = "user",
+					     [READ_YOUR_WRITES_GLOBAL] = "global"};
+	json_t *json = json_object();
+
+	json_put(json, "max_lag_ms",
+		 r->lag_matters && r->max_lag ? json_integer((json_int_t)(r->max_lag / 1000)) : json_null());
+	json_put(json, "max_lag_bytes",
+		 r->lag_matters && r->max_lag_bytes ? json_integer((json_int_t)r->max_lag_bytes) : json_null());
+	json_put(json, "max_lag_is_the_users", json_boolean(r->max_lag_is_wished));
+	json_put(json, "read_your_writes", json_text(r->lag_matters ? scopes[r->own_writes] : "off"));
+	json_put(json, "wait_ms", json_integer((json_int_t)(r->wait / 1000)));
+	return json;
+}
+
 static json_t *explanation_json(struct request *request, const struct routing_explanation *e)
 {
 	const struct node *primary = node_list_primary(request->admin->context.nodes);
@@ -177,6 +207,8 @@ static json_t *explanation_json(struct request *request, const struct routing_ex
 	json_put(json, "statement_meaning", json_text(access_reason_text(e->access.reason)));
 	json_put(json, "catalog_known", json_boolean(e->has_catalog));
 	json_put(json, "notices", notices_json(e));
+	json_put(json, "waits_first", json_boolean(e->choice.may_wait && (e->rules.wait || e->choice.refused)));
+	json_put(json, "rules", rules_json(&e->rules));
 	json_put(json, "standbys", verdicts_json(e));
 	return json;
 }

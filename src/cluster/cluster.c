@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cluster/changes.h"
 #include "cluster/discovery.h"
+#include "cluster/heartbeat.h"
 #include "cluster/members.h"
 #include "cluster/monitor.h"
 #include "cluster/poller.h"
@@ -26,6 +27,9 @@ struct watched { /* a node that was ever checked by a monitor */
 	usec_t due, begun;
 	usec_t placed_at; /* its word on its position that was taken last */
 	usec_t lag_at;    /* of the lag in its node; 0: unknown */
+	bool beat_due;    /* it is to write or to read one as soon as it is idle */
+	usec_t beat_at;   /* when its last one was told that was taken; beat_lag_at: of the lag by that; 0: unknown */
+	usec_t beat_lag_at;
 };
 
 /* What a topology was made from, as far as that changes: see topology_input. */
@@ -46,6 +50,8 @@ struct cluster {
 	struct probes *probes; /* while no monitor is configured */
 	struct poller poller;
 	struct discovery *discovery;
+	struct heartbeat heartbeat;
+	bool located;                /* some node has told where it is, in this turn */
 	struct made_from *made_from; /* the topology of now; NULL: nothing, make it anew */
 	uint32_t made_from_count;
 	bool made_by_name; /* a leader was named */
@@ -101,12 +107,31 @@ static void log_events(const struct topology *t, uint64_t since)
 	}
 }
 
+/* What is the worst that can happen is said by one line of its own. */
+static void shout_if_contested(const struct topology *old, const struct topology *t)
+{
+	char names[512] = "";
+	size_t len = 0;
+
+	if (t->why != NO_PRIMARY_SEVERAL || (old && old->why == NO_PRIMARY_SEVERAL && old->writes == t->writes))
+		return;
+	for (uint32_t i = 0; i < t->count && len < sizeof(names); i++)
+		if (t->nodes[i].standing == STANDING_CONTESTED)
+			len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s", len ? "," : "",
+						t->nodes[i].node->name);
+	log_error(t->writes == WRITES_REFUSED ? "several nodes claim to be the primary: queries for it are REFUSED"
+					      : "several nodes claim to be the primary: queries for it WAIT",
+		  kv_str("nodes", names));
+}
+
 static void publish(struct cluster *c, struct topology *fresh)
 {
 	struct topology *old = atomic_load(&c->now);
 
 	if (c->settings->logs_in)
 		log_events(fresh, old ? old->event_count : 0);
+	if (c->settings->logs_in)
+		shout_if_contested(old, fresh);
 	pthread_mutex_lock(&c->lock);
 	atomic_store(&c->now, fresh);
 	pthread_mutex_unlock(&c->lock);
@@ -258,6 +283,7 @@ static void take_topology(struct cluster *c, struct topology *fresh)
 		if (fresh->nodes[i].enabled)
 			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up);
 		take_lag(c, &fresh->nodes[i]);
+		node_set_sync(fresh->nodes[i].node, fresh->nodes[i].sync_state);
 	}
 	if (!old || topology_differs(old, fresh))
 		publish(c, fresh);
@@ -272,7 +298,8 @@ static void conclude(struct cluster *c)
 	struct node *leader = NULL;
 	const struct topology_settings settings = {.failure_threshold = c->settings->health.failure_threshold,
 						   .success_threshold = c->settings->health.success_threshold,
-						   .when_contested = WRITES_HELD,
+						   .when_contested = c->settings->refuses_contested ? WRITES_REFUSED
+												    : WRITES_HELD,
 						   .leader_is_named = node_list_leader(c->context.nodes, &leader),
 						   .monitored = c->settings->logs_in};
 	struct topology_input *inputs = calloc(set->count + 1, sizeof(inputs[0]));
@@ -301,6 +328,12 @@ void cluster_want_positions(struct cluster *c)
 		cluster_wake(c);
 }
 
+void cluster_await_positions(struct cluster *c, int more)
+{
+	if (poller_wait(&c->poller, more))
+		cluster_wake(c);
+}
+
 static void take_places_of(struct cluster *c, bool in_recovery)
 {
 	const struct topology *t = atomic_load(&c->now);
@@ -311,6 +344,7 @@ static void take_places_of(struct cluster *c, bool in_recovery)
 		if (place->told_at == w->placed_at || place->position.in_recovery != in_recovery)
 			continue;
 		w->placed_at = place->told_at;
+		c->located = true;
 		if (poller_take(&c->poller, t, monitor_node(w->monitor), place))
 			w->lag_at = place->told_at;
 	}
@@ -321,6 +355,9 @@ static void take_places(struct cluster *c)
 {
 	take_places_of(c, /* in_recovery= */ false);
 	take_places_of(c, /* in_recovery= */ true);
+	if (c->located && poller_is_awaited(&c->poller))
+		c->context.located(c->context.server);
+	c->located = false;
 	for (struct watched *w = c->watched; w; w = w->next)
 		if (w->lag_at && poller_is_too_old(&c->poller, w->lag_at, c->settings))
 			forget_lag(w);
@@ -333,6 +370,74 @@ static void ask_for_positions(struct cluster *c)
 	for (struct watched *w = c->watched; w; w = w->next)
 		if (monitor_may_locate(w->monitor))
 			monitor_locate(w->monitor, c->settings);
+}
+
+/* ---- heartbeats ---- */
+
+#define BEATS_MISSING 3 /* as many may be missing before they say nothing */
+
+static usec_t beat_patience(const struct cluster *c)
+{
+	return BEATS_MISSING * c->settings->heartbeat_interval + c->settings->health.check_timeout;
+}
+
+static void forget_beat(struct watched *w)
+{
+	if (w->beat_lag_at)
+		node_set_beat_lag(monitor_node(w->monitor), NODE_LAG_UNKNOWN);
+	w->beat_lag_at = 0;
+}
+
+static void take_beat(struct cluster *c, struct watched *w)
+{
+	const struct topology *t = atomic_load(&c->now);
+	const struct topology_node *n = topology_find(t, monitor_node(w->monitor));
+	const struct monitor_beat *beat = monitor_last_beat(w->monitor);
+	uint64_t us;
+
+	if (beat->told_at == w->beat_at)
+		return;
+	w->beat_at = beat->told_at;
+	if (!n || !beat->good)
+		return;
+	if (beat->is_write) {
+		heartbeat_confirm(&c->heartbeat, n->node, beat->beat, beat->told_at);
+	} else if (n->standing == STANDING_STANDBY && c->heartbeat.primary == t->primary &&
+		   heartbeat_measure(&c->heartbeat, beat->beat, beat->told_at, beat_patience(c), &us)) {
+		node_set_beat_lag(n->node, us);
+		w->beat_lag_at = beat->told_at;
+	}
+}
+
+/* The primary writes, and standbys read: each as soon as its monitor has nothing else to do. */
+static void beat(struct cluster *c, struct watched *w)
+{
+	const struct topology *t = atomic_load(&c->now);
+	struct node *node = monitor_node(w->monitor);
+	const struct topology_node *n = topology_find(t, node);
+	uint64_t number = 0;
+
+	w->beat_due = false;
+	if (!n || t->by_configuration || (node != t->primary && n->standing != STANDING_STANDBY) ||
+	    (node == t->primary) == monitor_facts(w->monitor)->in_recovery)
+		return;
+	if (node == t->primary)
+		number = heartbeat_begin(&c->heartbeat, node, clock_wall());
+	monitor_beat(w->monitor, c->settings, number);
+}
+
+static void tend_heartbeats(struct cluster *c)
+{
+	bool due = heartbeat_is_due(&c->heartbeat, c->settings->heartbeat_interval);
+
+	for (struct watched *w = c->watched; w; w = w->next) {
+		take_beat(c, w);
+		if (w->beat_lag_at && clock_now() > w->beat_lag_at + beat_patience(c))
+			forget_beat(w);
+		w->beat_due = c->settings->heartbeat_interval && (w->beat_due || due);
+		if (w->beat_due && monitor_may_beat(w->monitor))
+			beat(c, w);
+	}
 }
 
 /* ---- checks ---- */
@@ -461,6 +566,7 @@ static void look_after(struct cluster *c)
 	} else {
 		look_at_all(c, set);
 		ask_for_positions(c);
+		tend_heartbeats(c);
 	}
 	conclude(c);
 	ask_if_unsure(c);
@@ -476,7 +582,9 @@ static usec_t until_next(const struct cluster *c)
 
 	if (!c->settings->logs_in)
 		return until;
-	until = MIN(until, poller_until_due(&c->poller));
+	if (c->settings->heartbeat_interval)
+		until = MIN(until, c->heartbeat.due > now ? c->heartbeat.due - now : 0);
+	until = MIN(until, poller_until_due(&c->poller, c->settings->poll_interval));
 	for (const struct watched *w = c->watched; w; w = w->next) {
 		usec_t at = check_is_due(c, w);
 
@@ -511,7 +619,9 @@ static void take_settings(struct loop_message *message, void *thread)
 		probes_pause(c->probes);
 	monitor_settings_free(c->settings);
 	c->settings = m->settings;
-	free(c->made_from); /* thresholds may be others */
+	for (struct watched *w = c->watched; w; w = w->next)
+		forget_beat(w); /* of another table, maybe */
+	free(c->made_from);     /* thresholds may be others */
 	c->made_from = NULL;
 	free(m);
 }

@@ -30,6 +30,8 @@ struct cluster_context {
 	void (*unsure)(void *server);
 	/* node_list_primary() is another one now, or a node is barred, or not any more; on the cluster's thread. */
 	void (*followed)(void *server);
+	/* Nodes have told where they are while somebody awaits that; on the cluster's thread. */
+	void (*located)(void *server);
 	void *server;
 };
 
@@ -42,6 +44,9 @@ void cluster_wake(struct cluster *cluster);
 /* Any thread: positions and lags (struct node) are wanted; for the next seconds they are asked for every [lag_routing]
  * poll_interval. Cheap enough for every query. */
 void cluster_want_positions(struct cluster *cluster);
+/* Any thread: one more (+1), or one less (-1), does nothing until it knows: they are asked at once and every few
+ * milliseconds, and located() tells. Nothing comes of it where poll_interval is 0. */
+void cluster_await_positions(struct cluster *cluster, int more);
 /* For a worker: valid until the end of its turn. */
 const struct topology *cluster_now(const struct cluster *cluster);
 /* For other threads. */

@@ -165,3 +165,13 @@ int facts_take_position(struct facts_position *position, const char *const *colu
 	*position = found;
 	return 0;
 }
+
+int facts_take_beat(uint64_t *beat, const char *const *columns, uint32_t count)
+{
+	uint64_t found;
+
+	if (count != 1 || !take_number(columns[0], 10, &found))
+		return -EPROTO;
+	*beat = found;
+	return 0;
+}

@@ -87,6 +87,8 @@ struct facts_position {
 	uint64_t flushed; /* of a node that is read-write */
 };
 
+/* The row of a heartbeat; 0: none. */
+int facts_take_beat(uint64_t *beat, const char *const *columns, uint32_t count) MUST_USE;
 int facts_take_position(struct facts_position *position, const char *const *columns, uint32_t count) MUST_USE;
 
 #endif

@@ -65,6 +65,7 @@ void member_from_config(struct member *m, const struct config_node *node)
 	snprintf(m->zone, sizeof(m->zone), "%s", node->zone ? node->zone : "");
 	m->role = node->role;
 	m->weight = node->weight;
+	m->max_lag = node->max_lag;
 	m->sync = node->sync;
 	m->enabled = node->enabled;
 	m->source = MEMBER_CONFIGURED;
@@ -101,6 +102,7 @@ static struct member copy_of(const struct member *m, enum member_source source)
 	copy.port = m->port;
 	copy.role = m->role;
 	copy.weight = m->weight;
+	copy.max_lag = m->max_lag;
 	copy.sync = m->sync;
 	copy.enabled = m->enabled;
 	copy.spared = m->spared;

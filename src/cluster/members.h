@@ -46,6 +46,7 @@ struct member {                     /* a value: it points to nothing */
 	enum node_role role; /* a first guess, as in the configuration */
 	uint32_t weight;     /* 100 is usual */
 	char zone[NODE_ZONE_MAX];
+	usec_t max_lag; /* 0: as [lag_routing] says */
 	bool sync;
 	bool enabled;
 	bool spared;               /* takes no reads, by its source's word */

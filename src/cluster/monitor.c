@@ -3,19 +3,23 @@
 
 #include "base/log.h"
 #include "cluster/changes.h"
+#include "cluster/heartbeat.h"
 #include "wire/frame.h"
 #include "wire/message.h"
 #include "wire/reader.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #define QUESTION_MAX (64u << 10)
 #define ANSWER_MAX   (64u << 10) /* of one message */
 #define ROW_MAX      4096u
 
+#define HEARTBEAT_MIN (100 * USEC_PER_MSEC)
+
 static const char connect_query[] = "SET application_name = 'heliosdb-proxy monitor'";
 
-enum monitor_state { MONITOR_IDLE, MONITOR_OPENING, MONITOR_ASKING, MONITOR_LOCATING };
+enum monitor_state { MONITOR_IDLE, MONITOR_OPENING, MONITOR_ASKING, MONITOR_LOCATING, MONITOR_BEATING };
 
 struct monitor {
 	struct node *node;
@@ -39,12 +43,27 @@ struct monitor {
 	bool no_place; /* the last answer was an error: not again before the next check */
 	bool no_place_is_told;
 	bool clock_is_told;
+	/* heartbeats */
+	uint64_t seen_beat;
+	struct monitor_beat beat;
+	bool no_beat_is_told;
 };
 
 /* A clock that differs by so much is worth a line in the log; one by less than half of it is right again. */
 #define CLOCK_SKEW_TOLD (10 * USEC_PER_SEC)
 
 /* ---- settings ---- */
+
+/* A name that is the same after a restart: heartbeats of one proxy are one row. NULL: out of memory. */
+static char *name_of_this_proxy(const struct config *config)
+{
+	const struct config_strings *listen = &config->proxy.listen_address;
+	char host[128] = "", text[384];
+
+	(void)gethostname(host, sizeof(host) - 1);
+	snprintf(text, sizeof(text), "%s/%s", host, listen->count ? listen->items[0] : "");
+	return strdup(text);
+}
 
 struct monitor_settings *monitor_settings_new(const struct config *config, struct tls_context *server_tls)
 {
@@ -60,6 +79,10 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->user = strdup(h->user);
 	s->database = strdup(h->database);
 	s->check_query = strdup(h->check_query);
+	s->heartbeat_table = strdup(config->lag_routing.heartbeat_table);
+	s->heartbeat_interval =
+		*config->lag_routing.heartbeat_table ? MAX(config->lag_routing.heartbeat_interval, HEARTBEAT_MIN) : 0;
+	s->proxy = name_of_this_proxy(config);
 	s->tls = tls_context_ref(server_tls);
 	s->tls_mode = config->server_tls.mode;
 	s->tls_direct = config->server_tls.direct;
@@ -69,7 +92,9 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->discover_port = (uint16_t)config->topology.discover_port;
 	s->discover_forget = config->topology.discover_forget;
 	s->poll_interval = config->lag_routing.poll_interval;
-	if (!s->user || !s->database || !s->check_query || secret_parse(h->password, &s->secret) < 0) {
+	s->refuses_contested = config->topology.when_contested == WHEN_CONTESTED_REFUSE;
+	if (!s->user || !s->database || !s->check_query || !s->heartbeat_table || !s->proxy ||
+	    secret_parse(h->password, &s->secret) < 0) {
 		monitor_settings_free(s);
 		return NULL;
 	}
@@ -84,6 +109,8 @@ void monitor_settings_free(struct monitor_settings *s)
 	free(s->user);
 	free(s->database);
 	free(s->check_query);
+	free(s->heartbeat_table);
+	free(s->proxy);
 	secret_wipe(&s->secret);
 	tls_context_unref(s->tls);
 	free(s);
@@ -195,8 +222,18 @@ static void fail_check(struct monitor *m, const char *why)
 	end_check(m, CHECK_FAILED, why);
 }
 
+static void end_beating(struct monitor *m, const char *error);
+
 static void timed_out(struct timer *timer)
 {
+	struct monitor *m = container_of(timer, struct monitor, timeout);
+
+	if (m->state == MONITOR_BEATING) { /* that may be the table's fault: a check will tell about the node */
+		drop_link(m);
+		end_beating(m, "no answer within check_timeout");
+		node_in_doubt(m->node);
+		return;
+	}
 	fail_check(container_of(timer, struct monitor, timeout), "no answer within check_timeout");
 }
 
@@ -258,6 +295,24 @@ static void end_locating(struct monitor *m)
 	}
 }
 
+/* Of a heartbeat; error: NULL: none. */
+static void end_beating(struct monitor *m, const char *error)
+{
+	timer_cancel(&m->timeout);
+	if (m->link)
+		link_take_back(m->link);
+	m->state = MONITOR_IDLE;
+	m->beat.good = !error;
+	m->beat.beat = m->seen_beat;
+	m->beat.told_at = clock_now();
+	if (error && !m->no_beat_is_told)
+		log_warn("a heartbeat could not be written or read; lag is what positions in the log say",
+			 kv_str("node", m->node->name), kv_str("table", m->settings->heartbeat_table),
+			 kv_str("reason", error));
+	m->no_beat_is_told = error != NULL;
+	atomic_fetch_add_explicit(error ? &m->node->heartbeat_failures : &m->node->heartbeats, 1, memory_order_relaxed);
+}
+
 /* ---- the answer ---- */
 
 static void error_text(const uint8_t *body, size_t len, char *text, size_t size)
@@ -299,7 +354,9 @@ static void take_row(struct monitor *m, const struct frame *f)
 	char room[ROW_MAX];
 	uint32_t count = read_row(f, columns, FACTS_NODE_COLUMNS, room, sizeof(room));
 
-	if (m->state == MONITOR_LOCATING)
+	if (m->state == MONITOR_BEATING)
+		m->told = facts_take_beat(&m->seen_beat, columns, count) == 0;
+	else if (m->state == MONITOR_LOCATING)
 		m->told = facts_take_position(&m->position, columns, count) == 0;
 	else if (m->results == 1)
 		m->told = facts_take_node(&m->coming, columns, count, clock_wall(), clock_now() - m->asked) == 0;
@@ -338,7 +395,9 @@ static bool take_message(struct monitor *m, const struct frame *f)
 	case 'Z':
 		if (--m->readies_due > 0)
 			return true;
-		if (m->state == MONITOR_LOCATING)
+		if (m->state == MONITOR_BEATING)
+			end_beating(m, *m->refusal ? m->refusal : NULL);
+		else if (m->state == MONITOR_LOCATING)
 			end_locating(m);
 		else
 			end_answer(m, f->body_len == 1 ? (char)f->body[0] : 'E');
@@ -388,6 +447,9 @@ static void lost_while_asking(struct link *link, int error)
 	if (m->state == MONITOR_LOCATING) {
 		timer_cancel(&m->timeout);
 		m->state = MONITOR_IDLE;
+		node_in_doubt(m->node);
+	} else if (m->state == MONITOR_BEATING) {
+		end_beating(m, "the connection was lost");
 		node_in_doubt(m->node);
 	} else if (m->link_is_new)
 		end_check(m, CHECK_FAILED, error ? strerror(-error) : "the server closed the connection");
@@ -525,6 +587,44 @@ void monitor_locate(struct monitor *m, const struct monitor_settings *settings)
 	else
 		conn_send(&m->link->conn, question.bytes, question.len);
 	buf_free(&question);
+}
+
+/* ---- heartbeats ---- */
+
+bool monitor_may_beat(const struct monitor *m)
+{
+	return m->state == MONITOR_IDLE && m->link && m->moves == atomic_load(&m->node->moves) &&
+	       m->facts.last == CHECK_GOOD;
+}
+
+void monitor_beat(struct monitor *m, const struct monitor_settings *settings, uint64_t beat)
+{
+	struct buf sql = BUF_INIT(QUESTION_MAX), question = BUF_INIT(QUESTION_MAX);
+	bool reads = m->facts.in_recovery;
+
+	assert(monitor_may_beat(m));
+	m->settings = settings;
+	m->deadline = clock_update() + settings->health.check_timeout;
+	begin_question(m, MONITOR_BEATING);
+	m->seen_beat = reads ? 0 : beat;
+	m->beat = (struct monitor_beat){.is_write = !reads, .asked_at = m->asked};
+	if (reads)
+		heartbeat_read_sql(&sql, settings->heartbeat_table, settings->proxy);
+	else
+		heartbeat_write_sql(&sql, settings->heartbeat_table, settings->proxy, beat,
+				    settings->health.check_timeout / 2);
+	message_query(&question, slice_make(sql.bytes, sql.len));
+	if (sql.failed || question.failed)
+		fail_check(m, "out of memory");
+	else
+		conn_send(&m->link->conn, question.bytes, question.len);
+	buf_free(&sql);
+	buf_free(&question);
+}
+
+const struct monitor_beat *monitor_last_beat(const struct monitor *m)
+{
+	return &m->beat;
 }
 
 /* ---- the life of a monitor ---- */

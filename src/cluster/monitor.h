@@ -4,6 +4,7 @@
  *
  *   IDLE --monitor_check()--> OPENING --> ASKING --> IDLE        OPENING only while there is no connection
  *   IDLE --monitor_locate()--> LOCATING --> IDLE                 the light question: where is it in the log?
+ *   IDLE --monitor_beat()--> BEATING --> IDLE                    a heartbeat is written, or read: heartbeat.h
  *
  * A check ends within its time-out: good, or with the reason why not. A connection that broke since the last check says
  * nothing of the node: the check goes on with a new one.
@@ -31,7 +32,11 @@ struct monitor_settings {
 	bool discovers; /* [topology] discover and what belongs to it */
 	uint16_t discover_port;
 	usec_t discover_forget;
-	usec_t poll_interval; /* of positions; 0: they are not asked for */
+	usec_t poll_interval;  /* of positions; 0: they are not asked for */
+	char *heartbeat_table; /* "": none */
+	char *proxy;           /* what this one is called there */
+	usec_t heartbeat_interval;
+	bool refuses_contested; /* writes, while several nodes are read-write on one timeline */
 };
 
 /* NULL: out of memory. */
@@ -48,6 +53,13 @@ struct monitor_place {
 	usec_t asked_at, told_at; /* 0: never */
 };
 
+/* The last heartbeat that was written or read. */
+struct monitor_beat {
+	bool is_write, good;
+	uint64_t beat;            /* read: 0: there is none */
+	usec_t asked_at, told_at; /* 0: never */
+};
+
 struct monitor *monitor_new(struct node *node, struct loop *loop); /* NULL: out of memory */
 /* Begins a check; what it finds out is in the facts when it is busy no more. The settings must stay until then, or
  * until monitor_close(). Not while it is busy. */
@@ -57,6 +69,11 @@ bool monitor_is_busy(const struct monitor *monitor);
 bool monitor_may_locate(const struct monitor *monitor);
 /* Asks it; the same holds of the settings. */
 void monitor_locate(struct monitor *monitor, const struct monitor_settings *settings);
+/* May it be asked to write or to read a heartbeat? */
+bool monitor_may_beat(const struct monitor *monitor);
+/* A node that is in recovery is asked for its beat, another is to write this one. */
+void monitor_beat(struct monitor *monitor, const struct monitor_settings *settings, uint64_t beat);
+const struct monitor_beat *monitor_last_beat(const struct monitor *monitor);
 const struct node_facts *monitor_facts(const struct monitor *monitor);
 const struct monitor_place *monitor_place(const struct monitor *monitor);
 struct node *monitor_node(const struct monitor *monitor);

@@ -58,6 +58,7 @@ static struct node *node_new(const struct node_list *list, const struct member *
 	node->list = list;
 	atomic_init(&node->lag_bytes, NODE_LAG_UNKNOWN);
 	atomic_init(&node->lag_us, NODE_LAG_UNKNOWN);
+	atomic_init(&node->beat_lag_us, NODE_LAG_UNKNOWN);
 	node->name = strdup(name);
 	node->host = strdup(from->host);
 	node->port = from->port;
@@ -144,6 +145,7 @@ static void begin_a_life(struct node *node)
 	atomic_store(&node->failed_in_row, 0);
 	atomic_store(&node->good_in_row, 0);
 	atomic_store(&node->answered_at, 0);
+	node_set_beat_lag(node, NODE_LAG_UNKNOWN);
 	node_set_lag(node, NODE_LAG_UNKNOWN, NODE_LAG_UNKNOWN);
 	atomic_fetch_add(&node->lives, 1);
 	atomic_store(&node->ramp_since, clock_now());
@@ -177,6 +179,7 @@ static void take_member(struct node *node, const struct member *from, const char
 	pthread_mutex_unlock(&node->lock);
 	atomic_store(&node->role, from->role);
 	atomic_store(&node->weight, from->weight);
+	atomic_store(&node->max_lag, from->max_lag);
 	atomic_store(&node->spared, from->spared);
 	atomic_store(&node->source, (int)from->source);
 	if (!from->enabled) {
@@ -462,6 +465,21 @@ void node_answered(struct node *node)
 	become(node, /* unhealthy= */ false);
 }
 
+void node_set_sync(struct node *node, const char *sync_state)
+{
+	static const char *const texts[] = {
+#define X(name, text) [NODE_SYNC_##name] = text,
+		NODE_SYNCS(X)
+#undef X
+	};
+	enum node_sync sync = NODE_SYNC_UNKNOWN;
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (strcmp(texts[i], sync_state) == 0)
+			sync = (enum node_sync)i;
+	atomic_store_explicit(&node->sync, sync, memory_order_relaxed);
+}
+
 /* Those that links are to leave: they drain, or are barred. */
 static _Atomic uint32_t *shunned_count(struct node *node)
 {
@@ -523,8 +541,16 @@ void node_set_lag(struct node *node, uint64_t bytes, uint64_t us)
 {
 	bool other = atomic_exchange(&node->lag_bytes, bytes) != bytes;
 
-	other |= atomic_exchange(&node->lag_us, us) != us;
+	if (atomic_load_explicit(&node->beat_lag_us, memory_order_relaxed) == NODE_LAG_UNKNOWN)
+		other |= atomic_exchange(&node->lag_us, us) != us;
 	if (other)
+		changes_tell();
+}
+
+void node_set_beat_lag(struct node *node, uint64_t us)
+{
+	atomic_store_explicit(&node->beat_lag_us, us, memory_order_relaxed);
+	if (atomic_exchange(&node->lag_us, us) != us)
 		changes_tell();
 }
 

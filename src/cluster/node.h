@@ -22,6 +22,20 @@
 #define NODE_ZONE_MAX      64u
 #define NODE_LAG_UNKNOWN   UINT64_MAX
 
+/* Does the primary wait for it? X(name, its sync_state there) */
+#define NODE_SYNCS(X) \
+	X(UNKNOWN, "") \
+	X(SYNC, "sync") \
+	X(QUORUM, "quorum") \
+	X(ASYNC, "async") \
+	X(POTENTIAL, "potential")
+
+enum node_sync {
+#define X(name, text) NODE_SYNC_##name,
+	NODE_SYNCS(X)
+#undef X
+};
+
 struct breaker_gate; /* route/breaker.h */
 
 struct member; /* cluster/members.h */
@@ -53,6 +67,7 @@ struct node {
 	_Atomic uint64_t answered_at; /* when a server last answered a login, by clock_now(); 0: never */
 	/* share of the reads, see route/balance.h */
 	_Atomic uint32_t weight;
+	_Atomic usec_t max_lag;    /* instead of the rules'; 0: theirs */
 	_Atomic bool local;        /* of the proxy's own zone, or zones are not used */
 	_Atomic usec_t ramp_since; /* it came back then, and is to get its share bit by bit; 0: it was always there */
 	/* draining, see node_drain() */
@@ -64,7 +79,10 @@ struct node {
 	/* where it is in the log, see position.h and cluster_want_positions() */
 	struct position_cell position;
 	_Atomic uint64_t lag_bytes, lag_us; /* of a standby; NODE_LAG_UNKNOWN */
+	_Atomic(enum node_sync) sync;       /* of a standby */
+	_Atomic uint64_t beat_lag_us;       /* what heartbeats say of it, which counts more; NODE_LAG_UNKNOWN */
 	_Atomic uint64_t position_questions;
+	_Atomic uint64_t heartbeats, heartbeat_failures; /* written or read */
 	_Atomic uint32_t moves; /* times that its name no longer led to where connections had been made */
 	_Atomic uint64_t resolve_failures;
 	const struct node_list *list;
@@ -176,6 +194,10 @@ void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), 
 void node_set_health(struct node *node, bool up);
 /* How far a standby lags; both NODE_LAG_UNKNOWN: not known. */
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
+/* The same by heartbeats. NODE_LAG_UNKNOWN: they say nothing any more. */
+void node_set_beat_lag(struct node *node, uint64_t us);
+/* As the primary says in pg_stat_replication. */
+void node_set_sync(struct node *node, const char *sync_state);
 /*
  * By the topology it must not be used: it is of another cluster, on an old timeline, or one of several primaries. No
  * link to it is opened, those that are there are closed, whatever goes on on them (pool/drain.c); who needs one waits

@@ -4,7 +4,8 @@
 #define WANTED_FOR    (3 * USEC_PER_SEC)
 #define SAY_IT_AGAIN  (100 * USEC_PER_MSEC) /* a store that every query makes would be felt by the other workers */
 #define INTERVAL_MIN  USEC_PER_MSEC
-#define POLLS_MISSING 3 /* as many may go unanswered before a lag is unknown */
+#define WAITED_FOR    (10 * USEC_PER_MSEC) /* the interval while somebody waits */
+#define POLLS_MISSING 3                    /* as many may go unanswered before a lag is unknown */
 
 /* The order of the store and the load here, and of those in poller_is_due(), is what keeps a wish from being
  * overlooked: either the worker sees that nothing is being asked, or the thread sees the wish. */
@@ -22,7 +23,27 @@ static bool is_wanted(struct poller *p)
 {
 	usec_t at = atomic_load(&p->wanted_at);
 
-	return at != 0 && clock_now() < at + WANTED_FOR;
+	return poller_is_awaited(p) || (at != 0 && clock_now() < at + WANTED_FOR);
+}
+
+/* The order is as with poller_want(). */
+bool poller_wait(struct poller *p, int more)
+{
+	bool first = atomic_fetch_add(&p->waiters, (uint32_t)more) == 0;
+
+	return more > 0 && (first || !atomic_load(&p->polling));
+}
+
+bool poller_is_awaited(const struct poller *p)
+{
+	return atomic_load(&((struct poller *)(uintptr_t)p)->waiters) > 0;
+}
+
+static usec_t next_at(const struct poller *p, usec_t interval)
+{
+	if (poller_is_awaited(p))
+		interval = MIN(interval, WAITED_FOR);
+	return p->last ? p->last + MAX(interval, INTERVAL_MIN) : 0;
 }
 
 bool poller_is_due(struct poller *p, usec_t interval)
@@ -37,22 +58,23 @@ bool poller_is_due(struct poller *p, usec_t interval)
 	if (!wanted)
 		return false;
 	if (!polled) {
-		p->since = p->next = now;
+		p->since = now;
+		p->last = 0;
 		atomic_store(&p->polling, true);
 	}
-	if (now < p->next)
+	if (now < next_at(p, interval))
 		return false;
-	p->next = now + MAX(interval, INTERVAL_MIN);
+	p->last = now;
 	return true;
 }
 
-usec_t poller_until_due(const struct poller *p)
+usec_t poller_until_due(const struct poller *p, usec_t interval)
 {
-	usec_t now = clock_now();
+	usec_t now = clock_now(), next = next_at(p, interval);
 
 	if (!atomic_load(&((struct poller *)(uintptr_t)p)->polling))
 		return USEC_NEVER;
-	return p->next > now ? p->next - now : 0;
+	return next > now ? next - now : 0;
 }
 
 static void take_of_primary(struct poller *p, const struct topology *t, struct node *node,
@@ -87,7 +109,7 @@ bool poller_is_too_old(const struct poller *p, usec_t lag_at, const struct monit
 {
 	usec_t patience = POLLS_MISSING * settings->poll_interval + settings->health.check_timeout;
 
-	if (poller_until_due(p) == USEC_NEVER)
+	if (!atomic_load(&((struct poller *)(uintptr_t)p)->polling))
 		patience += settings->health.check_interval;
 	else
 		lag_at = MAX(lag_at, p->since);

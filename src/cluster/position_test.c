@@ -165,7 +165,7 @@ static void asked_only_while_somebody_wants_to_know(void **state)
 	(void)state;
 	clock_update();
 	assert_false(poller_is_due(&p, interval));
-	assert_true(poller_until_due(&p) == USEC_NEVER);
+	assert_true(poller_until_due(&p, interval) == USEC_NEVER);
 	assert_true(poller_want(&p)); /* nothing is being asked: the thread is woken */
 	assert_true(poller_is_due(&p, interval));
 	assert_false(poller_is_due(&p, interval)); /* not before the interval is over */
@@ -177,8 +177,41 @@ static void asked_only_while_somebody_wants_to_know(void **state)
 		asked += poller_is_due(&p, interval);
 	}
 	assert_true(asked > 10 && asked < 50); /* it ends by itself */
-	assert_true(poller_until_due(&p) == USEC_NEVER);
+	assert_true(poller_until_due(&p, interval) == USEC_NEVER);
 	assert_true(poller_want(&p));
+	assert_false(poller_is_due(&p, 0));
+}
+
+static void asked_at_once_and_often_while_somebody_waits(void **state)
+{
+	struct poller p = {0};
+	const usec_t interval = 100 * USEC_PER_MSEC;
+	uint32_t asked = 0;
+
+	(void)state;
+	clock_update();
+	assert_true(poller_want(&p));
+	assert_true(poller_is_due(&p, interval));
+	pass(10 * USEC_PER_MSEC);
+	assert_false(poller_is_due(&p, interval));
+	assert_true(poller_wait(&p, 1)); /* the thread sleeps until the interval is over */
+	assert_false(poller_wait(&p, 1));
+	assert_true(poller_until_due(&p, interval) == 0);
+	assert_true(poller_is_due(&p, interval));
+	assert_false(poller_is_due(&p, interval)); /* but no busy loop */
+	for (int i = 0; i < 1000; i++) {
+		pass(5 * USEC_PER_MSEC);
+		asked += poller_is_due(&p, interval);
+	}
+	assert_int_equal(asked, 500); /* for as long as it lasts */
+	assert_false(poller_wait(&p, -1));
+	assert_true(poller_is_awaited(&p));
+	assert_false(poller_wait(&p, -1));
+	pass(interval);
+	assert_false(poller_is_due(&p, interval)); /* nobody wanted to know for a long time */
+	assert_true(poller_until_due(&p, interval) == USEC_NEVER);
+	assert_true(poller_wait(&p, 1));
+	assert_true(poller_is_due(&p, interval));
 	assert_false(poller_is_due(&p, 0));
 }
 
@@ -191,6 +224,7 @@ int main(void)
 		cmocka_unit_test(none_is_known),
 		cmocka_unit_test(fields_are_read_as_they_were_written_together),
 		cmocka_unit_test(asked_only_while_somebody_wants_to_know),
+		cmocka_unit_test(asked_at_once_and_often_while_somebody_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

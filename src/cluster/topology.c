@@ -58,6 +58,17 @@ const char *topology_event_text(enum topology_event_kind kind)
 	return texts[kind];
 }
 
+const char *topology_writes_text(enum topology_writes writes)
+{
+	static const char *const texts[] = {
+#define X(name, text) [WRITES_##name] = text,
+		TOPOLOGY_WRITES(X)
+#undef X
+	};
+
+	return texts[writes];
+}
+
 const char *topology_event_name(enum topology_event_kind kind)
 {
 	static const char *const names[] = {

@@ -66,7 +66,16 @@ enum no_primary {
 };
 
 /* What is to become of writes. */
-enum topology_writes { WRITES_GO, WRITES_HELD, WRITES_REFUSED };
+#define TOPOLOGY_WRITES(X) \
+	X(GO, "go") \
+	X(HELD, "held") \
+	X(REFUSED, "refused")
+
+enum topology_writes {
+#define X(name, text) WRITES_##name,
+	TOPOLOGY_WRITES(X)
+#undef X
+};
 
 /* X(name, text, level): what the log says of it, at which level. */
 #define TOPOLOGY_EVENTS(X) \
@@ -178,6 +187,7 @@ bool topology_differs(const struct topology *a, const struct topology *b);
 bool standing_is_refused(enum node_standing standing);
 const char *standing_name(enum node_standing standing);
 const char *no_primary_text(enum no_primary why);
+const char *topology_writes_text(enum topology_writes writes);
 const char *topology_event_text(enum topology_event_kind kind);
 const char *topology_event_name(enum topology_event_kind kind);
 enum log_level topology_event_level(enum topology_event_kind kind);

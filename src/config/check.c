@@ -262,6 +262,39 @@ static void check_health(struct loader *l)
 			   "[health] check_query is not run: checks log in only when [health] user is set");
 }
 
+/* A name, or a schema's and a table's, of letters that need no quotes: it becomes part of a statement. */
+static bool is_table_name(const char *name)
+{
+	uint32_t parts = 0;
+
+	do {
+		size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz_0123456789");
+
+		if (len == 0 || len > 63 || (*name >= '0' && *name <= '9'))
+			return false;
+		name += len;
+		parts++;
+	} while (*name++ == '.');
+	return name[-1] == 0 && parts <= 2;
+}
+
+static void check_lag(struct loader *l)
+{
+	const struct config *c = l->config;
+	const struct config_lag_routing *lag = &c->lag_routing;
+
+	if (lag->heartbeat_table[0] && !is_table_name(lag->heartbeat_table))
+		error_at(l, line_of(l, "lag_routing", "heartbeat_table"),
+			 "[lag_routing] heartbeat_table must be table or schema.table, of small letters, digits and _");
+	if (lag->heartbeat_table[0] && !c->health.user[0])
+		warn_at(l, line_of(l, "lag_routing", "heartbeat_table"),
+			"[lag_routing] heartbeat_table is not used: set [health] user, who writes it");
+	if (lag->wait && !lag->poll_interval)
+		warn_at(l, line_of(l, "lag_routing", "wait"),
+			"[lag_routing] wait has no effect with poll_interval = 0: nobody is asked what it has "
+			"replayed");
+}
+
 static void check_auth(struct loader *l)
 {
 	struct config *c = l->config;
@@ -362,5 +395,6 @@ void config_finish(struct loader *l)
 	check_auth(l);
 	check_health(l);
 	check_topology(l);
+	check_lag(l);
 	check_admin(l);
 }

@@ -42,6 +42,14 @@ enum hash_key { HASH_KEY_USER, HASH_KEY_DATABASE, HASH_KEY_CLIENT_IP };
 enum sticky { STICKY_NONE, STICKY_SESSION };
 enum hint_rights { HINT_RIGHTS_ALL, HINT_RIGHTS_NO_NODE, HINT_RIGHTS_NONE };
 enum primary_reads { PRIMARY_READS_NEVER, PRIMARY_READS_LAST_RESORT, PRIMARY_READS_EQUAL };
+enum read_your_writes { /* inherit: of a user, as of all */
+			READ_YOUR_WRITES_INHERIT,
+			READ_YOUR_WRITES_OFF,
+			READ_YOUR_WRITES_SESSION,
+			READ_YOUR_WRITES_USER,
+			READ_YOUR_WRITES_GLOBAL
+};
+enum when_contested { WHEN_CONTESTED_HOLD, WHEN_CONTESTED_REFUSE };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
 
 struct config_strings {
@@ -76,6 +84,9 @@ typedef enum primary_reads config_type_enum_primary_reads;
 typedef enum hash_key config_type_enum_hash_key;
 typedef enum sticky config_type_enum_sticky;
 typedef enum hint_rights config_type_enum_hint_rights;
+typedef enum read_your_writes config_type_enum_read_your_writes;
+typedef enum read_your_writes config_type_enum_user_read_your_writes;
+typedef enum when_contested config_type_enum_when_contested;
 typedef enum hba_action config_type_enum_hba_action;
 
 /* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */
@@ -105,6 +116,7 @@ struct config_node {
 	enum node_role role;
 	uint32_t weight;
 	const char *zone; /* "": none */
+	usec_t max_lag;   /* 0: as [lag_routing] says */
 	bool enabled, sync;
 	uint32_t line;
 };
@@ -123,6 +135,9 @@ struct config_user {
 	const char *name;
 	const char *password; /* plain, "md5..." or a SCRAM verifier; "": not given here */
 	enum hint_rights routing_hints;
+	usec_t max_lag;       /* 0: as for all; likewise below */
+	uint64_t max_lag_bytes;
+	enum read_your_writes read_your_writes;
 	const struct config_override *overrides;
 	uint32_t override_count, line;
 };

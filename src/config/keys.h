@@ -34,6 +34,9 @@ enum config_type {
 	TYPE_enum_hash_key,
 	TYPE_enum_sticky,
 	TYPE_enum_hint_rights,
+	TYPE_enum_read_your_writes,
+	TYPE_enum_user_read_your_writes,
+	TYPE_enum_when_contested,
 };
 
 #define FIELD_SIZE_MAX 16u /* of any C type in config.h */

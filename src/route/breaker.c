@@ -109,6 +109,33 @@ static struct breaker_counts sum(struct breaker *b)
 
 /* ---- states; the lock is held ---- */
 
+/* What the node's kind has instead of what holds for all. */
+static struct breaker_settings settings_now(const struct breaker *b)
+{
+	struct breaker_settings s = b->settings;
+	const struct breaker_kind *kind = NULL;
+
+	switch (atomic_load_explicit(&b->node->sync, memory_order_relaxed)) {
+	case NODE_SYNC_SYNC:
+		kind = &s.sync;
+		break;
+	case NODE_SYNC_QUORUM:
+		kind = &s.semisync;
+		break;
+	case NODE_SYNC_ASYNC:
+	case NODE_SYNC_POTENTIAL:
+		kind = &s.async;
+		break;
+	case NODE_SYNC_UNKNOWN:
+		return s;
+	}
+	if (kind->failure_threshold)
+		s.failure_threshold = kind->failure_threshold;
+	if (kind->open)
+		s.open = kind->open;
+	return s;
+}
+
 static void become(struct breaker *b, enum breaker_state to, enum breaker_reason why)
 {
 	enum breaker_state from = state_of(b);
@@ -124,7 +151,7 @@ static void become(struct breaker *b, enum breaker_state to, enum breaker_reason
 	b->good_probes = 0;
 	atomic_store(&b->probes, 0);
 	if (to == BREAKER_OPEN)
-		atomic_store(&b->open_until, now + b->settings.open);
+		atomic_store(&b->open_until, now + settings_now(b).open);
 	if (to == BREAKER_HALF_OPEN)
 		atomic_store(&b->round, MAX(atomic_load(&b->round) + 1, 1u));
 	if (to == BREAKER_CLOSED) {
@@ -146,13 +173,15 @@ static void half_open_if_due(struct breaker *b)
 static void judge(struct breaker *b, bool failed)
 {
 	struct breaker_counts counts = sum(b);
+	struct breaker_settings settings;
 	usec_t now = clock_now();
 	enum breaker_verdict verdict;
 
 	if (state_of(b) != BREAKER_CLOSED)
 		return;
-	breaker_window_add(&b->window, &b->settings, now, &counts, failed);
-	verdict = breaker_window_judge(&b->window, &b->settings, now, &counts);
+	settings = settings_now(b);
+	breaker_window_add(&b->window, &settings, now, &counts, failed);
+	verdict = breaker_window_judge(&b->window, &settings, now, &counts);
 	if (verdict == VERDICT_FAILS)
 		become(b, BREAKER_OPEN, BREAKER_BECAUSE_FAILURES);
 	else if (verdict == VERDICT_SLOW)
@@ -435,6 +464,9 @@ static struct breaker_settings settings_of(const struct config *config)
 		.open = c->open,
 		.slow_threshold = c->slow_threshold,
 		.timeout = c->timeout,
+		.sync = {c->sync_threshold, c->sync_cooldown},
+		.semisync = {c->semisync_threshold, c->semisync_cooldown},
+		.async = {c->async_threshold, c->async_cooldown},
 	};
 }
 

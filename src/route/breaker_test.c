@@ -442,6 +442,38 @@ static void errors_that_speak_of_the_node(void **state)
 	}
 }
 
+#define KINDS \
+	"[circuit_breaker.sync_modes]\nsync_threshold = 2\nsync_cooldown_secs = 1\nsemisync_threshold = 3\n" \
+	"async_threshold = 6\nasync_cooldown_secs = 60\n"
+
+/* How many failures in a row it takes, and for how long it is open then. */
+static void kinds_of_standbys_have_thresholds_of_their_own(void **state)
+{
+	static const struct {
+		const char *sync_state;
+		int failures;
+		usec_t open;
+	} cases[] = {
+		{"", 4, SEC(10)},      {"sync", 2, SEC(1)},       {"quorum", 3, SEC(10)},
+		{"async", 6, SEC(60)}, {"potential", 6, SEC(60)}, {"whatever", 4, SEC(10)},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct fixture f;
+		int failures = 0;
+
+		begin(&f, "[circuit_breaker]\nenabled = true\nfailure_threshold = 4\nopen = \"10s\"\n" KINDS);
+		node_set_sync(f.node, cases[i].sync_state);
+		while (breaker_allows(f.node) && failures < 10) {
+			assert_true(call(f.node, BREAKER_CONNECTION));
+			failures++;
+		}
+		assert_int_equal(failures, cases[i].failures);
+		assert_in_range(look(f.node).retry_in, cases[i].open / 10 + 1, cases[i].open);
+		end(&f);
+	}
+}
+
 static void off_and_on_again(void **state)
 {
 	struct fixture f;
@@ -589,6 +621,7 @@ int main(void)
 		cmocka_unit_test(probes_that_got_lost),
 		cmocka_unit_test(what_counts_is_by_configuration),
 		cmocka_unit_test(errors_that_speak_of_the_node),
+		cmocka_unit_test(kinds_of_standbys_have_thresholds_of_their_own),
 		cmocka_unit_test(off_and_on_again),
 		cmocka_unit_test(no_more_than_so_much_history),
 		cmocka_unit_test(nothing_is_lost_between_threads),

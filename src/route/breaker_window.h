@@ -17,6 +17,11 @@ struct breaker_counts { /* since the start */
 	uint64_t calls, failures, slow;
 };
 
+struct breaker_kind { /* what standbys of a kind have of their own; 0: what holds for all */
+	uint32_t failure_threshold;
+	usec_t open;
+};
+
 struct breaker_settings {
 	bool enabled, adaptive;
 	bool count_connection_errors, count_timeouts, ignore_transient;
@@ -28,6 +33,7 @@ struct breaker_settings {
 	uint32_t success_threshold; /* good probes in a row that close it */
 	uint32_t max_probes;        /* at the same time */
 	usec_t window, open, slow_threshold, timeout;
+	struct breaker_kind sync, semisync, async; /* by what the primary says of them */
 };
 
 struct breaker_sample {

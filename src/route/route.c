@@ -10,12 +10,28 @@ void route_rules_from(const struct config *config, struct route_rules *ret)
 {
 	*ret = (struct route_rules){
 		.lag_matters = config->lag_routing.enabled,
-		.own_writes = config->lag_routing.read_your_writes,
+		.own_writes = config->lag_routing.read_your_writes == READ_YOUR_WRITES_INHERIT
+				      ? READ_YOUR_WRITES_SESSION
+				      : config->lag_routing.read_your_writes,
 		.max_lag_bytes = config->lag_routing.max_lag_bytes,
 		.max_lag = config->lag_routing.max_lag,
+		.wait = config->lag_routing.poll_interval ? config->lag_routing.wait : 0, /* else nobody would tell */
 		.slow_start = config->load_balancer.slow_start,
 		.balance = balance_settings_of(config),
 	};
+}
+
+bool route_rules_for_user(struct route_rules *rules, const struct config_user *user)
+{
+	if (user->max_lag) {
+		rules->max_lag = user->max_lag;
+		rules->max_lag_is_wished = true;
+	}
+	if (user->max_lag_bytes)
+		rules->max_lag_bytes = user->max_lag_bytes;
+	if (user->read_your_writes != READ_YOUR_WRITES_INHERIT)
+		rules->own_writes = user->read_your_writes;
+	return user->max_lag || user->max_lag_bytes || user->read_your_writes != READ_YOUR_WRITES_INHERIT;
 }
 
 bool route_wants_loads(const struct route_rules *rules)
@@ -134,8 +150,10 @@ static bool is_near(const struct node *node, const struct route_rules *rules)
 	struct node *n = (struct node *)(uintptr_t)node;
 	uint64_t bytes = atomic_load_explicit(&n->lag_bytes, memory_order_relaxed);
 	uint64_t us = atomic_load_explicit(&n->lag_us, memory_order_relaxed);
+	usec_t of_node = atomic_load_explicit(&n->max_lag, memory_order_relaxed);
+	usec_t limit = of_node && !rules->max_lag_is_wished ? of_node : rules->max_lag;
 
-	return (!rules->max_lag_bytes || bytes <= rules->max_lag_bytes) && (!rules->max_lag || us <= rules->max_lag);
+	return (!rules->max_lag_bytes || bytes <= rules->max_lag_bytes) && (!limit || us <= limit);
 }
 
 /* "sync" and "quorum" are waited for. Of which nobody knows, it is neither. */
@@ -187,7 +205,7 @@ static void keep_those_at(struct choosing *c, const struct position *needed)
 static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
 			  enum route_reason *ret)
 {
-	bool own = rules->lag_matters && rules->own_writes && !ask->wish.eventual;
+	bool own = rules->lag_matters && rules->own_writes != READ_YOUR_WRITES_OFF && !ask->wish.eventual;
 	struct route_rules wished = *rules;
 	const struct position token = {.kind = ask->wish.lsn ? POSITION_INSERT : POSITION_NONE,
 				       .timeline = c->topology->timeline,
@@ -196,6 +214,7 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 	if (ask->wish.limits_lag) {
 		wished.max_lag = ask->wish.max_lag;
 		wished.max_lag_bytes = ask->wish.max_lag_bytes;
+		wished.max_lag_is_wished = true;
 	}
 	*ret = ROUTE_NO_STANDBY;
 	keep_those_in_rotation(c);
@@ -214,8 +233,10 @@ static bool keep_fit_ones(struct choosing *c, const struct route_rules *rules, c
 		return false;
 	*ret = ROUTE_OWN_WRITES;
 	keep_those_at(c, &token);
-	if (own)
+	if (own) {
 		keep_those_at(c, &ask->own);
+		keep_those_at(c, &ask->others);
+	}
 	return c->left && !(own && ask->wrote);
 }
 
@@ -227,7 +248,7 @@ const char *route_why_not(const struct route_rules *rules, const struct topology
 			"it takes no reads: no standby, down, drained, by its circuit breaker, or its weight",
 		[ROUTE_LAG] = "it lags too far, or nobody knows how far",
 		[ROUTE_NO_CATALOG] = "it has not replayed the schema that is known",
-		[ROUTE_OWN_WRITES] = "it is not known to have replayed what the session has written",
+		[ROUTE_OWN_WRITES] = "it is not known to have replayed what was written",
 	};
 	struct choosing c = {.topology = topology, .only = UINT64_C(1) << index};
 	enum route_reason why;
@@ -303,12 +324,12 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		return;
 	}
 	if (!keep_fit_ones(&c, rules, ask, &ret->reason)) {
-		/* else the primary is the only one that can answer it */
-		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER &&
-			       (ret->reason == ROUTE_NO_STANDBY || ret->reason == ROUTE_LAG);
+		ret->may_wait = ret->reason == ROUTE_OWN_WRITES;
+		/* without a catalog the primary is the only one that can answer it */
+		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_NO_CATALOG;
 		return;
 	}
-	ret->reason = kind_of(ask);
+	ret->reason = ask->waits ? ROUTE_WAITED : kind_of(ask);
 	ret->node = choose(&c, rules, ask, loads, state, now);
 	if (!ret->node)
 		ret->reason = ROUTE_PRIMARY_READS;

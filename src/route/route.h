@@ -24,13 +24,15 @@
 	X(NO_CATALOG, "no_catalog", false, "what functions and views do is not known (yet, or any more)") \
 	X(NO_STANDBY, "no_standby", false, "no standby takes reads now") \
 	X(LAG, "lag", false, "every standby lags further than is allowed, or nobody knows how far") \
-	X(OWN_WRITES, "own_writes", false, "no standby is known to have replayed what the session wrote") \
+	X(OWN_WRITES, "own_writes", false, \
+	  "no standby is known to have replayed what the session, or who else counts, wrote") \
 	X(WISH_PRIMARY, "wish_primary", false, "a hint or the session asked for the primary") \
 	X(REPEATED, "repeated", false, "a standby failed to answer it") \
 	X(PRIMARY_READS, "primary_reads", false, "a read, and the primary's turn") \
 	X(READ, "read", true, "a read") \
 	X(READ_ONLY, "read_only", true, "a transaction block that is READ ONLY") \
-	X(WISH_STANDBY, "wish_standby", true, "a hint or the session asked for a standby, or for this node")
+	X(WISH_STANDBY, "wish_standby", true, "a hint or the session asked for a standby, or for this node") \
+	X(WAITED, "waited", true, "a read that waited until a standby had replayed what was written")
 
 enum route_reason {
 #define X(name, word, standby, meaning) ROUTE_##name,
@@ -66,15 +68,24 @@ struct route_wish {
 };
 
 struct route_rules {
-	bool lag_matters;       /* else neither lag nor own writes do */
-	bool own_writes;        /* what a session reads is never older than what it wrote */
-	uint64_t max_lag_bytes; /* 0: no limit */
-	usec_t max_lag;         /* 0: no limit */
+	bool lag_matters;                 /* else neither lag nor own writes do */
+	enum read_your_writes own_writes; /* whose writes a read is never older than; not INHERIT */
+	uint64_t max_lag_bytes;           /* 0: no limit */
+	usec_t max_lag;                   /* 0: no limit */
+	bool max_lag_is_wished;           /* it counts more than what is said of a node */
+	usec_t wait;                      /* so long for a standby to replay what was written; 0: not at all */
 	usec_t slow_start;
 	struct balance_settings balance;
 };
 
 void route_rules_from(const struct config *config, struct route_rules *ret);
+/* What differs for a user. false: nothing does. */
+bool route_rules_for_user(struct route_rules *rules, const struct config_user *user);
+/* What somebody wrote counts for others than his own session. */
+static inline bool route_heeds_others(const struct route_rules *rules)
+{
+	return rules->lag_matters && rules->own_writes >= READ_YOUR_WRITES_USER;
+}
 
 /* What is asked of a batch. */
 struct route_ask {
@@ -83,9 +94,11 @@ struct route_ask {
 	bool read_only; /* the session's transactions are, unless they say otherwise */
 	bool isolated;  /* ... are SERIALIZABLE, which standbys refuse */
 	bool repeated;  /* a standby failed to answer it */
-	bool wrote;     /* the session has written, and where that is in the log is not known yet */
+	bool wrote;     /* something was written that it must see, and where that is in the log is not known yet */
+	bool waits;     /* it has waited for that */
 	/* Of the primary: what must have been replayed. kind POSITION_NONE: nothing. */
 	struct position own;     /* for what the session has written */
+	struct position others;  /* for what those have written whose writes count as well */
 	struct position catalog; /* for what the catalog says */
 	struct route_wish wish;  /* zero: none */
 	uint64_t key;            /* of the session, with the strategy hash */
@@ -101,7 +114,8 @@ struct route_load {
 struct route_choice {
 	struct node *node; /* NULL: the primary, whichever that is */
 	enum route_reason reason;
-	bool refused; /* by primary_reads = "never": it goes nowhere */
+	bool refused;  /* by primary_reads = "never": it goes nowhere */
+	bool may_wait; /* a standby that it could go to has not replayed something yet, and may soon */
 };
 
 /* loads: by the topology's order of nodes; NULL: nothing is known. state: of the worker. */

@@ -80,6 +80,14 @@ static void follow_primary(void *server)
 	nodes_primary_moved(p, pools_follow(p->pools));
 }
 
+static void tell_positions(void *server)
+{
+	struct proxy *p = server;
+
+	for (uint32_t i = 0; i < p->shared.worker_count; i++)
+		routing_positions_told(p->shared.workers[i]);
+}
+
 static bool start_cluster(struct proxy *p)
 {
 	struct cluster_context context = {
@@ -91,6 +99,7 @@ static bool start_cluster(struct proxy *p)
 		.io = io_name(p->config->proxy.io),
 		.retire = retire,
 		.followed = follow_primary,
+		.located = tell_positions,
 		.server = p,
 	};
 	int r = cluster_start(&context, &p->cluster);

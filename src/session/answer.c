@@ -105,6 +105,8 @@ void session_release(struct session *s)
 		routing_wrote(s);
 	if (unlikely(s->timed))
 		routing_measure(s);
+	if (unlikely(session_is_away(s)) && !s->worker->routing)
+		s->source = s->shard; /* reads were split when it went there */
 	s->link = NULL;
 	s->copying_in = s->synced = false;
 	s->fault = 0;
@@ -645,6 +647,8 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 	struct frame f = {0};
 	bool may_be_repeated = false;
 
+	if (unlikely(s->wrote))
+		routing_note_write(s);
 	if (unlikely(s->state == SESSION_REPLICATION))
 		return replication_answer(s, bytes, len);
 	if (link->left) {

@@ -126,6 +126,8 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 
 	if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
 		pool_wait_end(&s->waiter);
+		if (routing_stop_waiting(s))
+			s->routed = true; /* to where it is canceled */
 		if (s->turn)
 			share_leave(s);
 		error_message(&out, ERROR_CANCELED_WAITING, NULL);

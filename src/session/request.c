@@ -140,6 +140,8 @@ bool session_need_link(struct session *s)
 	if (likely(!s->link)) {
 		link = pool_take(s->source);
 		if (unlikely(!link)) {
+			if (unlikely(contested_refuses(s)))
+				return false;
 			observe_waits(s);
 			session_set_state(s, SESSION_WAITING);
 			session_set_timer(s, TIMER_WAIT, session_settings(s)->query_wait_timeout);
@@ -243,6 +245,10 @@ void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 static size_t fail_this(struct session *s, const struct frame *f, size_t available)
 {
 	s->fail_next = false;
+	if (unlikely(s->tells_lsn)) {
+		routing_tell_lsn(s);
+		return drop(s, f, available);
+	}
 	if (f->type == 'Q' || f->type == 'F' || f->type == 'S') {
 		send_ready(s, begin_status(s));
 		s->routed = false;

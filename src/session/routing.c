@@ -34,10 +34,46 @@ enum look { LOOK_MORE, LOOK_DONE };
 
 void routing_end(struct worker *w)
 {
-	if (w->routing)
+	if (w->routing) {
 		understandings_free(&w->routing->texts);
+		free(w->routing->users);
+	}
 	free(w->routing);
 	w->routing = NULL;
+}
+
+/* Users with rules of their own; out of memory: those of all are for them. */
+static void take_users(struct routing *r, const struct config *config)
+{
+	free(r->users);
+	r->user_count = 0;
+	r->users = config->user_count ? calloc(config->user_count, sizeof(r->users[0])) : NULL;
+	if (config->user_count && !r->users)
+		log_error("no memory for the limits of lag of users: those of [lag_routing] are for all");
+	for (uint32_t i = 0; r->users && i < config->user_count; i++) {
+		struct routing_user *u = &r->users[r->user_count];
+
+		*u = (struct routing_user){.name = config->users[i].name, .rules = r->rules};
+		r->user_count += route_rules_for_user(&u->rules, &config->users[i]);
+	}
+}
+
+/* Who has to be told of writes? Whoever was not, until now, can't know of those that were: all count as just written.
+ */
+static void take_scopes(struct worker *w)
+{
+	struct routing *r = w->routing;
+	bool users = r->notes_users, anybody = r->notes_anybody;
+
+	r->notes_users = r->notes_anybody = false;
+	for (uint32_t i = 0; i <= r->user_count; i++) {
+		const struct route_rules *rules = i < r->user_count ? &r->users[i].rules : &r->rules;
+
+		r->notes_users |= route_heeds_others(rules) && rules->own_writes == READ_YOUR_WRITES_USER;
+		r->notes_anybody |= route_heeds_others(rules) && rules->own_writes == READ_YOUR_WRITES_GLOBAL;
+	}
+	if ((r->notes_users && !users) || (r->notes_anybody && !anybody))
+		writers_note_all(&w->shared->writers, clock_update());
 }
 
 bool routing_configure(struct worker *w, const struct config *config)
@@ -61,6 +97,8 @@ bool routing_configure(struct worker *w, const struct config *config)
 		is_new = true;
 	}
 	route_rules_from(config, &w->routing->rules);
+	take_users(w->routing, config);
+	take_scopes(w);
 	w->routing->wants_loads = route_wants_loads(&w->routing->rules);
 	memset(w->routing->fits, 0, sizeof(w->routing->fits));
 	w->routing->hints = config->routing_hints.enabled;
@@ -96,16 +134,37 @@ void routing_forget(struct session *s)
 	s->last_standby = NULL;
 	s->key = 0;
 	params_assign(&s->told_settings, NULL);
+	s->rules = NULL;
+	s->replay_until = 0;
+	if (s->state == SESSION_IDLE)
+		s->source = s->shard; /* reads may not be split any more */
+}
+
+const struct route_rules *routing_rules_of(const struct routing *r, const char *user)
+{
+	for (uint32_t i = 0; i < r->user_count; i++)
+		if (strcmp(r->users[i].name, user) == 0)
+			return &r->users[i].rules;
+	return &r->rules;
 }
 
 /* ---- looking at a batch ---- */
+
+/* Who waits has been told before. */
+static void tell_problem(void *to, const char *text)
+{
+	struct session *s = to;
+
+	if (!s->replay_until)
+		hinted_tell(s, text);
+}
 
 static void read_wishes(struct batch *b, const struct hints *hints)
 {
 	struct session *s = b->s;
 	const struct wish_rights rights = wish_rights_of(s->worker->settings.config, pool_user(session_pool(s)));
 	const struct wish_listener listener = {
-		.problem = hinted_tell, .to = s, .knows_settings = s->settings == s->told_settings};
+		.problem = tell_problem, .to = s, .knows_settings = s->settings == s->told_settings};
 
 	wishes_read(s->settings, hints, s->worker->shared->nodes, &rights, &listener, &b->wish);
 	params_assign(&s->told_settings, s->settings);
@@ -310,18 +369,72 @@ static void refuse(struct session *s)
 	buf_free(&out);
 }
 
-/* Where is what it has written? */
-static void find_own(struct session *s, const struct topology *t, struct route_ask *ask)
+/* ---- what was written ---- */
+
+static bool primary_position(const struct topology *t, struct position *ret)
+{
+	return t->primary && position_read(&t->primary->position, ret);
+}
+
+bool routing_find_own(struct session *s, const struct topology *t)
 {
 	struct position p;
 
-	if (s->wrote_at && t->primary && position_read(&t->primary->position, &p) &&
-	    position_is_after(&p, t->timeline, s->wrote_at)) {
+	if (s->wrote_at && primary_position(t, &p) && position_is_after(&p, t->timeline, s->wrote_at)) {
 		s->own_lsn = p.lsn;
 		s->own_timeline = p.timeline;
 		s->wrote_at = 0;
 	}
-	ask->wrote = s->wrote_at != 0;
+	return s->wrote_at == 0;
+}
+
+uint32_t routing_cell(const struct session *s)
+{
+	if (likely(!route_heeds_others(s->rules)))
+		return WRITERS_CELLS;
+	return s->rules->own_writes == READ_YOUR_WRITES_GLOBAL ? WRITERS_ANYBODY
+							       : writers_cell_of(pool_user(session_pool(s)));
+}
+
+/* What others have written up to now; once the batch waits, that is as if the session had written it: take_over(). */
+static void find_others(struct session *s, const struct topology *t, struct route_ask *ask)
+{
+	uint32_t cell = routing_cell(s);
+	struct writers_known *known;
+	struct position p;
+	usec_t last;
+
+	if (likely(cell == WRITERS_CELLS) || s->replay_until)
+		return;
+	known = &s->worker->routing->known[cell];
+	last = writers_last(&s->worker->shared->writers, cell);
+	if (!writers_settle(known, last, primary_position(t, &p) ? &p : NULL, t->timeline)) {
+		ask->wrote = true;
+		ask->others.asked_at = last;
+	} else if (known->lsn) {
+		ask->others =
+			(struct position){.kind = POSITION_INSERT, .timeline = known->timeline, .lsn = known->lsn};
+	}
+}
+
+/* It waits for what was written up to now, and for no more: else who writes all the time would keep it for ever. */
+static void take_over(struct session *s, const struct position *others)
+{
+	bool later =
+		others->timeline > s->own_timeline || (others->timeline == s->own_timeline && others->lsn > s->own_lsn);
+
+	if (others->kind == POSITION_NONE) {
+		s->wrote_at = MAX(s->wrote_at, others->asked_at); /* 0: nothing was */
+	} else if (later) {
+		s->own_timeline = others->timeline;
+		s->own_lsn = others->lsn;
+	}
+}
+
+static void find_written(struct session *s, const struct topology *t, struct route_ask *ask)
+{
+	ask->wrote = !routing_find_own(s, t);
+	find_others(s, t, ask);
 	if (s->own_lsn)
 		ask->own = (struct position){.kind = POSITION_INSERT, .timeline = s->own_timeline, .lsn = s->own_lsn};
 }
@@ -364,7 +477,37 @@ static void log_decision(const struct batch *b, const struct route_choice *choic
 		  kv_str("reason", route_reason_word(choice->reason)), kv_uint("pid", session_pid(s)));
 }
 
-static void decide(struct session *s, const struct batch *b, const struct topology *t)
+void routing_note_write(struct session *s)
+{
+	const struct routing *r = s->worker->routing;
+	struct writers *writers = &s->worker->shared->writers;
+	usec_t now;
+
+	if (likely(!r || !(r->notes_users || r->notes_anybody)))
+		return;
+	now = clock_update(); /* the time of this turn may be before the server's answer was sent */
+	if (r->notes_users)
+		writers_note(writers, writers_cell_of(pool_user(session_pool(s))), now);
+	if (r->notes_anybody)
+		writers_note(writers, WRITERS_ANYBODY, now);
+}
+
+/* ---- the decision ---- */
+
+/* How long may it wait for a standby? */
+static usec_t patience(const struct session *s, const struct route_choice *choice)
+{
+	usec_t limit = s->rules->wait;
+
+	if (!choice->may_wait)
+		return 0;
+	if (choice->refused) /* there is nothing else for it */
+		limit = session_settings(s)->query_wait_timeout ? session_settings(s)->query_wait_timeout : USEC_NEVER;
+	return limit;
+}
+
+/* false: it waits, or fails. */
+static bool decide(struct session *s, const struct batch *b, const struct topology *t)
 {
 	struct worker *w = s->worker;
 	struct route_load loads[BALANCE_MAX];
@@ -375,22 +518,28 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		.read_only = params_marks(s->reported) & PARAMS_READ_ONLY,
 		.isolated = (params_marks(s->settings) | params_marks(s->startup_settings)) & PARAMS_ISOLATION,
 		.repeated = s->repeated,
+		.waits = s->replay_until != 0,
 		.wish = b->wish,
 		.last = w->routing->sticks ? s->last_standby : NULL,
 	};
 	struct route_choice choice;
+	usec_t limit;
 
 	if (unlikely(w->routing->rules.balance.strategy == BALANCE_HASH))
 		ask.key = key_of(s);
-
-	find_own(s, t, &ask);
+	find_written(s, t, &ask);
 	if (b->known)
 		ask.catalog =
 			(struct position){.kind = POSITION_INSERT, .timeline = t->timeline, .lsn = b->known->position};
 	if (unlikely(wants_loads))
 		find_loads(s, t, loads);
-	route_decide(&w->routing->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(),
-		     &choice);
+	route_decide(s->rules, t, &ask, wants_loads ? loads : NULL, &w->routing->balance, clock_now(), &choice);
+	if (unlikely(choice.may_wait) && (limit = patience(s, &choice))) {
+		take_over(s, &ask.others);
+		if (routing_wait(s, limit))
+			return false;
+	}
+	s->replay_until = 0;
 	s->repeated = false;
 	s->once = b->wish.once;
 	if (s->once)
@@ -406,6 +555,7 @@ static void decide(struct session *s, const struct batch *b, const struct topolo
 		refuse(s);
 	else
 		go_home(s, may_write(b));
+	return !s->fail_next;
 }
 
 /* It has a link. false: the batch waits until that is given back. */
@@ -437,13 +587,17 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 {
 	const struct topology *t;
 	struct batch b = {.s = s, .understood = true};
+	bool splits;
 
 	if (s->link)
 		return follow_link(s);
-	s->fit = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION
+	splits = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION;
+	if (unlikely(!s->rules))
+		s->rules = routing_rules_of(s->worker->routing, pool_user(session_pool(s)));
+	s->fit = splits && s->rules == &s->worker->routing->rules && !route_heeds_others(s->rules)
 			 ? &s->worker->routing->fits[((uintptr_t)s->shard >> 6) % ROUTING_FITS]
 			 : NULL;
-	if (!s->fit || s->pins || s->begin_state == BEGIN_FAILED) {
+	if (!splits || s->pins || s->begin_state == BEGIN_FAILED) {
 		go_home(s, /* writes= */ true);
 		return true;
 	}
@@ -452,7 +606,10 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 		return true;
 	}
 	t = routing_topology(s->worker);
+	if (t && s->begin_state == BEGIN_NONE && unlikely(routing_is_show_lsn(bytes, len)))
+		return routing_show_lsn(s, t);
 	if (!may_go_away(s, t)) {
+		s->replay_until = 0;
 		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
 			  1);
 		go_home(s, /* writes= */ true);
@@ -464,8 +621,7 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 		add_text(&b, slice_str(begin_text(s)));
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;
-	decide(s, &b, t);
-	return !s->fail_next;
+	return decide(s, &b, t);
 }
 
 void routing_wrote(struct session *s)

@@ -7,6 +7,7 @@
 #include "route/catalogs.h"
 #include "route/route.h"
 #include "route/understanding.h"
+#include "route/writers.h"
 
 struct config;
 struct worker;
@@ -38,6 +39,11 @@ struct routing_fit {
 };
 
 #define ROUTING_FITS 64u
+/* A user with rules of its own. */
+struct routing_user {
+	const char *name; /* of the configuration */
+	struct route_rules rules;
+};
 
 struct routing {
 	struct routing_memo memo;
@@ -52,11 +58,17 @@ struct routing {
 	bool goes_the_long_way; /* with every batch, for the sake of one of these */
 	bool wants_loads;       /* the strategy asks how busy nodes are */
 	struct routing_node nodes[BALANCE_MAX];
+	struct routing_user *users;
+	uint32_t user_count;
+	bool notes_users, notes_anybody; /* somebody heeds what others of his user, or what all write */
+	struct writers_known known[WRITERS_CELLS];
 };
 
 /* By the configuration, now and after each reload: makes w->routing, or frees it. True: it is new, and nothing is known
  * of what the sessions that are there have written. Out of memory: all goes to the primary. */
 bool routing_configure(struct worker *w, const struct config *config);
 void routing_end(struct worker *w);
+/* Any thread: positions of nodes were told. Sessions that wait for one look again. */
+void routing_positions_told(struct worker *w);
 
 #endif

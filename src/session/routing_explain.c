@@ -41,6 +41,7 @@ static void explain(struct worker *w, const struct routing_question *q, const st
 		ask.key = hash_bytes(key, strlen(key));
 	}
 	ret->routes = true;
+	ret->rules = *routing_rules_of(w->routing, q->user);
 	ret->has_catalog = known != NULL;
 	ret->access = u->access;
 	if (known)
@@ -48,11 +49,13 @@ static void explain(struct worker *w, const struct routing_question *q, const st
 			(struct position){.kind = POSITION_INSERT, .timeline = t->timeline, .lsn = known->position};
 	if (u->hints && w->routing->hints)
 		explain_hints(w, q, u->hints, ret, &ask.wish);
-	route_decide(&w->routing->rules, t, &ask, NULL, &state, clock_now(), &ret->choice);
+	if (q->lsn)
+		ask.wish.lsn = q->lsn;
+	route_decide(&ret->rules, t, &ask, NULL, &state, clock_now(), &ret->choice);
 	ret->count = MIN(t->count, BALANCE_MAX);
 	for (uint32_t i = 0; i < ret->count; i++)
 		ret->nodes[i] = (struct routing_verdict){.node = t->nodes[i].node,
-							 .why_not = route_why_not(&w->routing->rules, t, &ask, i)};
+							 .why_not = route_why_not(&ret->rules, t, &ask, i)};
 }
 
 int routing_explain(struct worker *w, const struct routing_question *q, struct routing_explanation *ret)

@@ -9,6 +9,7 @@ struct worker;
 struct routing_question {
 	const char *database, *user, *text;
 	bool wrote;     /* the session has just written */
+	uint64_t lsn;   /* it has written up to there, or wants what is; 0: nothing */
 	bool read_only; /* its transactions are, unless they say otherwise */
 };
 
@@ -20,6 +21,7 @@ struct routing_verdict {
 struct routing_explanation {
 	bool routes; /* else all goes to the primary: the rest is unset */
 	bool has_catalog;
+	struct route_rules rules; /* of the user */
 	struct access access;
 	uint32_t notice_count;
 	char notices[HINT_PROBLEMS_MAX][WISH_PROBLEM_MAX]; /* what of its hints would be ignored */

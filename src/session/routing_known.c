@@ -121,7 +121,8 @@ static NEVER_INLINE bool have_own(const struct session *s, const struct routing_
 	const struct position own = {POSITION_INSERT, s->own_timeline, s->own_lsn, 0};
 	const struct route_rules *rules = &s->worker->routing->rules;
 
-	return !s->wrote_at && (!rules->lag_matters || !rules->own_writes || position_reached(&fit->least, &own));
+	return !s->wrote_at && (!rules->lag_matters || rules->own_writes == READ_YOUR_WRITES_OFF ||
+				position_reached(&fit->least, &own));
 }
 
 /* Nothing is open or awaited, and texts are read as they usually are. */

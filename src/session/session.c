@@ -309,6 +309,9 @@ static void session_timer(struct timer *timer)
 	case TIMER_WAIT:
 		wait_timeout(s);
 		break;
+	case TIMER_REPLAY:
+		routing_wait_over(s);
+		break;
 	case TIMER_IDLE:
 		session_fatal(s, ERROR_CLIENT_IDLE_TIMEOUT, NULL,
 			      (unsigned)(session_settings(s)->client_idle_timeout / USEC_PER_MSEC));
@@ -400,6 +403,7 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, bool 
 	s->connected = s->since = clock_now();
 	list_init(&s->node);
 	list_init(&s->requests);
+	list_init(&s->replaying);
 	list_init(&s->waiter.node);
 	s->waiter.ops = &session_waiter_ops;
 	timer_init(&s->timer, session_timer);
@@ -493,6 +497,7 @@ static void session_end(struct session *s, const char *why)
 	else if (!s->logged)
 		session_log(LOG_DEBUG, s, "client left before it was logged in", why);
 	pool_wait_end(&s->waiter);
+	(void)routing_stop_waiting(s);
 	if (s->login && s->shard)
 		pool_forget_dedicated(s->shard, &s->waiter);
 	if (s->link)

@@ -85,6 +85,9 @@ struct session {
 	uint16_t unnamed_serial;       /* of the last Parse of the unnamed statement, in its entry's name_hash */
 	struct catalog_entry *catalog; /* of its database; NULL: it was not asked for yet, see routing.c */
 	struct routing_fit *fit;       /* of its pool; NULL: it is not known whether its reads may go to standbys */
+	const struct route_rules *rules; /* its user's; NULL: likewise */
+	struct list replaying;           /* in worker->replaying, while it waits for a standby; see routing_wait.c */
+	usec_t replay_until;             /* so long; 0: its batch has not waited for one */
 	/* Its last write was answered by wrote_at; as soon as it is known where that is in the log, it is 0, and a
 	 * standby must have replayed up to own_lsn of own_timeline (0: it wrote nothing). */
 	usec_t wrote_at;
@@ -130,13 +133,22 @@ struct session {
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
+	bool tells_lsn : 1;       /* the message at the head of its bytes is SHOW helios.lsn: with fail_next */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
 };
 
-enum session_timer { TIMER_LOGIN, TIMER_WAIT, TIMER_IDLE, TIMER_QUERY, TIMER_STATEMENT, TIMER_IDLE_TRANSACTION };
+enum session_timer {
+	TIMER_LOGIN,
+	TIMER_WAIT,
+	TIMER_REPLAY,
+	TIMER_IDLE,
+	TIMER_QUERY,
+	TIMER_STATEMENT,
+	TIMER_IDLE_TRANSACTION
+};
 
 static inline struct counters *session_counters(const struct session *s)
 {
@@ -249,6 +261,15 @@ static inline void routing_forget_memo(struct worker *w)
 void routing_forget(struct session *s);
 /* Its writes have been answered. */
 void routing_wrote(struct session *s);
+/* Before its client may see an answer to what may write: others may have to see that, too. Only while s->wrote. */
+void routing_note_write(struct session *s);
+/* Is it WAITING for a standby to replay something? It does no longer. true: it did. */
+bool routing_stop_waiting(struct session *s);
+/* It has waited for as long as it may: what waits is shown again, and decided. */
+void routing_wait_over(struct session *s);
+void routing_end_waits(struct worker *w); /* the same for all */
+/* Answers what was found to be SHOW helios.lsn. */
+void routing_tell_lsn(struct session *s);
 /* It gives a link back that was timed: how long its node took is remembered. */
 void routing_measure(struct session *s);
 /* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary
@@ -396,6 +417,11 @@ void observe_dropped(struct session *s);
 /* A request on a shared link is over. sqlstate: "" or of its error. */
 void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate);
 void observe_end(struct session *s);
+
+/* ---- contested.c ---- */
+/* It needs a link to the primary, of which there are several: true: its request fails of that. */
+bool contested_refuses(struct session *s);
+void contested_tick(struct worker *w);
 
 /* ---- evidence.c: circuit breakers hear of links ---- */
 void evidence_follow(struct worker *w); /* the configuration is new */

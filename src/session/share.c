@@ -216,8 +216,10 @@ void share_answered(struct worker *w, struct turn *turn)
 		observe(s, turn);
 	conn_consume(&s->conn, turn->request_len);
 	s->routed = false;
-	if (unlikely(s->wrote))
+	if (unlikely(s->wrote)) {
+		routing_note_write(s);
 		routing_wrote(s);
+	}
 	count_add(&counters->queries_total, 1);
 	count_add(&counters->transactions_total, 1);
 	count_add(&counters->shared_requests_total, 1);

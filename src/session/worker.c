@@ -27,7 +27,8 @@ static bool has_work(const struct session *s)
 {
 	if (s->state == SESSION_REPLICATION)
 		return !replication_may_end(s);
-	return s->state == SESSION_WAITING || s->state == SESSION_SHARED || s->begin_state != BEGIN_NONE ||
+	return s->state == SESSION_WAITING || s->replay_until || s->state == SESSION_SHARED ||
+	       s->begin_state != BEGIN_NONE ||
 	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left));
 }
 
@@ -55,6 +56,7 @@ static void worker_tick(struct timer *timer)
 
 	pool_thread_tick(t);
 	evidence_tick(w);
+	contested_tick(w);
 	prewarm_tick(w);
 	if (w->closing)
 		close_free_sessions(w);
@@ -67,6 +69,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	w->free_slot = UINT32_MAX;
 	list_init(&w->sessions);
 	list_init(&w->cancels);
+	list_init(&w->replaying);
 	auth_queries_init(&w->auth);
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	share_init(&w->share);
@@ -211,6 +214,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 	}
 	if (routing_configure(w, fresh->config))
 		each_session(w, may_have_written);
+	routing_end_waits(w); /* by the new rules it may be another wait, or none */
 	evidence_follow(w);
 	auth_queries_forget_all(&w->auth);
 	introductions_forget(w);

@@ -48,6 +48,7 @@ struct sessions_shared {
 	struct crew *crew;                 /* who runs the workers' loops; NULL: nobody yet */
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	struct breakers *breakers;         /* route/breaker.h; NULL: none */
+	struct writers writers;            /* who wrote when */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
 };
 
@@ -84,7 +85,11 @@ struct worker {
 	struct prewarm prewarm;
 	struct share share;
 	struct loop_listener listeners[LISTENERS_MAX];
-	uint8_t random[1024]; /* for cancel keys; the first random_left bytes are unused yet */
+	struct list replaying;            /* sessions that wait for a standby, see routing_wait.c */
+	_Atomic uint32_t replaying_count; /* for the cluster's thread */
+	struct loop_message positions_told;
+	_Atomic bool positions_are_told; /* the message is under way */
+	uint8_t random[1024];            /* for cancel keys; the first random_left bytes are unused yet */
 	uint32_t random_left;
 	uint32_t listener_count;
 	struct loop_listener visitors; /* see worker_take_visitors() */

@@ -414,6 +414,7 @@ def test_split_is_turned_off_and_on(make_proxy, cluster):
     proxy = split_proxy(make_proxy, cluster)
     wait_split(proxy)
     with proxy.connect() as db:
+        wait_split(proxy, "bc", db)
         proxy.reload({"load_balancer": {"read_write_split": False}})
         assert {who(db) for _ in range(10)} == {"a"}
         db.execute("INSERT INTO items VALUES (50)")

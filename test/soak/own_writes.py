@@ -4,7 +4,9 @@ The checker of "read your writes": many sessions write and then read what they w
 stand still, and are killed. A read that is older than its session's write is stale, and one is too many.
 
     test/soak/own_writes.py --binary build/src/server/heliosdb-proxy [--seconds 30 | --pairs 100000] [--clients 200]
-        [--workers 2] [--seed S]
+        [--workers 2] [--seed S] [--scope session|user|global] [--wait 2s]
+
+With --scope user the reads go over another connection of the same user, with global over one of another user.
 
 Each client adds 1 to its own row, and reads it back at once, and several times in the next half second, with what it would
 have to be. The reads that standbys have answered are counted, for without them nothing is shown.
@@ -34,11 +36,12 @@ class Count:
         self.stale = []
 
 
-async def client(number, args, dsn, count, stop):
+async def client(number, args, dsns, count, stop):
     chance = random.Random(f"{args.seed} {number}")
     value = 0
-    db = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
-    async with db:
+    db = await psycopg.AsyncConnection.connect(dsns[0], autocommit=True)
+    reader = db if args.scope == "session" else await psycopg.AsyncConnection.connect(dsns[1], autocommit=True)
+    async with db, reader:
         await db.execute("INSERT INTO own VALUES (%s, 0)", (number,))
         while not stop.is_set():
             try:
@@ -46,7 +49,7 @@ async def client(number, args, dsn, count, stop):
                 value += 1
                 for _ in range(chance.randint(1, 4)):
                     await asyncio.sleep(chance.choice(PAUSES))
-                    row = await (await db.execute("SELECT value, whoami() FROM own WHERE id = %s", (number,))).fetchone()
+                    row = await (await reader.execute("SELECT value, whoami() FROM own WHERE id = %s", (number,))).fetchone()
                     count.pairs += 1
                     count.away += row is not None and row[1] != "a"
                     if row is None or row[0] != value:
@@ -79,11 +82,11 @@ def disturb(args, standbys, stop):
             print(f"disturbing: {e}", flush=True)
 
 
-async def run(args, dsn, standbys):
+async def run(args, dsns, standbys):
     count, stop, ended = Count(), asyncio.Event(), threading.Event()
     disturber = threading.Thread(target=disturb, args=(args, standbys, ended))
     disturber.start()
-    clients = [asyncio.create_task(client(i, args, dsn, count, stop)) for i in range(args.clients)]
+    clients = [asyncio.create_task(client(i, args, dsns, count, stop)) for i in range(args.clients)]
     began = time.monotonic()
     try:
         while count.pairs < args.pairs and (args.pairs < 1 << 60 or time.monotonic() < began + args.seconds):
@@ -105,6 +108,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=1 << 60)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scope", choices=["session", "user", "global"], default="session")
+    parser.add_argument("--wait", default="0s")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(1 << 32)))
     args = parser.parse_args()
     print(f"seed {args.seed}", flush=True)
@@ -122,18 +127,22 @@ def main():
         proxy = Proxy(os.path.abspath(args.binary), postgres=primary, clock=False, config={
             "proxy": {"workers": args.workers}, "nodes": nodes, "log": {"connections": False, "disconnections": False},
             "health": {"user": "postgres", "check_interval": "1s", "failure_threshold": 2},
+            "lag_routing": {"read_your_writes": args.scope, "wait": args.wait},
             "load_balancer": {"slow_start": "0s"}}).start()
         wait_until(lambda: [n["standing"] for n in proxy.json("/nodes")] == ["primary", "standby", "standby"], 60)
-        count = asyncio.run(run(args, proxy.dsn(), standbys))
+        dsns = proxy.dsn(), proxy.dsn(user="trust_user" if args.scope == "global" else "app")
+        count = asyncio.run(run(args, dsns, standbys))
         for text in count.stale[:20]:
             print(text)
         problems = len(count.stale) + count.errors
         if count.away == 0:
             print("no read was answered by a standby: nothing is shown")
             problems += 1
+        proxy_waits = proxy.metric("replay_waits_total")
         proxy.stop()
         proxy.check_log()
         print(f"{count.pairs} pairs, {count.away} of the reads answered by standbys, {len(count.stale)} stale, "
+              f"{int(proxy_waits)} waited, "
               f"{count.errors} errors")
         print(f"{count.pairs - len(count.stale)} passed, {problems} failed")
         return 1 if problems else 0
