@@ -522,14 +522,18 @@ void node_list_expect_next(struct node_list *list, bool expect)
 	atomic_store(&list->expects_next, expect);
 }
 
-void node_refuses(struct node *node)
+bool node_refuses(struct node *node)
 {
+	bool waits = false;
+
 	if (atomic_load(&((struct node_list *)(uintptr_t)node->list)->expects_next) &&
 	    node == node_list_primary(node->list)) {
 		atomic_store(&node->refused_at, clock_now());
 		(void)node_hold(node, /* held= */ true);
+		waits = true;
 	}
 	node_in_doubt(node);
+	return waits;
 }
 
 void node_set_health(struct node *node, bool up)

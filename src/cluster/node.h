@@ -185,8 +185,8 @@ void node_answered(struct node *node);
 void node_in_doubt(struct node *node);
 /* The same, and it lets nobody in, for it is gone, starts or shuts down. If it is the primary, and somebody is going to
  * say which one is the next (node_list_expect_next()), what follows the primary waits from now on: until a check is
- * good, or there is another one. */
-void node_refuses(struct node *node);
+ * good, or there is another one. true: that is so. */
+bool node_refuses(struct node *node);
 /* alarm(argument) is called when a node is in doubt, from any thread. Set once, before or while nodes are in use; the
  * argument lives as long as any thread uses them. */
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument);

@@ -476,15 +476,16 @@ static void link_logged_in(struct link *link)
 
 /*
  * What the failure says of the node. An error about the user, the database or limits shows that the server works, and
- * anybody can cause it; that it shuts down or starts up (57) shows nothing.
+ * anybody can cause it; that it shuts down or starts up (57) shows nothing. true: who needs the primary is to wait.
  */
-static void judge_node(struct node *node, const struct link_failure *failure)
+static bool judge_node(struct node *node, const struct link_failure *failure)
 {
 	atomic_fetch_add(&node->failures, 1);
 	if (failure->wants_password || (failure->from_server && strncmp(failure->sqlstate, "57", 2) != 0))
 		node_answered(node);
 	else
-		node_refuses(node);
+		return node_refuses(node);
+	return false;
 }
 
 static void link_login_failed(struct link *link, const struct link_failure *failure)
@@ -499,9 +500,8 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 	bool misplaced;
 
 	opening_end(shard, link);
-	judge_node(node, failure);
-	misplaced =
-		shard_link_is_misplaced(shard, link); /* after that: clients may have to wait for the next primary */
+	misplaced = judge_node(node, failure) && ((struct destination *)link->server)->follows;
+	misplaced |= shard_link_is_misplaced(shard, link);
 	watch_opened(shard, link, failure);
 	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);
