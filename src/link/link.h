@@ -127,7 +127,8 @@ struct link {
 	usec_t lent;  /* its pool's own: since when its user has it */
 	usec_t asked; /* its user's own: something was sent then that is not answered yet; 0: nothing, or not measured
 		       */
-	uint32_t ticket; /* its pool's own: see pool_watcher.opening() */
+	usec_t busy_since; /* likewise: the server owes answers since then; 0: none */
+	uint32_t ticket;   /* its pool's own: see pool_watcher.opening() */
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;
 	void *user;                           /* the user's own */

@@ -196,6 +196,10 @@ static enum answer ready(struct session *s, const struct frame *f)
 	if (evidence_is_wanted(s))
 		evidence_answered(s);
 	s->copying_in = false;
+	if (likely(link->busy_since)) {
+		count_add(&session_stats(s)->query_us, clock_now() - link->busy_since);
+		link->busy_since = link->expects.answers ? clock_now() : 0;
+	}
 	effects_ready(s, link->tx_status);
 	if (unlikely((s->changes_schema || s->changes_catalog) && link->tx_status == 'I')) {
 		if (link->expects.count == 0)
@@ -549,7 +553,7 @@ static void pass_span(struct session *s, const uint8_t *from, const uint8_t *to)
 		return;
 	conn_send_ref(&s->conn, from, (size_t)(to - from));
 	s->link->answering = true;
-	count_add(&session_counters(s)->bytes_sent_total, (uint64_t)(to - from));
+	count_add(&session_stats(s)->bytes_sent, (uint64_t)(to - from));
 	if (unlikely(conn_queued(&s->conn) > CONN_HIGH_WATER))
 		conn_pause(&s->link->conn);
 }

@@ -218,10 +218,11 @@ void share_answered(struct worker *w, struct turn *turn)
 	s->routed = false;
 	if (unlikely(s->wrote))
 		routing_wrote(s);
-	count_add(&counters->queries_total, 1);
-	count_add(&counters->transactions_total, 1);
+	count_add(&session_stats(s)->queries, 1);
+	count_add(&session_stats(s)->transactions, 1);
+	count_add(&session_stats(s)->query_us, clock_since(turn->sent, clock_now()));
 	count_add(&counters->shared_requests_total, 1);
-	count_add(&counters->bytes_received_total, turn->request_len);
+	count_add(&session_stats(s)->bytes_received, turn->request_len);
 	turn_free(w, turn);
 	if (unlikely(timer_is_set(&s->timer) || session_settings(s)->client_idle_timeout))
 		session_set_timer(s, TIMER_IDLE, session_settings(s)->client_idle_timeout);

@@ -1,0 +1,86 @@
+/*
+ * What happened in each pool: summed over its shards when somebody asks. Counters stand in the shards rather than in
+ * the threads, for a thread's sum costs nobody who counts.
+ */
+#include "pool/pool_priv.h"
+
+static uint64_t load(const counter_t *counter)
+{
+	return atomic_load_explicit((counter_t *)(uintptr_t)counter, memory_order_relaxed);
+}
+
+void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part)
+{
+#define X(name) sum->name += part->name;
+	POOL_STATS(X)
+#undef X
+}
+
+static void add_shard(struct pool_totals *sum, const struct shard *shard)
+{
+#define X(name) sum->name += load(&shard->stats.name);
+	POOL_STATS(X)
+#undef X
+	/* counted for the adaptive limit anyway */
+	sum->assignments += load(&shard->done) + atomic_load_explicit(&((struct shard *)(uintptr_t)shard)->active_count,
+								      memory_order_relaxed);
+	sum->lent_us += load(&shard->used);
+}
+
+void pool_sum_stats(const struct pool *pool, struct pool_totals *ret)
+{
+	struct pool *p = (struct pool *)(uintptr_t)pool;
+
+	*ret = (struct pool_totals){0};
+	for (uint32_t i = 0; i < THREADS_MAX; i++) {
+		const struct shard *shard = atomic_load_explicit(&p->shards[i], memory_order_acquire);
+
+		if (shard)
+			add_shard(ret, shard);
+	}
+}
+
+void pools_add_counters(struct pools *pools, struct counters *sum)
+{
+	struct pool_totals all;
+
+	pthread_mutex_lock(&pools->lock);
+	all = pools->gone;
+	for (const struct pool *p = pools->first; p; p = p->next) {
+		struct pool_totals own;
+
+		pool_sum_stats(p, &own);
+		pool_totals_add(&all, &own);
+	}
+	pthread_mutex_unlock(&pools->lock);
+	count_add(&sum->queries_total, all.queries);
+	count_add(&sum->transactions_total, all.transactions);
+	count_add(&sum->bytes_received_total, all.bytes_received);
+	count_add(&sum->bytes_sent_total, all.bytes_sent);
+}
+
+void pools_keep_stats(struct pools *pools)
+{
+	usec_t now = clock_now();
+
+	pthread_mutex_lock(&pools->lock);
+	if (now - pools->stats_at[1] >= POOLS_STATS_PERIOD) {
+		pools->stats_at[0] = pools->stats_at[1];
+		pools->stats_at[1] = now;
+		for (struct pool *p = pools->first; p; p = p->next) {
+			p->stats_before[0] = p->stats_before[1];
+			pool_sum_stats(p, &p->stats_before[1]);
+		}
+	}
+	pthread_mutex_unlock(&pools->lock);
+}
+
+usec_t pools_stats_age(struct pools *pools)
+{
+	usec_t at;
+
+	pthread_mutex_lock(&pools->lock);
+	at = pools->stats_at[0];
+	pthread_mutex_unlock(&pools->lock);
+	return clock_since(at, clock_now());
+}
