@@ -132,7 +132,6 @@ struct group {
 	const char *name;
 	struct pool_totals stats, before;
 	uint32_t clients, links;
-	bool seen; /* there is a pool */
 };
 
 struct groups {

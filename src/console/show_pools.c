@@ -157,6 +157,26 @@ static void add_console(struct console *console, const char *name, struct rows *
 	row_end(rows);
 }
 
+/* Those of clients, and those that are configured. false: out of memory. Free it in any case. */
+static bool collect_databases(struct console *console, const struct config *c, struct groups *g)
+{
+	bool fine = groups_collect(g, console->context.pools, /* by_user= */ false);
+
+	for (uint32_t i = 0; fine && i < c->database_count; i++)
+		if (strcmp(c->databases[i].name, "*") != 0)
+			fine = group_get(g, c->databases[i].name) != NULL;
+	return fine;
+}
+
+static bool collect_users(struct console *console, const struct config *c, struct groups *g)
+{
+	bool fine = groups_collect(g, console->context.pools, /* by_user= */ true);
+
+	for (uint32_t i = 0; fine && i < c->user_count; i++)
+		fine = group_get(g, c->users[i].name) != NULL;
+	return fine;
+}
+
 static void out_of_memory(struct rows *rows)
 {
 	rows->out.failed = true;
@@ -166,11 +186,8 @@ void show_databases(struct console *console, const struct worker *w, struct rows
 {
 	const struct config *c = w->settings.config;
 	struct groups g;
-	bool fine = groups_collect(&g, console->context.pools, /* by_user= */ false);
+	bool fine = collect_databases(console, c, &g);
 
-	for (uint32_t i = 0; fine && i < c->database_count; i++)
-		if (strcmp(c->databases[i].name, "*") != 0)
-			fine = group_get(&g, c->databases[i].name) != NULL;
 	if (!fine)
 		out_of_memory(rows);
 	for (const struct group *group = g.first; fine && group; group = group->next)
@@ -210,10 +227,8 @@ void show_users(struct console *console, const struct worker *w, struct rows *ro
 {
 	const struct config *c = w->settings.config;
 	struct groups g;
-	bool fine = groups_collect(&g, console->context.pools, /* by_user= */ true);
+	bool fine = collect_users(console, c, &g);
 
-	for (uint32_t i = 0; fine && i < c->user_count; i++)
-		fine = group_get(&g, c->users[i].name) != NULL;
 	if (!fine)
 		out_of_memory(rows);
 	for (const struct group *group = g.first; fine && group; group = group->next)
@@ -246,23 +261,25 @@ static uint32_t count_groups(const struct groups *g, uint32_t *ret_clients, uint
 
 void show_lists(struct console *console, const struct worker *w, struct rows *rows)
 {
+	const struct config *c = w->settings.config;
 	uint32_t clients, links, all = atomic_load(&w->shared->clients), databases, users, names = 0, on_console;
+	bool own = c->admin.databases.count > 0; /* the console's counts, too */
 	const struct node_set *nodes = node_list_now(console->context.nodes);
 	struct groups by_database, by_user;
 
-	if (!groups_collect(&by_database, console->context.pools, false))
+	if (!collect_databases(console, c, &by_database))
 		out_of_memory(rows);
-	if (!groups_collect(&by_user, console->context.pools, true))
+	if (!collect_users(console, c, &by_user))
 		out_of_memory(rows);
 	on_console = atomic_load(&console->clients);
 	users = count_groups(&by_user, &clients, &links);
 	databases = count_groups(&by_database, &clients, &links);
 	for (uint32_t i = 0; i < nodes->count; i++)
 		names += console_is_name(nodes->nodes[i]);
-	add_list(rows, "databases", databases);
+	add_list(rows, "databases", databases + own);
 	add_list(rows, "users", users);
 	add_list(rows, "peers", 0);
-	add_list(rows, "pools", by_database.pool_count);
+	add_list(rows, "pools", by_database.pool_count + own);
 	add_list(rows, "peer_pools", 0);
 	add_list(rows, "free_clients", 0);
 	add_list(rows, "used_clients", all);

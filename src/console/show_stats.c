@@ -1,6 +1,5 @@
 /*
  * Statistics by database: totals since the start, and averages since one to two periods ago, as PgBouncer has them.
- * Where a pool is gone its totals are, too.
  */
 #include "console/console_priv.h"
 
@@ -23,21 +22,14 @@ struct group *group_get(struct groups *g, const char *name)
 	return group;
 }
 
-static void add(struct pool_totals *sum, const struct pool_totals *part)
-{
-#define X(name) sum->name += part->name;
-	POOL_STATS(X)
-#undef X
-}
-
 static void add_pool(struct groups *g, const char *name, const struct pool_view *v)
 {
 	struct group *group = group_get(g, name);
 
 	if (!group)
 		return;
-	add(&group->stats, &v->stats);
-	add(&group->before, &v->stats_before);
+	pool_totals_add(&group->stats, &v->stats);
+	pool_totals_add(&group->before, &v->stats_before);
 	group->clients += v->clients;
 	group->links += v->links;
 	g->pool_count++;
@@ -53,11 +45,24 @@ static void add_by_user(const struct pool_view *v, void *to)
 	add_pool(to, v->user, v);
 }
 
+/* They count for totals, and not for averages. */
+static void add_gone(const char *database, const struct pool_totals *stats, void *to)
+{
+	struct group *group = group_get(to, database);
+
+	if (!group)
+		return;
+	pool_totals_add(&group->stats, stats);
+	pool_totals_add(&group->before, stats);
+}
+
 bool groups_collect(struct groups *g, struct pools *pools, bool by_user)
 {
 	*g = (struct groups){.end = &g->first};
 	arena_init(&g->arena, 16u << 10);
 	pools_each_home(pools, by_user ? add_by_user : add_by_database, g);
+	if (!by_user)
+		pools_each_gone(pools, add_gone, g);
 	return !g->failed;
 }
 
@@ -205,8 +210,8 @@ void show_totals(struct console *console, const struct worker *w, struct rows *r
 	if (!groups_collect(&g, console->context.pools, /* by_user= */ false))
 		rows->out.failed = true;
 	for (const struct group *group = g.first; group; group = group->next) {
-		add(&now, &group->stats);
-		add(&before, &group->before);
+		pool_totals_add(&now, &group->stats);
+		pool_totals_add(&before, &group->before);
 	}
 	groups_free(&g);
 	totals = totals_of(&now);

@@ -35,15 +35,13 @@ void pools_join(struct pools *pools, struct pool_thread *thread)
 /* It is in no list any more; the registry's lock is held. */
 static void pool_free(struct pool *pool)
 {
-	struct pool_totals stats;
 	struct destination *to;
 
 	while ((to = atomic_load(&pool->destination))) {
 		atomic_store(&pool->destination, to->older);
 		destination_free(pool->pools, to);
 	}
-	pool_sum_stats(pool, &stats);
-	pool_totals_add(&pool->pools->gone, &stats);
+	pool_bequeath_stats(pool);
 	if (!atomic_load(&pool->proven))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
 	for (uint32_t i = 0; i < THREADS_MAX; i++) {
@@ -300,6 +298,7 @@ void pools_free(struct pools *pools)
 		pool_free(p);
 	}
 	gates_free(pools);
+	gone_pools_free(pools);
 	tls_context_unref(pools->server_tls);
 	pthread_mutex_destroy(&pools->lock);
 	free(pools);

@@ -151,6 +151,10 @@ struct pool_view { /* a snapshot for people */
 /* Calls each() for every pool, under the registry's lock; strings live as long as the call. */
 void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
 
+void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part);
+/* What pools had counted that are gone, by database. As pools_each(). */
+void pools_each_gone(struct pools *pools, void (*each)(const char *database, const struct pool_totals *stats, void *to),
+		     void *to);
 /* The counters of all pools, and of those that are gone, on top of what is there. */
 void pools_add_counters(struct pools *pools, struct counters *sum);
 /* Once in POOLS_STATS_PERIOD: averages are from the stats before on, see pool_view (control thread). */

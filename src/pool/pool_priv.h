@@ -28,6 +28,14 @@ struct gate {
 
 #define GATES_MAX 1000u
 
+/* What pools of a database had counted when they went: its sums never fall. Only of pools that were proven, so names
+ * are those of real databases. */
+struct gone_pools {
+	char *database;
+	struct pool_totals stats;
+	struct gone_pools *next;
+};
+
 struct welcome {
 	const struct params *settings, *reported;
 };
@@ -127,8 +135,9 @@ struct pools {
 	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
 	struct budget *databases, *users;
 	struct gate *gates;
-	_Atomic bool paused;       /* all of them, those to come as well */
-	struct pool_totals gone;   /* of pools that are */
+	_Atomic bool paused;     /* all of them, those to come as well */
+	struct pool_totals gone; /* of all pools that are */
+	struct gone_pools *gone_by_database;
 	usec_t stats_at[2];        /* when pool->stats_before were taken */
 	_Atomic uint32_t unproven; /* pools that are not proven */
 	struct pool_thread *threads[THREADS_MAX];
@@ -176,7 +185,9 @@ int destination_renew(struct pool *pool) MUST_USE;
 
 /* ---- stats.c ---- */
 void pool_sum_stats(const struct pool *pool, struct pool_totals *ret);
-void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part);
+/* The pool goes; the registry's lock is held. */
+void pool_bequeath_stats(struct pool *pool);
+void gone_pools_free(struct pools *pools);
 
 /* ---- limits: budget.c ---- */
 /* Takes room for one more link there in every limit, or in none. */

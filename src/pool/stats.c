@@ -32,12 +32,63 @@ void pool_sum_stats(const struct pool *pool, struct pool_totals *ret)
 	struct pool *p = (struct pool *)(uintptr_t)pool;
 
 	*ret = (struct pool_totals){0};
-	for (uint32_t i = 0; i < THREADS_MAX; i++) {
+	for (uint32_t i = 0; i < atomic_load_explicit(&p->pools->thread_count, memory_order_relaxed); i++) {
 		const struct shard *shard = atomic_load_explicit(&p->shards[i], memory_order_acquire);
 
 		if (shard)
 			add_shard(ret, shard);
 	}
+}
+
+/* NULL: out of memory. */
+static struct gone_pools *gone_of(struct pools *pools, const char *database)
+{
+	struct gone_pools *gone = pools->gone_by_database;
+
+	while (gone && strcmp(gone->database, database) != 0)
+		gone = gone->next;
+	if (gone)
+		return gone;
+	gone = calloc(1, sizeof(*gone));
+	if (!gone || !(gone->database = strdup(database))) {
+		free(gone);
+		return NULL;
+	}
+	gone->next = pools->gone_by_database;
+	pools->gone_by_database = gone;
+	return gone;
+}
+
+void pool_bequeath_stats(struct pool *pool)
+{
+	struct gone_pools *heir;
+	struct pool_totals stats;
+
+	pool_sum_stats(pool, &stats);
+	pool_totals_add(&pool->pools->gone, &stats);
+	heir = pool->database && atomic_load(&pool->proven) ? gone_of(pool->pools, pool->database) : NULL;
+	if (heir)
+		pool_totals_add(&heir->stats, &stats);
+}
+
+void gone_pools_free(struct pools *pools)
+{
+	struct gone_pools *gone;
+
+	while ((gone = pools->gone_by_database)) {
+		pools->gone_by_database = gone->next;
+		free(gone->database);
+		free(gone);
+	}
+}
+
+void pools_each_gone(struct pools *pools, void (*each)(const char *database, const struct pool_totals *stats, void *to),
+		     void *to)
+{
+	pthread_mutex_lock(&pools->lock);
+	for (const struct gone_pools *gone = pools->gone_by_database; gone; gone = gone->next)
+		each(gone->database, &gone->stats, to);
+	pthread_mutex_unlock(&pools->lock);
 }
 
 void pools_add_counters(struct pools *pools, struct counters *sum)

@@ -218,7 +218,7 @@ def test_clients_pools_and_servers(consoles, closing, gate):
     assert busy.until_ready() and waiting.until_ready()
     assert idle.value("SELECT 3") == "3"
     lists = {r["list"]: r["items"] for r in console("SHOW LISTS")}
-    assert lists["used_clients"] == 4 and lists["used_servers"] == 1 and lists["pools"] == 1
+    assert lists["used_clients"] == 4 and lists["used_servers"] == 1 and lists["pools"] == 2
     assert row(console("SHOW DATABASES"), name="app")["current_client_connections"] == 3
     assert row(console("SHOW USERS"), name="app")["current_connections"] == 1
     for client in (busy, waiting, idle):
@@ -248,6 +248,7 @@ def test_statistics_count_what_clients_do(consoles, closing):
     client.close()
     proxy.advance_until(lambda: not [p for p in console("SHOW POOLS") if p["database"] == "app"], 1000, 100000, 60)
     assert proxy.metric("queries_total") == 14
+    assert row(console("SHOW STATS"), database="app")["total_query_count"] == 14
 
 
 def test_averages_are_of_the_last_period(consoles, closing):
