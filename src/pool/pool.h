@@ -102,7 +102,9 @@ uint32_t pools_follow(struct pools *pools);
 /* Frees pools that nobody has used for pool_idle_timeout (control thread, now and then). */
 void pools_sweep(struct pools *pools);
 
-/* What sessions do with a pool's links; a thread counts in its own shard. Times are microseconds. */
+/* What sessions do with a pool's links; a thread counts in its own shard. Times are microseconds: kept_us is the part
+ * of lent_us whose answers query_us has; of the rest a server owed answers all the time, so that is added when somebody
+ * asks. */
 #define POOL_STATS(X) \
 	X(queries) \
 	X(transactions) \
@@ -112,6 +114,7 @@ void pools_sweep(struct pools *pools);
 	X(wait_us) \
 	X(assignments) \
 	X(lent_us) \
+	X(kept_us) \
 	X(client_parses) \
 	X(server_parses) \
 	X(binds) \

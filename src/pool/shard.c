@@ -183,6 +183,11 @@ static void leave_busy(struct shard *shard, struct link *link)
 			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
 			      memory_order_relaxed);
 	count_add(&shard->done, 1);
+	if (unlikely(link->kept)) {
+		count_add(&shard->stats.kept_us, clock_now() - link->lent);
+		link->kept = false;
+		link->busy_since = 0;
+	}
 	if (likely(link->standing == STANDING_COUNTED))
 		count_add(&shard->used, clock_now() - link->lent);
 	else {

@@ -18,13 +18,18 @@ void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part)
 
 static void add_shard(struct pool_totals *sum, const struct shard *shard)
 {
+	uint64_t lent, kept;
+
 #define X(name) sum->name += load(&shard->stats.name);
 	POOL_STATS(X)
 #undef X
 	/* counted for the adaptive limit anyway */
 	sum->assignments += load(&shard->done) + atomic_load_explicit(&((struct shard *)(uintptr_t)shard)->active_count,
 								      memory_order_relaxed);
-	sum->lent_us += load(&shard->used);
+	sum->lent_us += load(&shard->used); /* the others' are in the sum already */
+	lent = load(&shard->used) + load(&shard->stats.lent_us);
+	kept = load(&shard->stats.kept_us);
+	sum->query_us += lent > kept ? lent - kept : 0;
 }
 
 void pool_sum_stats(const struct pool *pool, struct pool_totals *ret)

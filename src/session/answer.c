@@ -119,6 +119,19 @@ void session_release(struct session *s)
 	pool_give_back(link);
 }
 
+/* All is answered, and the link stays: from here on its time is not the server's. A link that goes back at once needs
+ * none of this, for it was busy as long as it was lent. */
+static void note_pause(struct session *s)
+{
+	struct link *link = s->link;
+
+	if (!link->kept || link->busy_since)
+		count_add(&session_stats(s)->query_us,
+			  clock_since(link->kept ? link->busy_since : link->lent, clock_now()));
+	link->kept = true;
+	link->busy_since = 0;
+}
+
 void session_maybe_release(struct session *s)
 {
 	struct link *link = s->link;
@@ -132,8 +145,10 @@ void session_maybe_release(struct session *s)
 	}
 	/* session mode ends for those who have nothing to lose when a reload says so */
 	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
-	    s->pins || settings_learn(s))
+	    s->pins || settings_learn(s)) {
+		note_pause(s);
 		return;
+	}
 	session_release(s);
 }
 
@@ -196,10 +211,6 @@ static enum answer ready(struct session *s, const struct frame *f)
 	if (evidence_is_wanted(s))
 		evidence_answered(s);
 	s->copying_in = false;
-	if (likely(link->busy_since)) {
-		count_add(&session_stats(s)->query_us, clock_now() - link->busy_since);
-		link->busy_since = link->expects.answers ? clock_now() : 0;
-	}
 	effects_ready(s, link->tx_status);
 	if (unlikely((s->changes_schema || s->changes_catalog) && link->tx_status == 'I')) {
 		if (link->expects.count == 0)
@@ -584,6 +595,7 @@ static void after_messages(struct session *s)
 		return;
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
+		note_pause(s);
 		if (unlikely(s->waits_for_route)) {
 			s->waits_for_route = false;
 			conn_resume(&s->conn);

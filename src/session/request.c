@@ -112,7 +112,6 @@ static void take_link(struct session *s, struct link *link)
 	s->mode = (uint8_t)session_settings(s)->mode;
 	link->changed = false;
 	link->fresh = true;
-	link->busy_since = 0;
 	if (unlikely(link->statements_epoch != pool_statements_epoch(session_pool(s))))
 		prepare_anew(s);
 	session_set_state(s, SESSION_ACTIVE);
@@ -569,7 +568,7 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 out:
 	count_add(&session_stats(s)->bytes_received, at);
 	if (s->link && s->link->expects.answers) {
-		if (!s->link->busy_since)
+		if (unlikely(s->link->kept && !s->link->busy_since))
 			s->link->busy_since = clock_now();
 		session_arm_query_timer(s);
 		if (evidence_is_wanted(s))

@@ -32,6 +32,7 @@ struct lane *lane_new(struct share_group *group, struct link *link)
 	if (!lane)
 		return NULL;
 	link_lend(link, &lane_ops, lane);
+	link->kept = true; /* its turns count their time */
 	lane->group = group;
 	lane->link = link;
 	queue_init(&lane->queue);

@@ -251,6 +251,32 @@ def test_statistics_count_what_clients_do(consoles, closing):
     assert row(console("SHOW STATS"), database="app")["total_query_count"] == 14
 
 
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_query_time_is_that_of_answers(mode, consoles, closing, gate):
+    proxy, console = consoles({"pool": {"mode": mode, "max_lifetime": "0s", "idle_timeout": "0s"}})
+    barrier = gate()
+    client = closing(proxy.wire())
+
+    def seconds():
+        stats = row(console("SHOW STATS"), database="app")
+        return int(stats["total_query_time"]) // 1000000, int(stats["total_xact_time"]) // 1000000
+
+    client.query("BEGIN")
+    client.query("SELECT 1")
+    proxy.advance(1000)  # idle in transaction
+    client.send(query(f"SELECT {barrier.passage}"))
+    barrier.wait()
+    proxy.advance(2000)  # at work
+    barrier.open()
+    assert not errors(client.until_ready())
+    proxy.advance(4000)
+    client.query("COMMIT")
+    client.close()  # the link goes back in either mode
+    wait_until(lambda: row(console("SHOW POOLS"), database="app")["sv_active"] == 0)
+    queries, transactions = seconds()
+    assert 2000 <= queries < 2900 and 7000 <= transactions < 7900
+
+
 def test_averages_are_of_the_last_period(consoles, closing):
     proxy, console = consoles()
     client = closing(proxy.wire())
