@@ -266,8 +266,10 @@ static struct lane *open_lane(struct share_group *group, struct session *s)
 /* What the client's statements are from here on, as if the server had read the request. */
 static void remember(struct session *s, const struct share_request *r, struct statement_text *text)
 {
-	if (r->is_batch && r->parse.len == 0)
+	if (r->is_batch && r->parse.len == 0) {
+		count_add(&session_stats(s)->binds, 1);
 		return;
+	}
 	s->batch++;
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
