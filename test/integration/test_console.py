@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
+import urllib.request
 
 import asyncpg
 import psycopg
@@ -346,6 +347,39 @@ def test_psql(consoles, postgres):
                           timeout=30)
     assert re.search(r"database +\| pgbouncer", done.stdout) and "PgBouncer 1.25" in done.stdout
     assert "KILL_CLIENT <client_id>" in done.stderr and "invalid command 'nonsense;'" in done.stderr
+
+
+def test_pgbouncer_exporter(consoles, closing):
+    """Prometheus' own, where there is one."""
+    program = shutil.which("pgbouncer_exporter")
+    if not program:
+        pytest.skip("no pgbouncer_exporter on the path")
+    proxy, _ = consoles()
+    assert closing(proxy.wire()).value("SELECT 1") == "1"
+    lease = lease_port()
+    address = f"127.0.0.1:{lease.port}"
+    process = subprocess.Popen([program, "--web.listen-address", address, "--pgBouncer.connectionString",
+                                f"postgres://clerk@127.0.0.1:{proxy.port}/pgbouncer?sslmode=disable"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def scrape():
+        try:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+                return answer.read().decode()
+        except OSError:
+            assert process.poll() is None
+            return None
+
+    try:
+        found = wait_until(scrape)
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=20)[0]
+        lease.release()
+    assert "\npgbouncer_up 1\n" in found and "level=ERROR" not in log and "level=WARN" not in log, log
+    assert 'pgbouncer_stats_totals_queries_pooled_total{database="app"} 1' in found
+    assert 'pgbouncer_databases_paused{database="app"' in found
+    assert 'pgbouncer_client_connections{application_name="",database="app",state="idle",user="app"} 1' in found
 
 
 def test_batches_and_errors(consoles, closing):
