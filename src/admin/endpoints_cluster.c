@@ -69,6 +69,9 @@ static json_t *pool_json(const struct pool_view *v)
 	json_put(json, "held_long", json_integer(v->held_long));
 	json_put(json, "connecting", json_integer(v->connecting));
 	json_put(json, "pinned", json_integer(v->pinned));
+	json_put(json, "clients", json_integer(v->clients));
+	json_put(json, "paused", json_boolean(v->paused));
+	json_put(json, "disabled", json_boolean(v->disabled));
 	json_put(json, "oldest_wait_ms", json_integer((json_int_t)(v->oldest_wait_us / 1000)));
 	json_put(json, "total_connections_created", json_integer((json_int_t)v->opened));
 	json_put(json, "total_connections_closed", json_integer((json_int_t)v->closed));

@@ -52,6 +52,9 @@ static void add_single(struct buf *b, const char *name, const char *kind, const 
 	X("links_held_long", "gauge", "In use for so long that they do not count for that limit.", v->held_long) \
 	X("links_opened_total", "counter", "Server connections begun.", v->opened) \
 	X("links_closed_total", "counter", "Server connections ended.", v->closed) \
+	X("clients", "gauge", "Clients that are logged in to it.", v->clients) \
+	X("paused", "gauge", "1 while its database is paused on the console.", v->paused) \
+	X("disabled", "gauge", "1 while its database takes no new clients.", v->disabled) \
 	X("oldest_wait_seconds", "gauge", "How long the first in line has waited.", (double)v->oldest_wait_us / 1e6)
 
 static void add_pool_labels(struct buf *b, const struct pool_view *v)
@@ -316,9 +319,12 @@ static void add_crew(struct buf *b, const struct crew *crew)
 		   (double)atomic_load(&c->joins));
 }
 
-static void sum_counters(const struct sessions_shared *sessions, struct counters *sum)
+static void sum_counters(const struct admin *admin, struct counters *sum)
 {
+	const struct sessions_shared *sessions = admin->context.sessions;
+
 	memset(sum, 0, sizeof(*sum));
+	pools_add_counters(admin->context.pools, sum);
 	for (uint32_t i = 0; i < sessions->worker_count; i++)
 		counters_add(sum, &sessions->workers[i]->pool_thread.counters);
 }
@@ -421,7 +427,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 {
 	struct counters sum;
 
-	sum_counters(admin->context.sessions, &sum);
+	sum_counters(admin, &sum);
 	counters_expose(&sum, b);
 	add_routes(b, &sum);
 	if (!add_pools(b, admin))
@@ -443,7 +449,7 @@ void endpoint_metrics_json(struct request *request, struct answer *answer)
 	struct counters sum;
 	json_t *json = json_object();
 
-	sum_counters(request->admin->context.sessions, &sum);
+	sum_counters(request->admin, &sum);
 #define PUT(name, counter) json_put(json, name, json_integer((json_int_t)atomic_load(&sum.counter)))
 	PUT("connections_accepted", connections_total);
 	PUT("connections_closed", connections_closed);

@@ -61,6 +61,23 @@ const struct config_database *config_database_find(const struct config *c, const
 	return wildcard;
 }
 
+bool config_override_is(const struct config_override *override, const char *key)
+{
+	return strcmp(override->key->name, key) == 0;
+}
+
+bool config_is_console(const struct config *c, const char *database)
+{
+	const struct config_database *own = config_database_find(c, database);
+
+	if (own && strcmp(own->name, database) == 0)
+		return false;
+	for (uint32_t i = 0; i < c->admin.databases.count; i++)
+		if (strcmp(c->admin.databases.items[i], database) == 0)
+			return true;
+	return false;
+}
+
 const struct config_user *config_user_find(const struct config *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->user_count; i++)

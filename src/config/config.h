@@ -109,6 +109,9 @@ struct config_override {
 	uint32_t line;
 };
 
+/* Is it of this [pool] key? */
+bool config_override_is(const struct config_override *override, const char *key);
+
 struct config_node {
 	const char *name; /* as given, else host:port */
 	const char *host; /* name, IP address, or the directory of a unix socket (begins with '/') */
@@ -202,6 +205,8 @@ void config_free(struct config *c); /* NULL is fine */
 void config_pool_for(const struct config *c, const char *database, const char *user, struct config_pool *ret);
 /* The table of a database, else that of "*", else NULL. */
 const struct config_database *config_database_find(const struct config *c, const char *name);
+/* Is it one of the console's names, and no database that has a table? */
+bool config_is_console(const struct config *c, const char *database);
 const struct config_user *config_user_find(const struct config *c, const char *name);
 /* By name, or by "host:port". NULL: none. */
 const struct config_node *config_node_find(const struct config *c, const char *name);
@@ -210,6 +215,13 @@ bool config_admin_is_exposed(const struct config *c);
 
 /* Effective configuration as TOML, a comment at each value says where it is from. Secrets are "***". */
 void config_print(const struct config *c, FILE *out);
+
+/* Each key of the sections. Values are texts for people; secrets "***". */
+struct config_value_view {
+	const char *section, *key, *value, *default_text;
+	bool reloads;
+};
+void config_each_value(const struct config *c, void (*each)(const struct config_value_view *view, void *to), void *to);
 
 /* One call for each difference. path: "pool.mode", "nodes", "databases.shop", "hba". reloads: follows SIGHUP. Values
  * are texts for people ("" where there is none; secrets "***"). */

@@ -122,6 +122,23 @@ void config_print(const struct config *c, FILE *out)
 	}
 }
 
+void config_each_value(const struct config *c, void (*each)(const struct config_value_view *view, void *to), void *to)
+{
+	for (uint32_t i = 0; i < config_key_count; i++) {
+		const struct config_key *key = &config_keys[i];
+		struct buf value = BUF_INIT(1u << 20);
+		struct config_value_view v = {.section = key->section,
+					      .key = key->name,
+					      .default_text = key->default_text,
+					      .reloads = key->reloads};
+
+		value_print(key, (const char *)c + key->offset, /* show_secrets= */ false, &value);
+		v.value = buf_cstr(&value);
+		each(&v, to);
+		buf_free(&value);
+	}
+}
+
 /* --------------------------------------------------------------------------------------- differences */
 
 struct diff {

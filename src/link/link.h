@@ -116,6 +116,7 @@ struct link {
 	bool answering;       /* some of the answer that is under way was passed on */
 	bool fatal;           /* the server said FATAL: it is about to close */
 	bool poses;           /* to a standby, for clients to whom it is to look like the primary */
+	bool kept;            /* its user had all answers and kept it: its time is counted apart, see note_pause() */
 	bool foretold;        /* its pool's own: the same, whoever heard it */
 	bool blamed;          /* likewise: what it is lent for has failed, and is not told to be good later */
 	uint8_t key_len;
@@ -127,7 +128,8 @@ struct link {
 	usec_t lent;  /* its pool's own: since when its user has it */
 	usec_t asked; /* its user's own: something was sent then that is not answered yet; 0: nothing, or not measured
 		       */
-	uint32_t ticket; /* its pool's own: see pool_watcher.opening() */
+	usec_t busy_since; /* likewise, while it is kept: the server owes answers since then; 0: none */
+	uint32_t ticket;   /* its pool's own: see pool_watcher.opening() */
 	const struct link_events *events;
 	const struct link_user_ops *user_ops;
 	void *user;                           /* the user's own */

@@ -123,6 +123,19 @@ static void forget_what_was_learned(struct pool *pool, bool of_another_user)
 	atomic_store(&pool->login, POOL_LOGIN_UNKNOWN);
 }
 
+int destination_renew(struct pool *pool)
+{
+	struct destination *old = pool_destination(pool), *to;
+	int r = destination_new(pool->pools, pool, old, &to);
+
+	if (r < 0)
+		return r;
+	to->older = old;
+	atomic_store(&pool->destination, to);
+	pool_tell_renewed(pool);
+	return 0;
+}
+
 bool destination_follow(struct pool *pool)
 {
 	struct destination *old = pool_destination(pool), *to;

@@ -156,6 +156,26 @@ void pool_tell_moved(struct pool *pool)
 	}
 }
 
+static void renewed(struct loop_message *message, void *thread)
+{
+	struct pool_message *m = container_of(message, struct pool_message, message);
+	struct shard *shard = pool_shard(m->pool, thread);
+
+	if (shard) {
+		shard_close_misplaced(shard);
+		shard_leave_old_destination(shard);
+	}
+	pool_unref(m->pool);
+	free(m);
+}
+
+void pool_tell_renewed(struct pool *pool)
+{
+	for (uint32_t i = 0; i < atomic_load_explicit(&pool->pools->thread_count, memory_order_relaxed); i++)
+		if (atomic_load_explicit(&pool->shards[i], memory_order_acquire))
+			(void)!post(pool, i, renewed, NULL, i); /* without memory: the tick closes them */
+}
+
 /* ---- room for other pools ---- */
 
 static void evict(struct loop_message *message, void *thread)

@@ -75,6 +75,12 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	int r = node_takes_new(to->node) && !destination_is_barred(to) ? pool_target(pool, to, &target, &secret)
 								       : -EHOSTDOWN;
 
+	if (r == 0 && pool_is_paused(pool)) {
+		tls_context_unref(target.tls);
+		secret_wipe(&secret);
+		r = -EAGAIN;
+	}
+
 	if (r < 0)
 		return r;
 	target.replication = replication;
@@ -93,6 +99,7 @@ static int open_one(struct shard *shard, struct destination *to, const char *rep
 	link->user = dedicated;
 	link->apart = dedicated != NULL;
 	link->server = to;
+	atomic_fetch_add(&to->links, 1);
 	if (dedicated)
 		active_set_apart(shard, link);
 	if (list_is_empty(&shard->node))
@@ -300,7 +307,7 @@ void shard_open_links(struct shard *shard)
 	}
 	if (atomic_load(&pool->active.parked) > 0 && !reserve && atomic_load(&pool->links) >= s->min_connections)
 		return; /* there are links enough, in this thread or in another one that was asked for them */
-	if (destination_is_barred(to))
+	if (destination_is_barred(to) || unlikely(pool_is_paused(pool)))
 		return; /* until it may be used again, or they lead elsewhere */
 	if (must_hold_back(pool)) {
 		if (first && !pool_has_links(pool))
@@ -400,6 +407,26 @@ void shard_close_opening(struct shard *shard)
 
 	while ((node = list_first(&shard->opening)))
 		stop_opening(shard, list_entry(node, struct link, node));
+}
+
+static void close_misplaced_ones(struct shard *shard, struct list *idle)
+{
+	for (struct list *node = idle->next, *next; node != idle; node = next) {
+		struct link *link = list_entry(node, struct link, node);
+
+		next = node->next;
+		if (!shard_link_is_misplaced(shard, link))
+			continue;
+		shard_end_idle(shard, link);
+		if (list_is_empty(&shard->node))
+			return; /* unused: the pool may go */
+	}
+}
+
+void shard_close_misplaced(struct shard *shard)
+{
+	close_misplaced_ones(shard, &shard->parked);
+	close_misplaced_ones(shard, &shard->idle);
 }
 
 void shard_leave_old_destination(struct shard *shard)

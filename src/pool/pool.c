@@ -17,6 +17,7 @@ struct pools *pools_new(const struct config *config, struct node_list *nodes, st
 	p->config = config;
 	p->nodes = nodes;
 	p->server_tls = tls_context_ref(server_tls);
+	p->stats_at[0] = p->stats_at[1] = clock_now();
 	return p;
 }
 
@@ -40,6 +41,7 @@ static void pool_free(struct pool *pool)
 		atomic_store(&pool->destination, to->older);
 		destination_free(pool->pools, to);
 	}
+	pool_bequeath_stats(pool);
 	if (!atomic_load(&pool->proven))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
 	for (uint32_t i = 0; i < THREADS_MAX; i++) {
@@ -150,6 +152,7 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	if (!home)
 		atomic_fetch_add(&pools->unproven, 1);
 	atomic_init(&p->proven, home != NULL); /* one counts for all of its twins */
+	atomic_init(&p->gate, gate_find(pools, database));
 	p->database = strdup(database);
 	p->user = strdup(user);
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
@@ -294,6 +297,8 @@ void pools_free(struct pools *pools)
 		pools->first = p->next;
 		pool_free(p);
 	}
+	gates_free(pools);
+	gone_pools_free(pools);
 	tls_context_unref(pools->server_tls);
 	pthread_mutex_destroy(&pools->lock);
 	free(pools);
@@ -353,45 +358,108 @@ const char *pool_mode_name(enum pool_mode mode)
 	return modes[mode];
 }
 
+static void view_shards(const struct pool *p, usec_t now, struct pool_view *v)
+{
+	for (uint32_t i = 0; i < atomic_load(&p->pools->thread_count); i++) {
+		struct shard *shard = atomic_load(&((struct pool *)(uintptr_t)p)->shards[i]);
+		uint64_t oldest;
+
+		if (!shard)
+			continue;
+		v->active += atomic_load(&shard->active_count);
+		v->idle += atomic_load(&shard->idle_count) + atomic_load(&shard->parked_count);
+		v->waiting += atomic_load(&shard->waiting_count);
+		v->connecting += atomic_load(&shard->opening_count);
+		v->pinned += atomic_load(&shard->pinned_count);
+		v->clients += atomic_load(&shard->clients);
+		oldest = atomic_load(&shard->oldest_wait);
+		if (oldest != USEC_NEVER && oldest < now)
+			v->oldest_wait_us = MAX(v->oldest_wait_us, now - oldest);
+	}
+}
+
+/* error: where the text goes that last_error points to; of failure_text's size. */
+static void view_pool(struct pool *p, usec_t now, struct pool_view *v, char *error)
+{
+	const struct config_pool *s = pool_settings(p);
+	const struct destination *leads = pool_destination(p);
+	struct gate *gate = atomic_load(&p->gate);
+
+	*v = (struct pool_view){
+		.database = p->database,
+		.user = p->user,
+		.node = leads->node->name,
+		.mode = pool_mode_name(s->mode),
+		.settings = s,
+		.server_database = leads->database,
+		.host = leads->node->host,
+		.port = leads->node->port,
+		.paused = pool_is_paused(p),
+		.disabled = gate && atomic_load(&gate->disabled),
+		.links = atomic_load(&p->links),
+		.max = s->max_connections,
+		.active_limit = MIN(atomic_load(&p->active.limit), s->max_connections),
+		.held_long = atomic_load(&p->active.apart),
+		.opened = atomic_load(&p->opened),
+		.closed = atomic_load(&p->closed),
+		.last_error = error,
+		.stats_before = p->stats_before[0],
+	};
+	view_shards(p, now, v);
+	pool_sum_stats(p, &v->stats);
+	pthread_mutex_lock(&p->lock);
+	memcpy(error, p->failure_text, sizeof(p->failure_text));
+	pthread_mutex_unlock(&p->lock);
+}
+
 void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to)
 {
 	usec_t now = clock_update();
 
 	pthread_mutex_lock(&pools->lock);
 	for (struct pool *p = pools->first; p; p = p->next) {
-		const struct config_pool *s = pool_settings(p);
-		struct pool_view v = {
-			.database = p->database,
-			.user = p->user,
-			.node = pool_destination(p)->node->name,
-			.mode = pool_mode_name(s->mode),
-			.max = s->max_connections,
-			.active_limit = MIN(atomic_load(&p->active.limit), s->max_connections),
-			.held_long = atomic_load(&p->active.apart),
-			.opened = atomic_load(&p->opened),
-			.closed = atomic_load(&p->closed),
-		};
 		char error[sizeof(p->failure_text)];
+		struct pool_view v;
 
-		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
-			const struct shard *shard = atomic_load(&p->shards[i]);
-			uint64_t oldest;
+		view_pool(p, now, &v, error);
+		each(&v, to);
+	}
+	pthread_mutex_unlock(&pools->lock);
+}
 
-			if (!shard)
-				continue;
-			v.active += atomic_load(&shard->active_count);
-			v.idle += atomic_load(&shard->idle_count) + atomic_load(&shard->parked_count);
-			v.waiting += atomic_load(&shard->waiting_count);
-			v.connecting += atomic_load(&shard->opening_count);
-			v.pinned += atomic_load(&shard->pinned_count);
-			oldest = atomic_load(&shard->oldest_wait);
-			if (oldest != USEC_NEVER && oldest < now)
-				v.oldest_wait_us = MAX(v.oldest_wait_us, now - oldest);
+static void add_twin(struct pool_view *sum, const struct pool_view *v)
+{
+	sum->links += v->links;
+	sum->clients += v->clients;
+	sum->active += v->active;
+	sum->idle += v->idle;
+	sum->waiting += v->waiting;
+	sum->connecting += v->connecting;
+	sum->pinned += v->pinned;
+	sum->held_long += v->held_long;
+	sum->opened += v->opened;
+	sum->closed += v->closed;
+	sum->oldest_wait_us = MAX(sum->oldest_wait_us, v->oldest_wait_us);
+	pool_totals_add(&sum->stats, &v->stats);
+	pool_totals_add(&sum->stats_before, &v->stats_before);
+}
+
+void pools_each_home(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to)
+{
+	usec_t now = clock_update();
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next) {
+		char error[sizeof(p->failure_text)], twins_error[sizeof(p->failure_text)];
+		struct pool_view v, twin;
+
+		if (p->home)
+			continue;
+		view_pool(p, now, &v, error);
+		for (struct pool *t = atomic_load(&p->twins); t; t = t->next_twin) {
+			view_pool(t, now, &twin, twins_error);
+			add_twin(&v, &twin);
 		}
-		pthread_mutex_lock(&p->lock);
-		memcpy(error, p->failure_text, sizeof(error));
-		pthread_mutex_unlock(&p->lock);
-		v.last_error = error;
 		each(&v, to);
 	}
 	pthread_mutex_unlock(&pools->lock);

@@ -102,15 +102,91 @@ uint32_t pools_follow(struct pools *pools);
 /* Frees pools that nobody has used for pool_idle_timeout (control thread, now and then). */
 void pools_sweep(struct pools *pools);
 
+/* What sessions do with a pool's links; a thread counts in its own shard. Times are microseconds: kept_us is the part
+ * of lent_us whose answers query_us has; of the rest a server owed answers all the time, so that is added when somebody
+ * asks. */
+#define POOL_STATS(X) \
+	X(queries) \
+	X(transactions) \
+	X(bytes_received) \
+	X(bytes_sent) \
+	X(query_us) \
+	X(wait_us) \
+	X(assignments) \
+	X(lent_us) \
+	X(kept_us) \
+	X(client_parses) \
+	X(server_parses) \
+	X(binds) \
+	X(logins)
+
+struct pool_stats {
+#define X(name) counter_t name;
+	POOL_STATS(X)
+#undef X
+};
+
+struct pool_totals {
+#define X(name) uint64_t name;
+	POOL_STATS(X)
+#undef X
+};
+
+/* A shard begins with its counters. */
+static inline struct pool_stats *shard_stats(struct shard *shard)
+{
+	return (struct pool_stats *)(void *)shard;
+}
+
 struct pool_view { /* a snapshot for people */
 	const char *database, *user, *node, *mode;
+	const struct config_pool *settings;
+	const char *server_database, *host;
+	uint16_t port;
+	bool paused, disabled;
+	uint32_t links, clients;
 	uint32_t active, idle, waiting, connecting, max, pinned;
 	uint32_t active_limit, held_long;
 	uint64_t opened, closed, oldest_wait_us;
 	const char *last_error; /* text of the last failed login; "" */
+	struct pool_totals stats, stats_before;
 };
 /* Calls each() for every pool, under the registry's lock; strings live as long as the call. */
 void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
+
+void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part);
+/* What pools had counted that are gone, by database. As pools_each(). */
+void pools_each_gone(struct pools *pools, void (*each)(const char *database, const struct pool_totals *stats, void *to),
+		     void *to);
+/* The counters of all pools, and of those that are gone, on top of what is there. */
+void pools_add_counters(struct pools *pools, struct counters *sum);
+/* Once in POOLS_STATS_PERIOD: averages are from the stats before on, see pool_view (control thread). */
+#define POOLS_STATS_PERIOD (60 * USEC_PER_SEC)
+void pools_keep_stats(struct pools *pools);
+/* How long ago `stats_before` was taken. */
+usec_t pools_stats_age(struct pools *pools);
+
+/* ---- what operators do with a database (any thread): gate.c ---- */
+/* By the name that clients use; NULL: all of them. 0, -ENOENT: there is no such database; -EALREADY: that is nothing
+ * new; -ENOSPC: too many names; -ENOMEM. */
+/* No link is opened or lent from now on; those in use are closed when they come back. Who needs one waits. */
+int pools_pause(struct pools *pools, const char *database) MUST_USE;
+int pools_resume(struct pools *pools, const char *database) MUST_USE;
+/* Links that are open now are closed when they are free. */
+int pools_reconnect(struct pools *pools, const char *database) MUST_USE;
+/* No new clients. Not of all. */
+int pools_disable(struct pools *pools, const char *database, bool disabled) MUST_USE;
+/* Links of the database that are open or being opened; outdated: only those that are closed as soon as they are free.
+ */
+uint32_t pools_links(struct pools *pools, const char *database, bool outdated);
+/* All are. */
+bool pools_are_paused(struct pools *pools);
+/* Of a name that may have no pool. */
+void pools_gate(struct pools *pools, const char *database, bool *ret_paused, bool *ret_disabled);
+bool pool_is_disabled(const struct pool *pool);
+
+/* The same, but with what its twins have, see pool_on(), added to each pool. */
+void pools_each_home(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
 
 /* As in the configuration: "session", "transaction", "statement". */
 const char *pool_mode_name(enum pool_mode mode);
@@ -209,6 +285,12 @@ void pool_forget_dedicated(struct shard *shard, struct waiter *waiter);
 int pool_cancel(struct link *link, void (*over)(void *argument), void *argument) MUST_USE;
 void pool_count_pinned(struct link *link, int by);
 struct shard *link_shard(const struct link *link);
+/* It is closed as soon as it is free. */
+bool link_leaves(const struct link *link);
+/* A client has logged in, or has left (-1). */
+void shard_count_client(struct shard *shard, int by);
+/* Each link of this thread. */
+void pool_thread_each_link(struct pool_thread *thread, void (*each)(struct link *link, void *to), void *to);
 /* The thread's tick, once a second: time-outs, lifetimes, warm links, the reserve. */
 void pool_thread_tick(struct pool_thread *thread);
 /* A node drains, or its deadline has passed: its links of this thread leave (the tick finds out, too). */

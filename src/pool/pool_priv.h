@@ -19,6 +19,23 @@ struct budget {
 	struct budget *next;
 };
 
+/* What an operator said of a database; made when he first does, and kept: see gate.c. */
+struct gate {
+	char *name;
+	_Atomic bool paused, disabled;
+	struct gate *next;
+};
+
+#define GATES_MAX 1000u
+
+/* What pools of a database had counted when they went: its sums never fall. Only of pools that were proven, so names
+ * are those of real databases. */
+struct gone_pools {
+	char *database;
+	struct pool_totals stats;
+	struct gone_pools *next;
+};
+
 struct welcome {
 	const struct params *settings, *reported;
 };
@@ -46,6 +63,7 @@ struct destination {
 	char *database, *user; /* as the server names them */
 	struct secret forced;  /* the configuration's password; SECRET_NONE: what clients have shown counts */
 	struct budget *database_budget, *user_budget;
+	_Atomic uint32_t links; /* that lead here, open or being opened */
 };
 
 /* Which of a pool's links count for the adaptive limit. */
@@ -92,6 +110,8 @@ struct pool {
 	_Atomic bool was_used; /* a client took a link: keep min_connections warm */
 	_Atomic bool proven;   /* a login to the server worked */
 	struct active active;
+	_Atomic(struct gate *) gate;        /* NULL: nobody said anything */
+	struct pool_totals stats_before[2]; /* the older one first; under the registry's lock */
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
 	pthread_mutex_t lock; /* of what follows */
@@ -114,12 +134,18 @@ struct pools {
 	struct pool *first;
 	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
 	struct budget *databases, *users;
+	struct gate *gates;
+	_Atomic bool paused;     /* all of them, those to come as well */
+	struct pool_totals gone; /* of all pools that are */
+	struct gone_pools *gone_by_database;
+	usec_t stats_at[2];        /* when pool->stats_before were taken */
 	_Atomic uint32_t unproven; /* pools that are not proven */
 	struct pool_thread *threads[THREADS_MAX];
 	_Atomic uint32_t thread_count;
 };
 
 struct shard {
+	struct pool_stats stats; /* first: see shard_stats() */
 	struct pool *pool;
 	struct pool_thread *thread;
 	struct list node;   /* in thread->shards */
@@ -135,12 +161,33 @@ struct shard {
 	usec_t short_at;     /* see pool_was_short() */
 	/* for other threads to look at */
 	_Atomic uint32_t idle_count, parked_count, active_count, waiting_count, opening_count, pinned_count;
+	_Atomic uint32_t clients;
 	_Atomic uint64_t done, held, waited, used; /* see struct limiter_sample; since the start */
 	_Atomic uint64_t oldest_wait;              /* `since` of the first waiter; USEC_NEVER: none */
 	_Atomic uint64_t oldest_idle; /* last use of the idle link that has been so for longest; USEC_NEVER: none */
 	const struct params *accepted[64]; /* settings that a server has accepted */
 	uint32_t accepted_next;
 };
+
+/* ---- gate.c ---- */
+/* The registry's lock is held. */
+struct gate *gate_find(struct pools *pools, const char *database); /* NULL: none */
+void gates_free(struct pools *pools);
+static inline bool pool_is_paused(const struct pool *pool)
+{
+	struct pool *p = (struct pool *)(uintptr_t)pool;
+	struct gate *gate = atomic_load(&p->gate);
+
+	return atomic_load(&p->pools->paused) || (gate && atomic_load(&gate->paused));
+}
+/* Its links are closed as they become free; the registry's lock is held. */
+int destination_renew(struct pool *pool) MUST_USE;
+
+/* ---- stats.c ---- */
+void pool_sum_stats(const struct pool *pool, struct pool_totals *ret);
+/* The pool goes; the registry's lock is held. */
+void pool_bequeath_stats(struct pool *pool);
+void gone_pools_free(struct pools *pools);
 
 /* ---- limits: budget.c ---- */
 /* Takes room for one more link there in every limit, or in none. */
@@ -228,6 +275,8 @@ void shard_open_links(struct shard *shard); /* as many as waiters need and limit
 /* Idle links of all threads, and those that are about to serve somebody. */
 uint32_t pool_idle_anywhere(const struct pool *pool);
 void shard_close_opening(struct shard *shard);
+/* Idle links that lead elsewhere than the pool now does. */
+void shard_close_misplaced(struct shard *shard);
 /* Nobody waits for links to a node that drains: those that come back are closed. */
 void shard_fail_if_drained(struct shard *shard);
 /* Links lead elsewhere now: who waits does not wait for those that are still being opened to where they led before. */
@@ -278,6 +327,8 @@ static inline bool active_has_room(const struct pool *pool)
 void pool_ask_for_idle(struct shard *shard);
 void pool_kick_waiting(struct pool *pool, const struct shard *but);
 void pool_tell_moved(struct pool *pool); /* it has another destination */
+/* The same, and what is idle is closed at once rather than with the next tick. */
+void pool_tell_renewed(struct pool *pool);
 void pool_ask_to_evict(struct pool *pool, uint32_t thread);
 /* Threads where nobody waits are to look which of their links are held for long. */
 void pool_ask_to_set_apart(struct shard *shard);

@@ -57,6 +57,16 @@ struct shard *link_shard(const struct link *link)
 	return link->owner;
 }
 
+bool link_leaves(const struct link *link)
+{
+	return link->close_when_free || shard_link_is_misplaced(link->owner, link);
+}
+
+void shard_count_client(struct shard *shard, int by)
+{
+	atomic_fetch_add_explicit(&shard->clients, (uint32_t)by, memory_order_relaxed);
+}
+
 void pool_count_pinned(struct link *link, int by)
 {
 	struct shard *shard = link->owner;
@@ -173,10 +183,17 @@ static void leave_busy(struct shard *shard, struct link *link)
 			      atomic_load_explicit(&shard->active_count, memory_order_relaxed) - 1,
 			      memory_order_relaxed);
 	count_add(&shard->done, 1);
+	if (unlikely(link->kept)) {
+		count_add(&shard->stats.kept_us, clock_now() - link->lent);
+		link->kept = false;
+		link->busy_since = 0;
+	}
 	if (likely(link->standing == STANDING_COUNTED))
 		count_add(&shard->used, clock_now() - link->lent);
-	else
+	else {
 		count_add(&shard->held, 1);
+		count_add(&shard->stats.lent_us, clock_now() - link->lent);
+	}
 }
 
 struct link *pool_take(struct shard *shard)
@@ -332,6 +349,7 @@ void pool_wait_end(struct waiter *waiter)
 	if (likely(!waiter->for_many))
 		count_sub(&shard->thread->counters.clients_waiting, 1);
 	count_add(&shard->thread->counters.link_wait_us_total, clock_now() - waiter->since);
+	count_add(&shard->stats.wait_us, clock_now() - waiter->since);
 	shard_maybe_unused(shard);
 }
 
@@ -514,6 +532,7 @@ void shard_end_link(struct shard *shard, struct link *link)
 	list_remove(&link->node);
 	active_leave(pool, link);
 	shard_out_of_hand(shard, link);
+	atomic_fetch_sub(&((struct destination *)link->server)->links, 1);
 	atomic_fetch_add_explicit(&pool->closed, 1, memory_order_relaxed);
 	count_add(&shard->thread->counters.links_closed_total, 1);
 	if (!budget_give(pool, link->server, oldest_anywhere(shard)) && atomic_load(&pool->waiting) > 0) {
@@ -775,17 +794,28 @@ void pool_thread_end(struct pool_thread *thread)
 	thread_each_shard(thread, end_shard);
 }
 
+void pool_thread_each_link(struct pool_thread *thread, void (*each)(struct link *link, void *to), void *to)
+{
+	for (const struct list *node = thread->shards.next; node != &thread->shards; node = node->next) {
+		const struct shard *s = list_entry(node, const struct shard, node);
+		const struct list *const lists[] = {&s->busy, &s->apart, &s->idle, &s->parked, &s->opening};
+
+		for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+			for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
+				each(list_entry(n, struct link, node), to);
+	}
+}
+
+static void count_link(struct link *link, void *to)
+{
+	(void)link;
+	++*(uint32_t *)to;
+}
+
 uint32_t pool_thread_links(const struct pool_thread *thread)
 {
 	uint32_t count = 0;
 
-	for (const struct list *node = thread->shards.next; node != &thread->shards; node = node->next) {
-		const struct shard *s = list_entry(node, const struct shard, node);
-		const struct list *const lists[] = {&s->idle, &s->parked, &s->busy, &s->apart, &s->opening};
-
-		for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-			for (const struct list *n = lists[i]->next; n != lists[i]; n = n->next)
-				count++;
-	}
+	pool_thread_each_link((struct pool_thread *)(uintptr_t)thread, count_link, &count);
 	return count;
 }

@@ -2,6 +2,7 @@
  * The control thread: it alone takes signals, and does what is slow or due now and then.
  *
  *   RUNNING --SIGTERM--> DRAINING      no new clients; sessions close as they become free
+ *      |----SHUTDOWN WAIT_FOR_CLIENTS on the console---> LEAVING     no new clients
  *      \----SIGUSR2----> HANDED_OVER   no new clients; the next process has the sockets, ours live until they leave
  *
  * Either ends when the last client has left, at the deadline, or with a second signal.
@@ -77,6 +78,15 @@ static void begin_drain(struct proxy *p)
 		notify_stopping();
 }
 
+/* As long as it has clients. */
+static void begin_to_wait(struct proxy *p)
+{
+	if (p->state != PROXY_RUNNING)
+		return;
+	begin_to_leave(p, PROXY_LEAVING, "shutting down when the last client has left: no new clients");
+	p->drain_until = USEC_NEVER;
+}
+
 static void handed_over(struct proxy *p)
 {
 	p->handed_over = true;
@@ -131,6 +141,29 @@ static int end_by_force(struct proxy *p, const char *why, unsigned grace_ms)
 	log_warn("closing all clients at once", kv_str("reason", why), kv_uint("clients", proxy_clients(p)));
 	p->grace_ms = grace_ms;
 	return EXIT_FORCED;
+}
+
+void control_ask_shutdown(void *proxy, enum console_shutdown how)
+{
+	struct proxy *p = proxy;
+
+	atomic_store(&p->shutdown_asked, (int)how + 1);
+	(void)pthread_kill(p->control, SIGNAL_MEMBERS); /* it looks at once */
+}
+
+/* The exit status, or -1: not yet. */
+static int look_after_shutdown(struct proxy *p)
+{
+	int asked = atomic_exchange(&p->shutdown_asked, 0) - 1;
+
+	if (asked == SHUTDOWN_AFTER_CLIENTS)
+		begin_to_wait(p);
+	else if (asked >= 0 && p->state != PROXY_DRAINING)
+		begin_drain(p);
+	if (asked != SHUTDOWN_NOW)
+		return -1;
+	(void)end_by_force(p, "SHUTDOWN on the console", GRACE_AT_ONCE_MS);
+	return EXIT_OK;
 }
 
 /* The exit status, or -1: not yet. */
@@ -214,6 +247,7 @@ static void tick(struct proxy *p)
 
 	nodes_tick(p);
 	look_up_names(p);
+	pools_keep_stats(p->pools);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
 		trim_memory(p);
@@ -274,7 +308,9 @@ int control_loop(struct proxy *p)
 		if (status >= 0)
 			return status;
 		tick(p);
-		status = is_the_end(p);
+		status = look_after_shutdown(p);
+		if (status < 0)
+			status = is_the_end(p);
 		if (status >= 0)
 			return status;
 	}

@@ -111,6 +111,22 @@ static bool start_cluster(struct proxy *p)
 	return r == 0;
 }
 
+static bool make_console(struct proxy *p)
+{
+	struct console_context context = {
+		.pools = p->pools,
+		.nodes = p->nodes,
+		.sessions = &p->shared,
+		.reload = reload_ask,
+		.reloads = reload_count,
+		.shut_down = control_ask_shutdown,
+		.server = p,
+	};
+
+	p->console = console_new(&context);
+	return p->console != NULL;
+}
+
 static bool make_catalogs(struct proxy *p)
 {
 	struct catalogs_context context = {.config = p->config, .retire = retire, .server = p};
@@ -163,7 +179,7 @@ static bool start(struct proxy *p)
 		return false;
 	p->pools = pools_new(c, p->nodes, p->server_tls);
 	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
-	if (!p->shared.breakers || !make_catalogs(p))
+	if (!p->shared.breakers || !make_catalogs(p) || !make_console(p))
 		return false;
 	p->thread_count = worker_count(c);
 	(void)node_list_resolve(p->nodes, c->health.dns_interval, /* at_once= */ true);
@@ -192,6 +208,7 @@ static void end(struct proxy *p)
 	listen_set_close(&p->listeners, files_are_ours);
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
+	console_free(p->console);
 	catalogs_free(p->catalogs);
 	if (p->pools)
 		pools_free(p->pools);

@@ -16,6 +16,7 @@
 #include "cluster/cluster.h"
 #include "cluster/patroni.h"
 #include "cluster/members.h"
+#include "console/console.h"
 #include "route/catalogs.h"
 #include "server/handover.h"
 #include "server/listen.h"
@@ -26,7 +27,7 @@
 #include <signal.h>
 
 /* What was handed over stays handed over when SIGTERM follows: see proxy.handed_over. */
-enum proxy_state { PROXY_RUNNING, PROXY_DRAINING, PROXY_HANDED_OVER };
+enum proxy_state { PROXY_RUNNING, PROXY_LEAVING, PROXY_DRAINING, PROXY_HANDED_OVER };
 
 struct worker_thread {
 	struct worker worker;
@@ -49,6 +50,7 @@ struct proxy {
 	uint32_t thread_count;
 	struct listen_set listeners;
 	struct admin *admin;
+	struct console *console;
 	struct handover handover;
 	enum proxy_state state;
 	bool serves; /* it was started */
@@ -59,8 +61,10 @@ struct proxy {
 	unsigned grace_ms;   /* for last words, at the end */
 	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
-	_Atomic bool nobody_accepts;   /* every worker has stopped listening */
-	_Atomic bool workers_answered; /* since the watchdog was last told */
+	_Atomic uint64_t reloads, reloads_failed; /* that are over */
+	_Atomic int shutdown_asked;               /* enum console_shutdown + 1; 0: nobody did */
+	_Atomic bool nobody_accepts;              /* every worker has stopped listening */
+	_Atomic bool workers_answered;            /* since the watchdog was last told */
 };
 
 static inline uint32_t proxy_clients(struct proxy *p)
@@ -72,6 +76,8 @@ static inline uint32_t proxy_clients(struct proxy *p)
 sigset_t control_signals(void);
 /* Runs until the end has come. The exit status. */
 int control_loop(struct proxy *p);
+/* From any thread. */
+void control_ask_shutdown(void *proxy, enum console_shutdown how);
 
 /* ---- workers.c ---- */
 bool workers_start(struct proxy *p) MUST_USE;
@@ -86,7 +92,7 @@ void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument)
 void workers_end(struct proxy *p);
 
 /* ---- nodes.c ---- */
-#define SIGNAL_MEMBERS SIGRTMIN /* wakes the control thread: members are to be merged */
+#define SIGNAL_MEMBERS SIGRTMIN /* wakes the control thread: members are to be merged, or the console said SHUTDOWN */
 /* Makes the members and the nodes; false: the log says why not. */
 bool nodes_start(struct proxy *p) MUST_USE;
 /* The nodes are those of all sources now. false: no memory, they stay. */
@@ -113,5 +119,6 @@ void reload(struct proxy *p);
 /* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file.
  */
 int reload_ask(void *proxy);
+void reload_count(void *proxy, uint64_t *ret_over, uint64_t *ret_failed);
 
 #endif

@@ -164,6 +164,7 @@ void reload(struct proxy *p)
 	workers_tell(p, take_settings, free_old, r);
 	log_info("configuration reloaded", kv_str("file", p->options->config_path));
 	notify_ready();
+	atomic_fetch_add(&p->reloads, 1);
 	return;
 fail:
 	tls_context_unref(client_tls);
@@ -172,6 +173,8 @@ fail:
 	free(r);
 	log_error("configuration not reloaded; keeping the old one");
 	notify_ready();
+	atomic_fetch_add(&p->reloads_failed, 1);
+	atomic_fetch_add(&p->reloads, 1);
 }
 
 int reload_ask(void *proxy)
@@ -182,4 +185,12 @@ int reload_ask(void *proxy)
 		return -ENOENT;
 	atomic_store(&p->reload_asked, true);
 	return 0;
+}
+
+void reload_count(void *proxy, uint64_t *ret_over, uint64_t *ret_failed)
+{
+	struct proxy *p = proxy;
+
+	*ret_over = atomic_load(&p->reloads);
+	*ret_failed = atomic_load(&p->reloads_failed);
 }

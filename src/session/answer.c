@@ -121,6 +121,19 @@ void session_release(struct session *s)
 	pool_give_back(link);
 }
 
+/* All is answered, and the link stays: from here on its time is not the server's. A link that goes back at once needs
+ * none of this, for it was busy as long as it was lent. */
+static void note_pause(struct session *s)
+{
+	struct link *link = s->link;
+
+	if (!link->kept || link->busy_since)
+		count_add(&session_stats(s)->query_us,
+			  clock_since(link->kept ? link->busy_since : link->lent, clock_now()));
+	link->kept = true;
+	link->busy_since = 0;
+}
+
 void session_maybe_release(struct session *s)
 {
 	struct link *link = s->link;
@@ -135,6 +148,7 @@ void session_maybe_release(struct session *s)
 	/* session mode ends for those who have nothing to lose when a reload says so */
 	if ((s->mode == POOL_MODE_SESSION && (link->changed || session_settings(s)->mode == POOL_MODE_SESSION)) ||
 	    s->pins || settings_learn(s)) {
+		note_pause(s);
 		hinted_go_on(s); /* for it may wait for no other link, but for the end of what was under way */
 		return;
 	}
@@ -564,7 +578,7 @@ static void pass_span(struct session *s, const uint8_t *from, const uint8_t *to)
 		return;
 	conn_send_ref(&s->conn, from, (size_t)(to - from));
 	s->link->answering = true;
-	count_add(&session_counters(s)->bytes_sent_total, (uint64_t)(to - from));
+	count_add(&session_stats(s)->bytes_sent, (uint64_t)(to - from));
 	if (unlikely(conn_queued(&s->conn) > CONN_HIGH_WATER))
 		conn_pause(&s->link->conn);
 }
@@ -597,6 +611,7 @@ static void after_messages(struct session *s)
 		hinted_answered(s);
 	p = session_settings(s);
 	if (link->tx_status != 'I') {
+		note_pause(s);
 		if (unlikely(s->waits_for_route)) {
 			s->waits_for_route = false;
 			conn_resume(&s->conn);

@@ -154,7 +154,7 @@ static const char *run_here(struct session *s, struct query_info *info)
 	if (s->begin_state == BEGIN_FAILED)
 		tag = "ROLLBACK";
 	begin_forget(s);
-	count_add(&session_counters(s)->transactions_total, 1);
+	count_add(&session_stats(s)->transactions, 1);
 	return tag;
 }
 
@@ -166,7 +166,7 @@ static void answer(struct session *s, struct buf *out, const char *tag)
 	session_send_buf(s, out);
 	s->batch++;
 	s->routed = false;
-	count_add(&session_counters(s)->queries_total, 1);
+	count_add(&session_stats(s)->queries, 1);
 	begin_set_idle_timer(s);
 	if (unlikely(s->worker->closing && s->begin_state == BEGIN_NONE))
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);

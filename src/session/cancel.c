@@ -124,7 +124,9 @@ static bool cancel_session(struct session *s, struct cancel_message *m)
 	struct buf out = BUF_INIT(1024);
 	struct link *link = s->state == SESSION_SHARED ? share_cancellable(s) : s->link;
 
-	if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
+	if (s->state == SESSION_CONSOLE) {
+		console_cancelled(s);
+	} else if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
 		pool_wait_end(&s->waiter);
 		if (routing_stop_waiting(s))
 			s->routed = true; /* to where it is canceled */

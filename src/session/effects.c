@@ -492,7 +492,7 @@ void effects_ready(struct session *s, char status)
 	struct link *link = s->link;
 
 	if (status == 'I') {
-		count_add(&session_counters(s)->transactions_total, 1);
+		count_add(&session_stats(s)->transactions, 1);
 		if (unlikely(s->settings != link->mark.client || link->settings != link->mark.link ||
 			     link->savepoint_count))
 			transaction_ended(s, !s->error_in_batch);

@@ -159,6 +159,7 @@ static bool parse_unnamed(struct session *s, struct statement_text *text, const 
 		return false;
 	prepared_link_got_unnamed(s, text);
 	count_add(&session_counters(s)->statements_prepared_total, 1);
+	count_add(&session_stats(s)->server_parses, 1);
 	if (unlikely(hints_may_begin(text->parse[0])))
 		(void)session_pass_on_text(s, f, whole, available, FRAME_HEADER + 1);
 	else
@@ -234,6 +235,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		s->waits_for_name = true;
 		return 0;
 	}
+	if (name.len)
+		count_add(&session_stats(s)->client_parses, 1);
 	if (text->info && effects_before(s, text->info, &error, &what) == POLICY_REFUSED) {
 		send_poison(s, error, what ? what : "this", pool_mode_name((enum pool_mode)s->mode));
 		statement_text_unref(s->worker->statements, text);
@@ -308,6 +311,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	if (!prepared_ensure(s, text) || !push(s, EXPECT_BIND, 0, PURPOSE_CLIENT, NULL))
 		return available;
 	s->link->shares = true;
+	count_add(&session_stats(s)->binds, 1);
 	expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
 	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), text->server_name,
 			  names_end))
@@ -367,7 +371,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 	if (unlikely(s->worker->pipeline))
 		observe_sent(s, statement_text_sql(text), /* extended= */ true);
 	s->link->begin_sent = s->link->begin_sent || info;
-	count_add(&session_counters(s)->queries_total, 1);
+	count_add(&session_stats(s)->queries, 1);
 	return session_pass_on(s, f, whole, available);
 }
 
@@ -494,7 +498,7 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 	if (s->state == SESSION_CLOSED || !push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
 		return available;
 	if (f->type == 'E') {
-		count_add(&session_counters(s)->queries_total, 1);
+		count_add(&session_stats(s)->queries, 1);
 		if (unlikely(s->worker->pipeline))
 			observe_execute(s, f);
 	}

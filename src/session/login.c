@@ -98,7 +98,12 @@ int login_begin(struct session *s, struct introduction *introduction)
 		return 0;
 	choose_method(l);
 	session_set_state(s, SESSION_AUTH);
-	if (l->passthrough)
+	l->console = console_serves(s->worker, l->database);
+	if (l->console && console_trusts(s))
+		console_welcome(s);
+	else if (l->console && l->passthrough) /* there is no node to ask */
+		session_fatal(s, ERROR_CONSOLE_NO_AUTH, NULL);
+	else if (l->passthrough)
 		passthrough_begin(s);
 	else
 		login_find_secret(s);
@@ -298,7 +303,8 @@ void login_find_secret(struct session *s)
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		else
 			have_secret(s);
-	} else if (*auth->auth_user && strcmp(auth->auth_user, l->user) != 0) {
+	} else if (*auth->auth_user && strcmp(auth->auth_user, l->user) != 0 &&
+		   !(l->console && !*auth->auth_database)) {
 		l->phase = LOGIN_AUTH_QUERY;
 		l->asked_in = *auth->auth_database ? auth->auth_database : l->database;
 		l->asker.answered = auth_query_answered;
@@ -384,6 +390,11 @@ bool login_find_pool(struct session *s)
 	struct pool *pool;
 	int r = pool_find(s->worker->pool_thread.pools, l->database, l->user, &pool);
 
+	if (r == 0 && pool_is_disabled(pool)) {
+		pool_unref(pool);
+		session_fatal(s, ERROR_DATABASE_DISABLED, NULL, l->database);
+		return false;
+	}
 	if (r == 0) {
 		s->shard = s->source = pool_shard(pool, &s->worker->pool_thread);
 		if (s->shard)
@@ -402,6 +413,10 @@ bool login_find_pool(struct session *s)
 
 void login_authenticated(struct session *s)
 {
+	if (s->login->console) {
+		console_welcome(s);
+		return;
+	}
 	if (!s->shard && !login_find_pool(s))
 		return;
 	offer_secret(s);
@@ -411,7 +426,7 @@ void login_authenticated(struct session *s)
 /* ---- the welcome ---- */
 
 /* Random bytes are drawn for many logins at once: the generator's start is most of their cost. */
-static void make_secret(struct session *s)
+void login_make_secret(struct session *s)
 {
 	struct worker *w = s->worker;
 	size_t size = s->long_key ? 32 : 4;
@@ -437,7 +452,7 @@ static void welcome(struct session *s, const struct params *reported)
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return;
 	}
-	make_secret(s);
+	login_make_secret(s);
 	if (s->state == SESSION_CLOSED)
 		return;
 	params_assign(&s->reported, introduction->reported);
@@ -457,6 +472,8 @@ static void welcome(struct session *s, const struct params *reported)
 	introduction_remember(s->worker, introduction);
 	s->logged = true;
 	count_add(&session_counters(s)->logins_total, 1);
+	count_add(&session_stats(s)->logins, 1);
+	shard_count_client(s->shard, 1);
 	session_set_state(s, s->login->replication ? SESSION_REPLICATION : SESSION_IDLE);
 	session_set_timer(s, TIMER_IDLE, s->login->replication ? 0 : session_settings(s)->client_idle_timeout);
 	if (s->login->config->log.connections)

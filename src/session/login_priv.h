@@ -40,6 +40,7 @@ struct session_login {
 	const struct config *config; /* ... of this login */
 	struct client_auth *auth;
 	bool passthrough; /* the server decides */
+	bool console;     /* its database leads to no node */
 	struct session *session;
 	struct auth_asker asker; /* while in LOGIN_AUTH_QUERY */
 	const char *asked_in;    /* database where auth_query ran; NULL: it was not needed */
@@ -55,6 +56,7 @@ void introduction_remember(struct worker *w, struct introduction *i);
 void login_failed(struct session *s);
 void login_authenticated(struct session *s);
 void login_welcome(struct session *s);
+void login_make_secret(struct session *s);   /* of its cancel key; the session may be closed afterwards */
 void login_wait_for_link(struct session *s); /* login_link_granted() follows, also at once */
 void login_find_secret(struct session *s);
 /* s->shard; false: refused. */

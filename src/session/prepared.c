@@ -529,6 +529,7 @@ bool prepared_send_parse(struct session *s, const struct statement_text *text, c
 	hinted_blank(s->worker, message + FRAME_HEADER + name_size, strlen((const char *)text->parse));
 	conn_send_ref(&s->link->conn, message, size);
 	count_add(&session_counters(s)->statements_prepared_total, 1);
+	count_add(&session_stats(s)->server_parses, 1);
 	return true;
 }
 

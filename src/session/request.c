@@ -416,7 +416,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	s->batch++;
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
-	count_add(&session_counters(s)->queries_total, 1);
+	count_add(&session_stats(s)->queries, 1);
 	return unlikely(may_have_hints) ? pass_on_hinted(s, f, whole, available)
 					: session_pass_on(s, f, whole, available);
 }
@@ -429,7 +429,7 @@ static size_t function_call(struct session *s, const struct frame *f, const uint
 		return 0;
 	if (!expect(s, EXPECT_FUNCTION, NULL))
 		return available;
-	count_add(&session_counters(s)->queries_total, 1);
+	count_add(&session_stats(s)->queries, 1);
 	return session_pass_on(s, f, whole, available);
 }
 
@@ -613,8 +613,10 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 			break;
 	}
 out:
-	count_add(&session_counters(s)->bytes_received_total, at);
+	count_add(&session_stats(s)->bytes_received, at);
 	if (s->link && s->link->expects.answers) {
+		if (unlikely(s->link->kept && !s->link->busy_since))
+			s->link->busy_since = clock_now();
 		session_arm_query_timer(s);
 		if (evidence_is_wanted(s))
 			evidence_asked(s);

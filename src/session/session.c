@@ -20,12 +20,13 @@ static const char *const state_names[] = {
 
 static const uint16_t may_become[] = {
 	[SESSION_STARTUP] = BIT(SESSION_AUTH) | BIT(SESSION_WELCOMING) | BIT(SESSION_CLOSED),
-	[SESSION_AUTH] = BIT(SESSION_WELCOMING) | BIT(SESSION_CLOSED),
+	[SESSION_AUTH] = BIT(SESSION_WELCOMING) | BIT(SESSION_CONSOLE) | BIT(SESSION_CLOSED),
 	[SESSION_WELCOMING] = BIT(SESSION_IDLE) | BIT(SESSION_REPLICATION) | BIT(SESSION_CLOSED),
 	[SESSION_IDLE] = BIT(SESSION_WAITING) | BIT(SESSION_ACTIVE) | BIT(SESSION_SHARED) | BIT(SESSION_CLOSED),
 	[SESSION_WAITING] = BIT(SESSION_ACTIVE) | BIT(SESSION_IDLE) | BIT(SESSION_CLOSED),
 	[SESSION_ACTIVE] = BIT(SESSION_IDLE) | BIT(SESSION_CLOSED),
 	[SESSION_SHARED] = BIT(SESSION_IDLE),
+	[SESSION_CONSOLE] = BIT(SESSION_CLOSED),
 	[SESSION_REPLICATION] = BIT(SESSION_CLOSED),
 	[SESSION_CLOSED] = 0,
 };
@@ -86,6 +87,16 @@ bool session_is_loopback6(const struct session *s)
 	       IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
 }
 
+const char *session_database(const struct session *s)
+{
+	return s->shard ? pool_database(session_pool(s)) : s->console ? s->console->database : NULL;
+}
+
+const char *session_user(const struct session *s)
+{
+	return s->shard ? pool_user(session_pool(s)) : s->console ? s->console->user : NULL;
+}
+
 void session_log(enum log_level level, const struct session *s, const char *message, const char *detail)
 {
 	char address[80];
@@ -93,9 +104,8 @@ void session_log(enum log_level level, const struct session *s, const char *mess
 	if (level < __atomic_load_n(&log_min_level, __ATOMIC_RELAXED))
 		return;
 	session_address_text(s, address, sizeof(address));
-	log_at(level, message, kv_str("client", address),
-	       kv_str("database", s->shard ? pool_database(session_pool(s)) : NULL),
-	       kv_str("user", s->shard ? pool_user(session_pool(s)) : NULL), kv_uint("pid", session_pid(s)),
+	log_at(level, message, kv_str("client", address), kv_str("database", session_database(s)),
+	       kv_str("user", session_user(s)), kv_uint("pid", session_pid(s)),
 	       kv_str("state", session_state_name(s->state)), kv_str("detail", detail));
 }
 
@@ -161,6 +171,8 @@ static size_t session_received(struct conn *conn, uint8_t *bytes, size_t len)
 		return login_received(s, bytes, len);
 	case SESSION_REPLICATION:
 		return replication_request(s, bytes, len);
+	case SESSION_CONSOLE:
+		return console_received(s, bytes, len);
 	case SESSION_WELCOMING:
 	case SESSION_WAITING:
 	case SESSION_SHARED:
@@ -227,6 +239,8 @@ static bool session_conn_ended(struct conn *conn, const uint8_t *bytes, size_t l
 			session_set_state(s, SESSION_IDLE);
 		}
 		return conn_queued(conn) > 0;
+	case SESSION_CONSOLE:
+		return console_ended(s, first);
 	case SESSION_STARTUP:
 	case SESSION_REPLICATION:
 	case SESSION_CLOSED:
@@ -256,6 +270,8 @@ static void session_drained(struct conn *conn)
 		conn_resume(&s->link->conn);
 	else if (s->turn)
 		share_drained(s);
+	else if (s->console)
+		console_drained(s);
 }
 
 static void session_conn_ready(struct conn *conn)
@@ -504,9 +520,12 @@ static void session_end(struct session *s, const char *why)
 		let_go_of_link(s);
 	if (s->turn)
 		share_leave(s);
+	console_closed(s);
 	session_set_state(s, SESSION_CLOSED);
 	timer_cancel(&s->timer);
 	free_login_and_statements(s);
+	if (s->shard && s->logged)
+		shard_count_client(s->shard, -1);
 	if (s->shard)
 		pool_unref(session_pool(s));
 	s->shard = s->source = NULL;

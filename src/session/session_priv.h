@@ -4,7 +4,7 @@
  *   STARTUP -> (TLS ->) STARTUP -> AUTH -> WELCOMING -> IDLE <-> WAITING -> ACTIVE -> IDLE
  *      \__________\_________\________\_________\__________\________\_________\____> CLOSED
  *
- * With [pool] share also IDLE <-> SHARED, see share.h.
+ * With [pool] share also IDLE <-> SHARED, see share.h. AUTH -> CONSOLE: see console.h.
  *
  * received() of each state either takes bytes or leaves them with the loop: a session that waits keeps no buffer of
  * its own.
@@ -12,6 +12,7 @@
 #ifndef SESSION_SESSION_PRIV_H
 #define SESSION_SESSION_PRIV_H
 
+#include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
 #include "session/worker.h"
@@ -30,6 +31,7 @@
 	X(WAITING, "waiting", "needs a link; what it sent is kept by the loop") \
 	X(ACTIVE, "active", "has a link") \
 	X(SHARED, "shared", "its request is on a shared link, or waits for one; the loop keeps its bytes") \
+	X(CONSOLE, "console", "logged in to a database that leads to no node") \
 	X(REPLICATION, "replication", "has a link of its own; bytes pass unread") \
 	X(CLOSED, "closed", "to be freed at the end of this turn")
 
@@ -63,6 +65,7 @@ struct session {
 	struct query_info *begin;       /* a BEGIN of which the server does not know yet; see begin.c */
 	struct map *portals;            /* named portals of which something must be known -> statement_text */
 	struct turn *turn;              /* while it is SHARED */
+	struct console_client *console; /* while it is CONSOLE */
 	struct cancel_message *cancels; /* held back while its server runs something of the proxy's own; NULL */
 	uint64_t measured;              /* the text of the request on its link, whose time is to be known; 0: none */
 	uint32_t measured_batch;        /* `batch`, if nothing but that was sent */
@@ -155,6 +158,12 @@ static inline struct counters *session_counters(const struct session *s)
 	return &s->worker->pool_thread.counters;
 }
 
+/* Of the pool that it logged in to. */
+static inline struct pool_stats *session_stats(const struct session *s)
+{
+	return shard_stats(s->shard);
+}
+
 static inline struct pool *session_pool(const struct session *s)
 {
 	return shard_pool(s->shard);
@@ -197,6 +206,9 @@ void session_log(enum log_level level, const struct session *s, const char *mess
 bool session_is_loopback6(const struct session *s);
 /* Where it comes from; false: that can't be told any more. */
 bool session_address(const struct session *s, struct sockaddr_storage *ret);
+/* As it named them; NULL: it is not known yet. */
+const char *session_database(const struct session *s);
+const char *session_user(const struct session *s);
 size_t session_address_text(const struct session *s, char *text, size_t size);
 
 /* ---- introduction.c: what a startup packet says ---- */
@@ -220,6 +232,19 @@ void login_end(struct session *s);      /* frees what only the login needs */
 void login_settings_done(struct session *s, const uint8_t *error, size_t len);
 void login_link_failed(struct session *s, const struct link_failure *failure);
 void login_link_granted(struct session *s, struct link *link);
+
+/* ---- console.c ---- */
+/* Does the name lead to the console, rather than to a node? */
+bool console_serves(const struct worker *w, const char *database);
+/* Of its machine, and of the user that the proxy runs as. */
+bool console_trusts(const struct session *s);
+/* It is who it says: is let in, or refused. */
+void console_welcome(struct session *s);
+size_t console_received(struct session *s, uint8_t *bytes, size_t len);
+bool console_ended(struct session *s, bool first);
+void console_cancelled(struct session *s);
+void console_drained(struct session *s);
+void console_closed(struct session *s);
 
 /* ---- request.c (client -> server) ---- */
 size_t request_received(struct session *s, uint8_t *bytes, size_t len);

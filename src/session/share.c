@@ -220,10 +220,11 @@ void share_answered(struct worker *w, struct turn *turn)
 		routing_note_write(s);
 		routing_wrote(s);
 	}
-	count_add(&counters->queries_total, 1);
-	count_add(&counters->transactions_total, 1);
+	count_add(&session_stats(s)->queries, 1);
+	count_add(&session_stats(s)->transactions, 1);
+	count_add(&session_stats(s)->query_us, clock_since(turn->sent, clock_now()));
 	count_add(&counters->shared_requests_total, 1);
-	count_add(&counters->bytes_received_total, turn->request_len);
+	count_add(&session_stats(s)->bytes_received, turn->request_len);
 	turn_free(w, turn);
 	if (unlikely(timer_is_set(&s->timer) || session_settings(s)->client_idle_timeout))
 		session_set_timer(s, TIMER_IDLE, session_settings(s)->client_idle_timeout);
@@ -267,8 +268,10 @@ static struct lane *open_lane(struct share_group *group, struct session *s)
 /* What the client's statements are from here on, as if the server had read the request. */
 static void remember(struct session *s, const struct share_request *r, struct statement_text *text)
 {
-	if (r->is_batch && r->parse.len == 0)
+	if (r->is_batch && r->parse.len == 0) {
+		count_add(&session_stats(s)->binds, 1);
 		return;
+	}
 	s->batch++;
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);

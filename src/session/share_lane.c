@@ -32,6 +32,7 @@ struct lane *lane_new(struct share_group *group, struct link *link)
 	if (!lane)
 		return NULL;
 	link_lend(link, &lane_ops, lane);
+	link->kept = true; /* its turns count their time */
 	lane->group = group;
 	lane->link = link;
 	queue_init(&lane->queue);
@@ -134,6 +135,7 @@ static bool prepare(struct lane *lane, struct turn *turn)
 		turn->prepares = true;
 		lane->preparing++;
 		count_add(&lane_counters(lane)->statements_prepared_total, 1);
+		count_add(&shard_stats(lane->group->shard)->server_parses, 1);
 		count_add(&lane_counters(lane)->statements_evicted_total, turn->closes);
 	} else if (turn->closes) {
 		lane->link->close_when_free = true; /* they are still there, and nobody knows it */
@@ -300,7 +302,7 @@ static void pass(struct lane *lane, struct turn *turn, const uint8_t *from, cons
 		conn_send_ref(&s->conn, parse_complete, sizeof(parse_complete));
 	turn->told = true;
 	conn_send_ref(&s->conn, from, (size_t)(to - from));
-	count_add(&lane_counters(lane)->bytes_sent_total, (uint64_t)(to - from));
+	count_add(&session_stats(s)->bytes_sent, (uint64_t)(to - from));
 	if (unlikely(conn_queued(&s->conn) > CONN_HIGH_WATER))
 		conn_pause(&lane->link->conn);
 }

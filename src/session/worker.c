@@ -271,8 +271,8 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.worker = s->worker->pool_thread.index,
 		.pid = session_pid(s),
 		.address = address,
-		.database = s->shard ? pool_database(session_pool(s)) : "",
-		.user = s->shard ? pool_user(session_pool(s)) : "",
+		.database = session_database(s) ? session_database(s) : "",
+		.user = session_user(s) ? session_user(s) : "",
 		.application = s->application ? s->application : "",
 		.state = session_state_name(s->state),
 		.tls = conn_tls_version(&s->conn),
@@ -280,6 +280,12 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.state_us = now - s->since,
 		.link = s->link ? s->link->id : share_link_id(s),
 		.pinned = s->pins != 0,
+		.logged_in = s->logged,
+		.waits = s->state == SESSION_WAITING,
+		.runs = s->state == SESSION_SHARED || (s->link && s->link->expects.answers > 0),
+		.replicates = s->state == SESSION_REPLICATION,
+		.statements = s->statements ? s->statements->count : 0,
+		.conn = &s->conn,
 	};
 	if (s->state == SESSION_ACTIVE && s->link->expects.answers == 0)
 		v->state = s->link->tx_status == 'I' ? "idle" : "idle in transaction";
@@ -296,6 +302,85 @@ void worker_each_session(struct worker *w, void (*each)(const struct session_vie
 		view_of(list_entry(node, struct session, node), &v, address, sizeof(address));
 		each(&v, to);
 	}
+}
+
+uint32_t worker_some_sessions(struct worker *w, uint32_t slot, uint32_t count,
+			      void (*each)(const struct session_view *view, void *to), void *to)
+{
+	for (; slot < w->slot_count && count > 0; slot++) {
+		struct session *s = w->slots[slot];
+		struct session_view v;
+		char address[80];
+
+		if ((uintptr_t)s & 1)
+			continue;
+		view_of(s, &v, address, sizeof(address));
+		each(&v, to);
+		count--;
+	}
+	return slot < w->slot_count ? slot : 0;
+}
+
+static bool is_of(const struct session *s, const char *database)
+{
+	return s->shard && (!database || strcmp(pool_database(session_pool(s)), database) == 0);
+}
+
+uint32_t worker_kill_sessions(struct worker *w, const char *database)
+{
+	struct list todo, *node;
+	uint32_t killed = 0;
+
+	list_init(&todo);
+	while ((node = list_first(&w->sessions))) { /* as in each_session() */
+		list_remove(node);
+		list_push_back(&todo, node);
+	}
+	while ((node = list_first(&todo))) {
+		struct session *s = list_entry(node, struct session, node);
+
+		list_remove(node);
+		list_push_back(&w->sessions, node);
+		if (!is_of(s, database))
+			continue;
+		session_fatal(s, ERROR_ADMIN_KILL, NULL);
+		killed++;
+	}
+	return killed;
+}
+
+struct link_visit {
+	void (*each)(const struct link_view *view, void *to);
+	void *to;
+};
+
+static void view_link(struct link *link, void *argument)
+{
+	const struct link_visit *visit = argument;
+	const struct session *user = link->user_ops == &session_link_ops ? link->user : NULL;
+	struct link_view v = {
+		.link = link,
+		.pool = shard_pool(link_shard(link)),
+		.state = link->state < LINK_IDLE    ? "new"
+			 : link->state == LINK_IDLE ? (link->held_for_cancel ? "being_canceled" : "idle")
+			 : link->user               ? "active"
+						    : "tested",
+		.application = "",
+		.leaves = link_leaves(link),
+	};
+
+	if (link->state == LINK_ACTIVE && user) {
+		v.client = session_pid(user);
+		v.application = user->application ? user->application : "";
+	}
+	visit->each(&v, visit->to);
+}
+
+void worker_each_link(struct worker *w, void (*each)(const struct link_view *view, void *to), void *to)
+{
+	struct link_visit visit = {each, to};
+
+	pool_thread_each_link(&w->pool_thread, view_link, &visit);
 }
 
 bool worker_kill_session(struct worker *w, uint32_t pid)

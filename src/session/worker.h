@@ -29,6 +29,7 @@ struct predecessors {
 };
 
 struct catalogs;
+struct console_ops;
 struct cluster;
 struct breakers;
 struct crew;
@@ -49,6 +50,8 @@ struct sessions_shared {
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	struct breakers *breakers;         /* route/breaker.h; NULL: none */
 	struct writers writers;            /* who wrote when */
+	const struct console_ops *console; /* session/console.h; NULL: there is none */
+	void *console_argument;            /* for console->opened() */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
 };
 
@@ -132,9 +135,29 @@ struct session_view {
 	uint64_t connected_us, state_us; /* how long ago */
 	uint64_t link;                   /* 0: none */
 	bool pinned;
+	bool logged_in, waits, runs; /* runs: the server owes it an answer */
+	bool replicates;
+	uint32_t statements; /* prepared ones of its own */
+	const struct conn *conn;
 };
 void worker_each_session(struct worker *w, void (*each)(const struct session_view *view, void *to), void *to);
+/* The same of at most `count` of them, from a slot (at first 0) on. Where to go on; 0: these were the last. */
+uint32_t worker_some_sessions(struct worker *w, uint32_t slot, uint32_t count,
+			      void (*each)(const struct session_view *view, void *to), void *to);
 /* false: no such session here. */
 bool worker_kill_session(struct worker *w, uint32_t pid);
+/* All of a database (NULL: all that lead to nodes). How many. */
+uint32_t worker_kill_sessions(struct worker *w, const char *database);
+
+/* A server connection for people. */
+struct link_view {
+	const struct link *link;
+	const struct pool *pool;
+	const char *state;       /* in PgBouncer's words */
+	uint32_t client;         /* pid of the session that has it; 0: none */
+	const char *application; /* of that */
+	bool leaves;             /* it is closed as soon as it is free */
+};
+void worker_each_link(struct worker *w, void (*each)(const struct link_view *view, void *to), void *to);
 
 #endif

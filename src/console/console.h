@@ -1,0 +1,35 @@
+/*
+ * PgBouncer's console: whoever logs in to a database of [admin] databases talks to the proxy itself, over the simple or
+ * the extended protocol. A client's commands run on the worker that has its connection; what other workers know is
+ * asked of them by message, one after the other and a page at a time, as the client takes it. So nobody waits for a
+ * client, and no answer is ever in memory as a whole. See docs/console.md.
+ */
+#ifndef CONSOLE_CONSOLE_H
+#define CONSOLE_CONSOLE_H
+
+#include "cluster/node.h"
+#include "session/console.h"
+#include "session/worker.h"
+
+struct console;
+
+enum console_shutdown { SHUTDOWN_NOW, SHUTDOWN_AFTER_TRANSACTIONS, SHUTDOWN_AFTER_CLIENTS };
+
+struct console_context {
+	struct pools *pools;
+	struct node_list *nodes;
+	struct sessions_shared *sessions;
+	/* Called on a worker's thread: they may only ask. */
+	int (*reload)(void *server); /* 0 or -errno */
+	/* How many reloads are over, and how many of them failed. */
+	void (*reloads)(void *server, uint64_t *ret_over, uint64_t *ret_failed);
+	void (*shut_down)(void *server, enum console_shutdown how);
+	void *server;
+};
+
+/* Before the workers run; their sessions find it in sessions_shared. NULL: out of memory. */
+struct console *console_new(const struct console_context *context);
+/* No worker runs any more. NULL is fine. */
+void console_free(struct console *console);
+
+#endif
