@@ -138,7 +138,7 @@ struct config_user {
 	const char *name;
 	const char *password; /* plain, "md5..." or a SCRAM verifier; "": not given here */
 	enum hint_rights routing_hints;
-	usec_t max_lag;       /* 0: as for all; likewise below */
+	usec_t max_lag; /* 0: as for all; likewise below */
 	uint64_t max_lag_bytes;
 	enum read_your_writes read_your_writes;
 	const struct config_override *overrides;
