@@ -81,7 +81,7 @@ def test_a_standby_is_added_serves_and_is_removed_under_load(make_proxy, servers
             assert proxy.admin("/nodes/b", method="DELETE")[0] in (200, 202)
             assert names(proxy) == ["a"]
             wait_until(lambda: proxy.admin("/nodes/b", method="DELETE")[0] == 404, message="its links leave")
-            assert not b.backends("usename = 'app'")
+            wait_until(lambda: not b.backends("usename = 'app'"))
             readers.goes_on()
             call(proxy, "/nodes", member(b, "b"), expected=201)
             wait_standings(proxy, a="primary", b="standby")

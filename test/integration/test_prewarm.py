@@ -256,7 +256,7 @@ def test_the_server_ends_the_link_meanwhile(start, postgres, table, lock):
 
 
 def test_the_whole_server_restarts(start, make_postgres):
-    """The first link goes to whoever waits for it; the other one is prepared ahead."""
+    """A link goes to whoever waits for it as it is; what min_connections wants besides is prepared ahead."""
     postgres = make_postgres()
     proxy, client = start(10, postgres=postgres)
     prepare(client, "a", "SELECT 'a'")
@@ -265,7 +265,7 @@ def test_the_whole_server_restarts(start, make_postgres):
     postgres.restart()
     wait_until(lambda: proxy.metric("links_closed_total") >= 2)
     assert call(client, "a") == [["a"]]
-    proxy.advance_until(lambda: prewarmed(proxy) == 1, step=1)
+    proxy.advance_until(lambda: prewarmed(proxy) >= 1, step=1)
     wait_until(lambda: [pool["idle_connections"] for pool in proxy.pools()] == [2])
     sent = proxy.metric("statements_prepared_total")
     client.query("BEGIN")
