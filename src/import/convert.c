@@ -42,10 +42,27 @@ void toml_string(struct buf *out, const char *text)
 
 /* ---- values of other settings ---- */
 
+/* Only the whole proxy has these here; what all databases say is as good as said in [pgbouncer]. NULL: they don't. */
+static const char *text_of_all(const struct importer *im, enum setting_id id)
+{
+	switch (id) {
+	case PGB_auth_user:
+		return im->of_all[DB_auth_user];
+	case PGB_auth_query:
+		return im->of_all[DB_auth_query];
+	case PGB_auth_dbname:
+		return im->of_all[DB_auth_dbname];
+	default:
+		return NULL;
+	}
+}
+
 const char *setting_text(const struct importer *im, enum setting_id id)
 {
-	const char *text = im->settings[id] ? im->settings[id]->text : setting_rows[id].default_text;
+	const char *text = im->settings[id] ? im->settings[id]->text : text_of_all(im, id);
 
+	if (!text)
+		text = setting_rows[id].default_text;
 	return text ? text : "";
 }
 
@@ -418,6 +435,17 @@ static enum outcome convert_auth_type(struct conversion *c)
 			"auth_file, or auth_user, is what it can do",
 			c->text);
 	return say(c, OUTCOME_WRONG, "it must be one of any, trust, plain, md5, scram-sha-256, cert, hba, pam, ldap");
+}
+
+static enum outcome convert_of_all(struct conversion *c)
+{
+	enum setting_id id = strcmp(c->row->name, "auth_user") == 0    ? PGB_auth_user
+			     : strcmp(c->row->name, "auth_query") == 0 ? PGB_auth_query
+								       : PGB_auth_dbname;
+
+	if (strcmp(setting_text(c->im, id), c->text) == 0)
+		return say(c, OUTCOME_NOTHING, "[auth] %s says it", setting_rows[id].key);
+	return say(c, OUTCOME_ABSENT, "%s", c->row->remark);
 }
 
 static enum outcome convert_hba_file(struct conversion *c)

@@ -300,6 +300,18 @@ static void tell_of(struct importer *im, const struct value *v)
 
 /* ---- all of it ---- */
 
+static void find_what_all_say(struct importer *im)
+{
+	for (uint32_t i = 0; i < DATABASE_COUNT && im->databases.first; i++) {
+		const struct value *first = im->databases.first->values[i];
+		bool all = first != NULL;
+
+		for (const struct entry *d = im->databases.first; d && all; d = d->next)
+			all = d->values[i] && strcmp(d->values[i]->text, first->text) == 0;
+		im->of_all[i] = all ? first->text : NULL;
+	}
+}
+
 static int read_text(struct importer *im, const char *text, size_t len, const char *name)
 {
 	struct ini_events events = {.section = on_section,
@@ -326,6 +338,8 @@ int import_pgbouncer_text(const struct import_job *job, const char *text, size_t
 	im.databases.end = &im.databases.first;
 	im.users.end = &im.users.first;
 	r = read_text(&im, text, len, name);
+	if (r == 0)
+		find_what_all_say(&im);
 	if (r == 0)
 		for (const struct value *v = im.given; v; v = v->next)
 			tell_of(&im, v);

@@ -65,6 +65,7 @@ struct importer {
 	struct arena arena;
 	const struct value *settings[SETTING_COUNT];
 	struct entries databases, users;
+	const char *of_all[DATABASE_COUNT]; /* what each database says in the same words; NULL: they don't */
 	struct value *given, **given_end;
 	uint32_t given_count;
 	char section[16]; /* of the file, now; "": none yet */

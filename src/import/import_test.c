@@ -264,6 +264,8 @@ static void databases_and_users(void **state)
 		{"x = host=a pool_size=0", NULL},
 		{"x = host=a pool_size=3 min_pool_size=5", "min_connections = 3 "},
 		{"'a.b \"c' = host=a", "[databases.\"a.b \\\"c\"]"},
+		{"x = host=a auth_user=u\ny = host=a auth_user=u", "auth_user = \"u\""},
+		{"x = host=a auth_query='SELECT $1'", "auth_query = \"SELECT $1\""},
 		{"* = host=a", "[databases.\"*\"]"},
 		{"x = host=a\n[users]\njoe = pool_mode=statement", "[users.\"joe\"]\nmode = \"statement\""},
 		{"x = host=a\n[users]\njoe = query_timeout=-1", "[users.\"joe\"]\n"},
@@ -282,6 +284,20 @@ static void databases_and_users(void **state)
 		has_not(&f.told, "p'\"");
 		end(&f);
 	}
+}
+
+static void what_all_databases_say_is_said_once(void **state)
+{
+	struct fixture f;
+
+	run(&f, "[databases]\nx = host=a auth_user=u\ny = host=a\n[pgbouncer]\nauth_type = trust\n", "");
+	has_not(&f.toml, "auth_user"); /* y's users are not to be looked up */
+	has(&f.told, "2 t:2 [databases] x: auth_user = u is not there");
+	end(&f);
+	run(&f, "[databases]\nx = host=a auth_user=u\n[pgbouncer]\nauth_type = trust\nauth_user = v\n", "");
+	has(&f.toml, "auth_user = \"v\"");
+	has(&f.told, "2 t:2 [databases] x: auth_user = u is not there");
+	end(&f);
 }
 
 static void nodes_are_named_only_when_there_are_several(void **state)
@@ -402,6 +418,7 @@ int main(void)
 		cmocka_unit_test(later_settings_count),
 		cmocka_unit_test(values_become_ours),
 		cmocka_unit_test(databases_and_users),
+		cmocka_unit_test(what_all_databases_say_is_said_once),
 		cmocka_unit_test(nodes_are_named_only_when_there_are_several),
 		cmocka_unit_test(verdicts),
 		cmocka_unit_test(result_loads),

@@ -72,6 +72,11 @@ static bool is_our_default(const struct config_key *key, const char *toml)
 
 /* ---- sections ---- */
 
+static bool is_default(const struct importer *im, enum setting_id id)
+{
+	return setting_rows[id].default_text && strcmp(setting_text(im, id), setting_rows[id].default_text) == 0;
+}
+
 static void write_row(struct writer *w, enum setting_id id)
 {
 	const struct row *row = &setting_rows[id];
@@ -79,7 +84,7 @@ static void write_row(struct writer *w, enum setting_id id)
 	struct conversion c;
 	enum outcome outcome;
 
-	if (!v && !row->default_text)
+	if (!v && !row->default_text && !*setting_text(w->im, id))
 		return;
 	outcome = convert(w->im, row, NULL, setting_text(w->im, id), &c);
 	if (outcome == OUTCOME_WRONG && !v)
@@ -87,7 +92,8 @@ static void write_row(struct writer *w, enum setting_id id)
 	if (outcome == OUTCOME_WRITE && v)
 		add_line(&w->lines, row->key, buf_cstr(&c.toml), "%s, %s:%u", row->name, v->place.file, v->place.line);
 	else if (outcome == OUTCOME_WRITE && !is_our_default(c.key, buf_cstr(&c.toml)))
-		add_line(&w->lines, row->key, buf_cstr(&c.toml), "PgBouncer's default of %s", row->name);
+		add_line(&w->lines, row->key, buf_cstr(&c.toml),
+			 is_default(w->im, id) ? "PgBouncer's default of %s" : "%s of all databases", row->name);
 	w->out->failed |= c.toml.failed;
 	buf_free_secret(&c.toml);
 }
