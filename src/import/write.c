@@ -110,6 +110,8 @@ static void write_differences(struct writer *w, const char *section)
 			 w->im->job->admin_address
 				 ? "command line"
 				 : "PgBouncer has none; \"127.0.0.1:9090\" gives health checks and metrics");
+	} else if (strcmp(section, "admin") == 0) {
+		add_line(&w->lines, "databases", "[\"pgbouncer\"]", "as PgBouncer: any other name leads to a server");
 	} else if (strcmp(section, "pool") == 0) {
 		add_line(&w->lines, "adaptive", "false", "as PgBouncer: a pool may use all of its connections at once");
 	} else if (strcmp(section, "load_balancer") == 0) {
