@@ -9,9 +9,10 @@ import subprocess
 
 import psycopg
 import pytest
-from harness import IniProxy, PgBouncer, wait_until
+from harness import IniProxy, PgBouncer, ServerError, Wire, wait_until
 from harness.pgbouncer import programs
 from harness.postgres import PASSWORD
+from harness.wire import Closed
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -387,3 +388,35 @@ def test_stopped_by_signal(make_ini, postgres):
     proxy = make_ini("[databases]\n* = host=127.0.0.1\n" + GLOBAL, users_txt=secrets_of(postgres))
     proxy.start()
     proxy.stop(signal.SIGINT)
+
+
+def has_console():
+    return "\n## `[admin]`" in run("--generate", "reference").stdout
+
+
+@pytest.mark.skipif(not PROGRAMS, reason="there is no PgBouncer here")
+@pytest.mark.parametrize("star", ["", "* = host=127.0.0.1 port=@PORT1@\n"])
+def test_who_may_use_the_console(make_ini, postgres, star):
+    """admin_users and stats_users, whatever other databases there are."""
+    if not has_console():
+        pytest.skip("this build has no console")
+    proxy = make_ini(DATABASES + star + GLOBAL + "admin_users = app, md5_user\nstats_users = scram_user\n",
+                     users_txt=secrets_of(postgres))
+    cases = [("app", "plain"), ("scram_user", PASSWORD), ("app2", "plain"), ("app", "wrong"), ("md5_user", PASSWORD)]
+    bouncer = PgBouncer(PROGRAMS[max(PROGRAMS)], proxy).start()
+    try:
+        expected = [console(proxy, *case) for case in cases]
+    finally:
+        bouncer.stop()
+    assert expected == [True, True, False, False, True]
+    proxy.start()
+    assert [console(proxy, *case) for case in cases] == expected
+
+
+def console(proxy, user, password):
+    try:
+        with Wire(proxy.address) as client:
+            client.login({"user": user, "database": "pgbouncer"}, password)
+            return len(client.rows("SHOW DATABASES")) > 0
+    except (ServerError, Closed):
+        return False
