@@ -199,6 +199,7 @@ static void values_become_ours(void **state)
 		{"min_pool_size = 30", "min_connections = 20 "},
 		{"reserve_pool_size = 3\nreserve_pool_timeout = 0", "reserve_connections = 0 "},
 		{"log_connections = 0", "connections = false"},
+		{"admin_users = a,b", "users = [\"a\", \"b\"]"},
 		{"verbose = 2", "level = \"trace\""},
 		{"ignore_startup_parameters = a, b ,c", "ignore_startup_parameters = [\"a\", \"b\", \"c\"]"},
 		{"ignore_startup_parameters =", "ignore_startup_parameters = []"},
@@ -383,7 +384,7 @@ static void table_names_keys_that_exist(void **state)
 	usec_t unit;
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
-		if (*setting_rows[i].key && strcmp(setting_rows[i].section, "admin") != 0)
+		if (*setting_rows[i].key)
 			assert_non_null(key_find(setting_rows[i].section, setting_rows[i].key, &unit));
 	for (size_t i = 0; i < DATABASE_COUNT; i++)
 		if (*database_rows[i].key && !table_key_find("databases", database_rows[i].key, &unit))
