@@ -1,5 +1,5 @@
 /*
- * directives.def, tables.def, enums.def and unavailable.def as data. Shared inside config/.
+ * directives.def, tables.def, enums.def and unavailable.def as data. Shared inside config/, and with import/.
  */
 #ifndef CONFIG_KEYS_H
 #define CONFIG_KEYS_H

@@ -1,6 +1,6 @@
 /*
  * One value of a key: from TOML or from text into the field's C type, with the checks of its row; and back to text.
- * Shared inside config/.
+ * Shared inside config/, and with import/.
  */
 #ifndef CONFIG_VALUE_H
 #define CONFIG_VALUE_H

@@ -1,7 +1,10 @@
 /* The command line of heliosdb-proxy. */
 #include "config/config.h"
 #include "config/reference.h"
+#include "import/import.h"
 #include "server/built_in.h"
+#include "server/import_command.h"
+#include "server/load.h"
 #include "server/proxy.h"
 
 #include <getopt.h>
@@ -11,19 +14,24 @@ static const char help[] =
 	"heliosdb-proxy: a proxy for everything that speaks PostgreSQL's protocol\n"
 	"\n"
 	"Usage: heliosdb-proxy --config proxy.toml\n"
+	"       heliosdb-proxy --pgbouncer pgbouncer.ini\n"
 	"       heliosdb-proxy --primary HOST:PORT [--standby HOST:PORT]... [--listen ADDRESS]\n"
+	"       heliosdb-proxy import pgbouncer FILE.ini [--output FILE [--force]] [--admin ADDRESS]\n"
 	"\n"
 	"  -c, --config FILE        configuration (see proxy.toml(5))\n"
+	"      --pgbouncer FILE     the same from PgBouncer's configuration; import writes it as proxy.toml\n"
 	"      --check-config       check it, say what is wrong, and exit\n"
 	"      --print-config       print all values in force, with where each is from, and exit\n"
 	"      --strict             what this build can't do is an error, not a notice\n"
 	"  -l, --listen ADDRESS     where clients connect, without a file (0.0.0.0:6432)\n"
-	"      --admin ADDRESS      where the admin API listens, without a file (127.0.0.1:9090)\n"
+	"      --admin ADDRESS      where the admin API listens, without a file (127.0.0.1:9090), or with --pgbouncer\n"
+	"                           (nowhere)\n"
 	"      --primary HOST:PORT  the primary, without a file\n"
 	"      --standby HOST:PORT  a standby, without a file; may be repeated, or a comma list\n"
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
-	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors\n"
+	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
+	"                           pgbouncer\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -32,6 +40,7 @@ static const char help[] =
 
 enum {
 	OPT_ADMIN = 256,
+	OPT_PGBOUNCER,
 	OPT_PRIMARY,
 	OPT_STANDBY,
 	OPT_CHECK,
@@ -46,6 +55,7 @@ enum {
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, 'c'},
+	{"pgbouncer", required_argument, NULL, OPT_PGBOUNCER},
 	{"listen", required_argument, NULL, 'l'},
 	{"admin", required_argument, NULL, OPT_ADMIN},
 	{"primary", required_argument, NULL, OPT_PRIMARY},
@@ -77,6 +87,8 @@ static int generate(const char *what)
 		reference_man(stdout);
 	else if (strcmp(what, "errors") == 0)
 		reference_errors(stdout);
+	else if (strcmp(what, "pgbouncer") == 0)
+		import_reference(stdout);
 	else if (strcmp(what, "schema") == 0)
 		return reference_schema(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else
@@ -108,6 +120,11 @@ static int parse(int argc, char **argv, struct command_line *c)
 		switch (option) {
 		case 'c':
 			c->proxy.config_path = optarg;
+			c->proxy.is_pgbouncer = false;
+			break;
+		case OPT_PGBOUNCER:
+			c->proxy.config_path = optarg;
+			c->proxy.is_pgbouncer = true;
 			break;
 		case 'l':
 			f->listen = optarg;
@@ -140,8 +157,9 @@ static int parse(int argc, char **argv, struct command_line *c)
 			break;
 		case OPT_GENERATE:
 			option = generate(optarg);
-			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema or errors")
-						    : option;
+			return option == EXIT_USAGE
+				       ? usage_error("--generate takes reference, man, schema, errors or pgbouncer")
+				       : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;
 			break;
@@ -160,7 +178,7 @@ static int parse(int argc, char **argv, struct command_line *c)
 	if (optind < argc)
 		return usage_error("unexpected argument");
 	if (!c->proxy.config_path && !f->primary)
-		return usage_error("no node: give --config FILE or --primary HOST:PORT");
+		return usage_error("no node: give --config FILE, --pgbouncer FILE or --primary HOST:PORT");
 	f->standbys = c->standbys;
 	return -1;
 }
@@ -171,10 +189,7 @@ static int load(const struct command_line *c, struct config **ret)
 	int r;
 
 	config_report_init(&report, c->proxy.strict);
-	r = c->proxy.config_path ? config_load(c->proxy.config_path, ret, &report)
-				 : config_from_flags(&c->proxy.flags, ret, &report);
-	if (r == 0 && c->proxy.config_path)
-		r = config_apply_flags(*ret, &c->proxy.flags, &report);
+	r = load_config(&c->proxy, ret, &report);
 	config_report_print(&report, stderr);
 	config_report_free(&report);
 	return r;
@@ -184,7 +199,11 @@ int main(int argc, char **argv)
 {
 	struct command_line c = {.proxy.argv = argv};
 	struct config *config = NULL;
-	int status = parse(argc, argv, &c);
+	int status;
+
+	if (argc > 1 && strcmp(argv[1], "import") == 0)
+		return import_command(argc - 1, argv + 1);
+	status = parse(argc, argv, &c);
 
 	if (status >= 0)
 		return status;

@@ -12,6 +12,7 @@
 
 struct proxy_options {
 	const char *config_path; /* NULL: made from flags */
+	bool is_pgbouncer;       /* it is a pgbouncer.ini */
 	struct config_flags flags;
 	bool strict;
 	bool test_clock;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "route/breaker.h"
+#include "server/load.h"
 #include "server/notify.h"
 
 /* ---- TLS ---- */
@@ -111,9 +112,7 @@ static struct config *load_again(struct proxy *p)
 	int r;
 
 	config_report_init(&report, p->options->strict);
-	r = config_load(p->options->config_path, &fresh, &report);
-	if (r == 0)
-		r = config_apply_flags(fresh, &p->options->flags, &report);
+	r = load_config(p->options, &fresh, &report);
 	for (const struct report_message *m = report.first; m; m = m->next)
 		if (m->severity != REPORT_NOTICE)
 			log_at(m->severity == REPORT_ERROR ? LOG_ERROR : LOG_WARN, m->text, kv_str("file", m->file),

@@ -4,6 +4,7 @@ from .certs import Certificates
 from .crowd import crowd
 from .fake import FakeServer, Relay
 from .gate import Gate
+from .pgbouncer import IniProxy, PgBouncer
 from .ports import PortLease, lease_port
 from .postgres import Postgres
 from .proxy import Proxy, SanitizerReport
@@ -14,7 +15,9 @@ __all__ = [
     "Certificates",
     "FakeServer",
     "Gate",
+    "IniProxy",
     "Message",
+    "PgBouncer",
     "PortLease",
     "Postgres",
     "Proxy",
