@@ -324,9 +324,10 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 		return;
 	}
 	if (!keep_fit_ones(&c, rules, ask, &ret->reason)) {
-		ret->may_wait = ret->reason == ROUTE_OWN_WRITES;
 		/* without a catalog the primary is the only one that can answer it */
 		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_NO_CATALOG;
+		/* lag may be unknown for a moment: where there is nothing else, that is worth waiting for, too */
+		ret->may_wait = ret->reason == ROUTE_OWN_WRITES || (ret->refused && ret->reason == ROUTE_LAG);
 		return;
 	}
 	ret->reason = ask->waits ? ROUTE_WAITED : kind_of(ask);

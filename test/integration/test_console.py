@@ -433,8 +433,8 @@ class InBackground:
         return self.answer
 
 
-def test_pause_waits_for_transactions_and_clients_wait_for_resume(consoles, closing):
-    proxy, console = consoles()
+def test_pause_waits_for_transactions_and_clients_wait_for_resume(consoles, closing, make_postgres):
+    proxy, console = consoles(postgres=make_postgres())
     looking = closing(Console(proxy.address))
     inside, outside = closing(proxy.wire()), closing(proxy.wire())
     outside.value("SELECT 1")
@@ -546,8 +546,8 @@ def test_names_that_are_not_there(consoles):
     console.refused("KILL_CLIENT x", "invalid client pointer supplied")
 
 
-def test_kill_drops_clients_until_resume(consoles, closing):
-    proxy, console = consoles()
+def test_kill_drops_clients_until_resume(consoles, closing, make_postgres):
+    proxy, console = consoles(postgres=make_postgres())
     client, other = closing(proxy.wire()), closing(proxy.wire(database="postgres"))
     client.query("BEGIN")
     other.value("SELECT 1")

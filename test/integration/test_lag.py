@@ -121,6 +121,19 @@ def test_where_the_primary_never_reads(patient, limit):
             assert read.result() == (1, "b")
 
 
+def test_where_the_primary_never_reads_and_standbys_lag(patient):
+    proxy, primary, standby = patient(load_balancer={"primary_reads": "never"}, lag_routing={"max_lag_bytes": "64kB"})
+    with proxy.connect() as db, proxy.connect() as other:
+        pause(standby)
+        other.execute("INSERT INTO items SELECT g FROM generate_series(1, 20000) g")
+        assert primary.value("SELECT count(*) FROM items", database="app") == 20000
+        wait_until(lambda: proxy.json("/nodes/b")["replication_lag_bytes"] > 65536)
+        read = Later(rows_of, db)
+        wait_until(lambda: waiting(proxy) == 1)
+        resume(standby)
+        assert read.result()[1] == "b", "near enough is not all of it"
+
+
 def test_a_client_cancels_or_leaves_while_it_waits(patient):
     proxy, _, standby = patient()
     with proxy.wire() as c, proxy.wire() as other:
