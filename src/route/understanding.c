@@ -3,6 +3,7 @@
 
 #include "base/map.h"
 #include "sql/changes.h"
+#include "sql/lexer.h"
 #include "sql/shape.h"
 
 #define TEXT_SLOTS  4096u
@@ -53,6 +54,24 @@ static uint64_t key_of(const void *bytes, size_t len, uint64_t number, bool stan
 
 /* ---- one text ---- */
 
+static bool is_show_lsn(struct slice text)
+{
+	static const char *const words[] = {"show", "helios", ".", "lsn"};
+	struct lexer l = {.text = text.bytes, .limit = (uint32_t)text.len};
+	struct token t;
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		lexer_next(&l, &t);
+		if (t.end - t.begin != strlen(words[i]) ||
+		    strncasecmp((const char *)text.bytes + t.begin, words[i], t.end - t.begin) != 0)
+			return false;
+	}
+	do
+		lexer_next(&l, &t);
+	while (t.code == ';');
+	return t.code == TOKEN_END;
+}
+
 static struct understanding read_text(const struct catalog *catalog, struct slice text,
 				      bool standard_conforming_strings)
 {
@@ -65,6 +84,7 @@ static struct understanding read_text(const struct catalog *catalog, struct slic
 		return result; /* out of memory */
 	access_find(bytes, &scan, standard_conforming_strings, catalog, &result.access);
 	result.changes_catalog = changes_catalog(text, &scan);
+	result.shows_lsn = is_show_lsn(text);
 	scan_free(&scan);
 	return result;
 }

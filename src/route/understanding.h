@@ -17,6 +17,7 @@
 struct understanding {
 	struct access access;
 	bool changes_catalog;      /* sql/changes.h: once it has taken effect, tell catalogs_schema_changed() */
+	bool shows_lsn;            /* SHOW helios.lsn, alone: the session is to have that setting */
 	const struct hints *hints; /* NULL: there are neither hints nor any that are bad */
 };
 

@@ -245,10 +245,6 @@ void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 static size_t fail_this(struct session *s, const struct frame *f, size_t available)
 {
 	s->fail_next = false;
-	if (unlikely(s->tells_lsn)) {
-		routing_tell_lsn(s);
-		return drop(s, f, available);
-	}
 	if (f->type == 'Q' || f->type == 'F' || f->type == 'S') {
 		send_ready(s, begin_status(s));
 		s->routed = false;

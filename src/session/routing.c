@@ -24,7 +24,7 @@ struct batch {
 	struct access access;
 	struct route_wish wish; /* of the last text that has one */
 	bool understood;        /* all of it so far */
-	bool parses, simple;
+	bool parses, simple, shows_lsn;
 	struct slice parsed; /* the name of the last Parse */
 };
 
@@ -179,6 +179,7 @@ static bool add_text(struct batch *b, struct slice text)
 			   b->known ? b->known->number : 0, text, !(params_marks(s->reported) & PARAMS_BACKSLASHES));
 
 	route_join(&b->access, &u->access);
+	b->shows_lsn |= u->shows_lsn;
 	if (unlikely(u->hints || params_marks(s->settings) & PARAMS_HELIOS) && s->worker->routing->hints) {
 		read_wishes(b, u->hints);
 		return false;
@@ -606,8 +607,6 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 		return true;
 	}
 	t = routing_topology(s->worker);
-	if (t && s->begin_state == BEGIN_NONE && unlikely(routing_is_show_lsn(bytes, len)))
-		return routing_show_lsn(s, t);
 	if (!may_go_away(s, t)) {
 		s->replay_until = 0;
 		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
@@ -621,7 +620,7 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 		add_text(&b, slice_str(begin_text(s)));
 	if (look_at_batch(&b, bytes, len) == LOOK_MORE)
 		return false;
-	return decide(s, &b, t);
+	return unlikely(b.shows_lsn) ? routing_show_lsn(s, t) : decide(s, &b, t);
 }
 
 void routing_wrote(struct session *s)

@@ -14,9 +14,8 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len);
 /* Its batch is kept until a standby may have replayed what it needs. false: it has waited for as long as it may (limit
  * 0: not at all; USEC_NEVER: for ever). */
 bool routing_wait(struct session *s, usec_t limit);
-/* Is it this query, whole? */
-bool routing_is_show_lsn(const uint8_t *bytes, size_t len);
-/* It is answered as soon as it is known where the session's writes are in the log. false: that is waited for. */
+/* A batch with SHOW helios.lsn: it goes to the primary, with that setting, as soon as it is known where the session's
+ * writes are in the log. false: that is waited for, or it has failed. */
 bool routing_show_lsn(struct session *s, const struct topology *t);
 /* ---- routing.c ---- */
 /* A user's; never NULL. */

@@ -97,36 +97,6 @@ void routing_positions_told(struct worker *w)
 
 /* ---- SHOW helios.lsn ---- */
 
-#define SHOW_LSN "show helios.lsn"
-
-bool routing_is_show_lsn(const uint8_t *bytes, size_t len)
-{
-	struct frame f;
-	size_t text = sizeof(SHOW_LSN) - 1, end;
-
-	if (len < FRAME_HEADER + text || *bytes != 'Q' || (bytes[FRAME_HEADER] | 0x20) != 's' ||
-	    frame_read(bytes, len, &f) != FRAME_WHOLE || f.body_len <= text ||
-	    strncasecmp((const char *)f.body, SHOW_LSN, text) != 0)
-		return false;
-	for (end = text; end < f.body_len && f.body[end] && strchr(" \t\r\n;", f.body[end]); end++)
-		;
-	return end + 1 == f.body_len && !f.body[end];
-}
-
-bool routing_show_lsn(struct session *s, const struct topology *t)
-{
-	usec_t limit = session_settings(s)->query_wait_timeout;
-	bool known = routing_find_own(s, t);
-
-	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
-	if (!known && routing_wait(s, limit ? limit : USEC_NEVER))
-		return false;
-	s->replay_until = 0;
-	s->source = s->shard;
-	s->routed = s->fail_next = s->tells_lsn = true;
-	return true;
-}
-
 static void no_problem(void *to, const char *text)
 {
 	(void)to;
@@ -144,21 +114,33 @@ static uint64_t token(const struct session *s)
 	return MAX(s->own_lsn, wish.lsn);
 }
 
-void routing_tell_lsn(struct session *s)
+static bool fail_to_show(struct session *s)
 {
 	struct buf out = BUF_INIT(1024);
-	uint64_t lsn = token(s);
-	char text[24];
 
-	s->tells_lsn = s->routed = false;
-	if (s->wrote_at) {
-		error_message(&out, ERROR_LSN_UNKNOWN, NULL);
-	} else {
-		snprintf(text, sizeof(text), "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
-		message_row_description(&out, &(const char *){"helios.lsn"}, 1);
-		message_data_row(&out, &(const char *){text}, 1);
-		message_command_complete(&out, "SHOW");
-	}
-	message_ready(&out, 'I');
-	session_send_buf(s, &out);
+	error_message(&out, ERROR_LSN_UNKNOWN, NULL);
+	session_fail_request(s, out.bytes, out.len);
+	buf_free(&out);
+	return !s->fail_next;
+}
+
+/* It gets the setting as if it had said SET, and the server shows that: in any protocol, with any driver. */
+bool routing_show_lsn(struct session *s, const struct topology *t)
+{
+	usec_t limit = session_settings(s)->query_wait_timeout;
+	bool known = routing_find_own(s, t);
+	uint64_t lsn;
+	char sql[64];
+
+	if (!known && routing_wait(s, limit ? limit : USEC_NEVER))
+		return false;
+	s->replay_until = 0;
+	s->source = s->shard;
+	s->routed = true;
+	if (!known)
+		return fail_to_show(s);
+	lsn = token(s);
+	snprintf(sql, sizeof(sql), "SET helios.lsn TO '%X/%X'", (unsigned)(lsn >> 32), (unsigned)lsn);
+	params_set(&s->settings, "helios.lsn", sql);
+	return true;
 }

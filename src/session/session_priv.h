@@ -136,7 +136,6 @@ struct session {
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
-	bool tells_lsn : 1;       /* the message at the head of its bytes is SHOW helios.lsn: with fail_next */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
@@ -293,8 +292,6 @@ bool routing_stop_waiting(struct session *s);
 /* It has waited for as long as it may: what waits is shown again, and decided. */
 void routing_wait_over(struct session *s);
 void routing_end_waits(struct worker *w); /* the same for all */
-/* Answers what was found to be SHOW helios.lsn. */
-void routing_tell_lsn(struct session *s);
 /* It gives a link back that was timed: how long its node took is remembered. */
 void routing_measure(struct session *s);
 /* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary

@@ -3,14 +3,16 @@ Reads that must see what was written: they wait for a standby, and what others h
 stream; replay stands still, or is late. Each has a setting of its own, helios.node, so a query tells who has answered it.
 """
 
+import asyncio
 import threading
 
+import asyncpg
 import psycopg
 import pytest
 
 from harness.proxy import Proxy
 from harness.wait import wait_until
-from harness.wire import bind, errors, execute, parse, query, rows, sync, tags
+from harness.wire import bind, describe, errors, execute, parse, query, rows, sync, tags
 
 from test_cluster import node, proxy_for, standings, wait_standings
 from test_split import WHO, cluster, make_cluster, merged, new_cluster, routed, split_proxy, wait_split, who  # noqa: F401
@@ -330,6 +332,36 @@ def test_a_token_goes_from_one_session_to_another(patient):
         wait_until(lambda: waiting(proxy) == 1)
         resume(standby)
         assert read.result() == (1, "b")
+
+
+def test_a_token_by_any_protocol(patient):
+    """Prepared once and executed again behind other writes: each time the newest."""
+    proxy, _, _ = patient()
+    seen = []
+    with proxy.wire() as c:
+        for n in range(3):
+            assert not errors(c.query(f"INSERT INTO items VALUES ({n})"))
+            if n == 0:
+                c.send(parse("s", "SHOW helios.lsn"), describe("S", "s"), sync())
+                assert not errors(c.until_ready())
+            c.send(bind("", "s"), execute(), sync())
+            answer = c.until_ready()
+            assert not errors(answer), errors(answer)
+            seen.append(rows(answer)[0][0])
+            c.send(parse("", "/* mine */ show helios.lsn;"), bind(), execute(), sync())
+            assert rows(c.until_ready()) == [[seen[-1]]]
+    assert len(set(seen)) == 3 and seen == sorted(seen, key=lambda lsn: [int(part, 16) for part in lsn.split("/")])
+
+    async def by_asyncpg():
+        db = await asyncpg.connect(host=proxy.address[0], port=proxy.address[1], user="app", database="app")
+        try:
+            await db.execute("INSERT INTO items VALUES (10)")
+            return await db.fetchval("SHOW helios.lsn"), await db.fetchval("SHOW helios.lsn")
+        finally:
+            await db.close()
+
+    first, second = asyncio.run(by_asyncpg())
+    assert first == second != "0/0"
 
 
 def test_a_token_that_cannot_be_known(patient):
