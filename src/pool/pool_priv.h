@@ -207,6 +207,8 @@ struct budget *budget_ref(struct budget **list, const char *name);
 void budget_unref(struct budget **list, struct budget *budget); /* NULL is fine */
 
 /* shard.c */
+/* Without links and waiters it leaves the list of its thread's, unless it is kept. */
+void shard_maybe_unused(struct shard *shard);
 void shard_serve(struct shard *shard);                    /* gives idle links to waiters, opens what is missing */
 void shard_offer(struct shard *shard, struct link *link); /* an IDLE link in no list looks for its next user */
 /* The same for one that was just opened: it is made warm first, if nobody waits. */

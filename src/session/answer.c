@@ -37,7 +37,7 @@ void expect_drop_object(struct session *s, struct expect *x)
 	x->object = NULL;
 }
 
-static void pop_as(struct session *s, bool skipped)
+void answer_pop(struct session *s, bool skipped)
 {
 	struct expects *e = &s->link->expects;
 	struct expect *x = expects_first(e);
@@ -55,7 +55,7 @@ static void pop_as(struct session *s, bool skipped)
 
 static void pop(struct session *s)
 {
-	pop_as(s, /* skipped= */ false);
+	answer_pop(s, /* skipped= */ false);
 }
 
 /* After an error the server skips everything up to Sync: what is under way, and what the client still sends. Undone
@@ -71,12 +71,12 @@ static void skip_to_sync(struct session *s)
 	for (uint32_t i = count; i-- > 0;)
 		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
 	for (uint32_t i = 0; i < count; i++)
-		pop_as(s, /* skipped= */ i > 0);
+		answer_pop(s, /* skipped= */ i > 0);
 }
 
 void answer_drop_first(struct session *s)
 {
-	pop_as(s, /* skipped= */ true);
+	answer_pop(s, /* skipped= */ true);
 }
 
 void answer_locals(struct session *s)
@@ -291,58 +291,6 @@ static void swallow_error(struct link *link, const struct expect *x, const uint8
 	buf_add(&link->error, whole, size);
 }
 
-/* Exactly one answer is owed, none of it was given, nothing else is lost with the link. */
-static bool can_survive(const struct session *s)
-{
-	const struct link *link = s->link;
-
-	return s->state == SESSION_ACTIVE && s->mode != POOL_MODE_SESSION && !s->pins && link->tx_status == 'I' &&
-	       link->expects.answers <= 1 && !link->answering && !link->fatal && s->left == 0 && link->left == 0 &&
-	       !s->copying_in &&
-	       (link->expects.count == 0 ||
-		expect_ends_with_ready(expects_at(&link->expects, link->expects.count - 1)));
-}
-
-/* It goes on without its link: if an answer is owed, it is this error. */
-static void survive(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len)
-{
-	struct expects *e = &s->link->expects;
-	struct buf out = BUF_INIT(len + 4096);
-
-	observe_failed(s, expects_first(e), sqlstate);
-	s->syncing = false;
-	if (s->begin_state != BEGIN_DEFERRED)
-		begin_fail(s);
-	if (e->answers) {
-		(void)!message_error_as(&out, error, len, "ERROR");
-		message_ready(&out, begin_status(s));
-		session_send_buf(s, &out);
-		count_add(&session_counters(s)->query_errors_total, 1);
-	}
-	for (uint32_t i = e->count; i-- > 0;)
-		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
-	for (bool first = true; e->count; first = false)
-		pop_as(s, /* skipped= */ !first);
-	cancel_held_back(s);
-	session_release(s);
-	conn_resume(&s->conn);
-}
-
-/* The server has refused a BEGIN that the client was told is done, and skips all that was sent behind it. */
-static void begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len)
-{
-	struct buf out = BUF_INIT(len + 4096);
-
-	s->link->close_when_free = true;
-	if (can_survive(s)) {
-		survive(s, sqlstate, error, len);
-		return;
-	}
-	(void)!message_error_as(&out, error, len, "FATAL");
-	session_fatal_bytes(s, out.bytes, out.len, "a transaction that was deferred could not begin");
-	buf_free(&out);
-}
-
 static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
 {
 	struct link *link = s->link;
@@ -362,7 +310,7 @@ static enum answer error(struct session *s, const struct frame *f, const uint8_t
 	if (unlikely(fatal && is_done_with(s)))
 		return ANSWER_SWALLOW;
 	if (unlikely(x && x->purpose == PURPOSE_BEGIN && !fatal)) {
-		begin_refused(s, e.sqlstate, whole, frame_size(f));
+		answer_begin_refused(s, e.sqlstate, whole, frame_size(f));
 		return ANSWER_GONE;
 	}
 	if (unlikely(repair_begin(s, &e)) || (unlikely(session_is_away(s)) && routing_failed(s, e.sqlstate)))
@@ -764,45 +712,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 	return at;
 }
 
-/* ---- the server is gone ---- */
-
-static void answer_lost(struct link *link, int error)
-{
-	struct session *s = link->user;
-	const char *why = error ? strerror(-error) : "the server closed the connection";
-	bool in_transaction = link->tx_status != 'I' || s->begin_state != BEGIN_NONE;
-	struct buf out = BUF_INIT(4096);
-
-	count_add(&session_counters(s)->links_lost_total, 1);
-	session_log(LOG_WARN, s, "server connection lost", why);
-	link->close_when_free = true;
-	if (unlikely(session_is_away(s)) && s->state == SESSION_ACTIVE && routing_lost(s)) {
-		session_release(s);
-		return;
-	}
-	if (link->left && !link->left_swallow) {
-		session_finish(
-			s, "the server closed its connection in the middle of a message"); /* no other fits in there */
-		return;
-	}
-	if (link->fatal && s->state != SESSION_WELCOMING) {
-		session_finish(s, "the server ended its connection"); /* it told the client why */
-		return;
-	}
-	if (s->state == SESSION_WELCOMING || !can_survive(s)) {
-		session_fatal(s, in_transaction ? ERROR_SERVER_LOST_IN_TRANSACTION : ERROR_SERVER_LOST, why);
-		return;
-	}
-	error_message_as(&out, ERROR_SERVER_LOST, "ERROR", why);
-	survive(s, SLICE_LITERAL("08006"), out.bytes, out.len);
-	buf_free(&out);
-}
-
-static void answer_expelled(struct link *link)
-{
-	session_fatal(link->user, node_bars(link_node(link)) & NODE_BARRED ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED,
-		      NULL);
-}
+/* ---- for the link ---- */
 
 static void answer_drained(struct link *link)
 {

@@ -417,6 +417,11 @@ extern const struct link_user_ops session_link_ops;
 /* A notice with which a server that stops at once takes leave (57P01, 57P02), and closes the connection. The frame is
  * whole, or longer than such a notice is. */
 bool answer_is_farewell(const struct frame *f);
+/* link_lost.c: see struct link_user_ops. */
+void answer_lost(struct link *link, int error);
+void answer_expelled(struct link *link);
+/* The server has refused a BEGIN that the client was told is done, and skips all that was sent behind it. */
+void answer_begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len);
 /* Gives out local answers that are at the head. */
 void answer_locals(struct session *s);
 /* Returns the link to its pool if nothing holds it. */
@@ -424,6 +429,8 @@ void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
 void expect_drop_object(struct session *s, struct expect *x);
+/* The oldest entry goes: what it stood for was answered, or was skipped. */
+void answer_pop(struct session *s, bool skipped);
 /* The oldest entry goes, as if it had never been. */
 void answer_drop_first(struct session *s);
 
