@@ -141,8 +141,8 @@ def wait_primary(proxy, cluster, name):
 
 
 # What a statement that was under way ends with; whatever comes later waits for the next primary.
-UNDER_WAY = ("server closed the connection unexpectedly", "terminating connection due to administrator command", "server closed the connection",
-             "the connection to the server was lost", "connection to server was lost", "server ended the connection")
+UNDER_WAY = ("server closed the connection", "terminating connection due to administrator command",
+             "terminating connection due to unexpected postmaster exit", "the connection to the server was lost", "connection to server was lost", "server ended the connection")
 
 
 def only_what_was_under_way(errors):
