@@ -19,7 +19,7 @@ from test_split import routed
 pytestmark = [pytest.mark.skipif(not os.access(ACCESS, os.X_OK), reason=f"{ACCESS} was not built"), pytest.mark.slow]
 
 # What may differ between two databases, or two sessions, whatever is between client and server.
-OWN = re.compile(r"pg_stat|xid8|pg_backend_pid|pg_locks|current_database|pg_database|txid|xact_id|pg_cursors|"
+OWN = re.compile(r"pg_stat|xid8|pg_temp_|pg_backend_pid|pg_locks|current_database|pg_database|txid|xact_id|pg_cursors|"
                  r"pg_prepared_xacts|PREPARE TRANSACTION|(COMMIT|ROLLBACK) PREPARED|pg_sleep|random|statement_timeout", re.I)
 
 WHERE = "/api/routing/explain?database=twice&user=postgres&query=SELECT%201"
