@@ -87,8 +87,9 @@ static void rows_of_another_kind(void **state)
 
 static void more_senders_than_are_kept(void **state)
 {
-	static const char *const row[] = {
-		"a name that is longer than any that PostgreSQL would let through, which are 63 bytes", NULL, "sync"};
+	static const char *const row[FACTS_SENDER_COLUMNS] = {
+		"a name that is longer than any that PostgreSQL would let through, which are 63 bytes", NULL, "sync",
+		"10.0.0.9"};
 	struct node_facts f = {0};
 
 	for (uint32_t i = 0; i < FACTS_SENDERS_MAX + 5; i++)
