@@ -206,7 +206,7 @@ static bool send_step(struct warming *warming)
 	bool settings = link->settings != warming->settings, fine;
 
 	if (settings) {
-		settings_difference(&sql, link->settings, warming->settings);
+		settings_difference(warming->worker, &sql, link->settings, warming->settings);
 		message_query(&out, slice_make(sql.bytes, sql.len));
 	}
 	for (uint32_t i = 0; i < count; i++)

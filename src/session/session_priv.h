@@ -498,7 +498,7 @@ char *settings_application_sql(const char *name, const char *value, const char *
 /* A server has accepted them before. */
 bool settings_are_known(struct shard *shard, const struct params *settings);
 /* SQL that turns `from` into `to`. True: role or session_authorization are in it. */
-bool settings_difference(struct buf *sql, const struct params *from, const struct params *to);
+bool settings_difference(const struct worker *w, struct buf *sql, const struct params *from, const struct params *to);
 /* Tells the client what the link reports otherwise than what the client was told. */
 void settings_report(struct session *s);
 

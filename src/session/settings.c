@@ -7,6 +7,7 @@
 #include "session/session_priv.h"
 
 #include "base/log.h"
+#include "session/set_syntax.h"
 
 /* In an E'' string both the quote and the backslash are doubled: right whatever standard_conforming_strings says. */
 static void add_literal(struct buf *b, const char *text)
@@ -78,11 +79,16 @@ static int rank(const char *name)
 	return strcmp(name, "session_authorization") == 0 ? 0 : strcmp(name, "role") == 0 ? 1 : 2;
 }
 
-static void add_reset(struct buf *sql, const char *name)
+static void add_reset(struct buf *sql, const char *name, bool by_set)
 {
 	if (strcmp(name, "session characteristics") == 0) {
 		buf_add_str(sql, "RESET default_transaction_isolation;RESET default_transaction_read_only;"
 				 "RESET default_transaction_deferrable;");
+		return;
+	}
+	if (by_set) {
+		set_syntax_add_reset(sql, name);
+		buf_add_char(sql, ';');
 		return;
 	}
 	/* not RESET: a parameter may have a name that is no identifier, where the server let a client make one up */
@@ -91,15 +97,16 @@ static void add_reset(struct buf *sql, const char *name)
 	buf_add_str(sql, ", NULL, false);");
 }
 
-bool settings_difference(struct buf *sql, const struct params *from, const struct params *to)
+bool settings_difference(const struct worker *w, struct buf *sql, const struct params *from, const struct params *to)
 {
+	bool by_set = w->settings.config->topology.provider == PROVIDER_HELIOSDB;
 	const char *name, *value, *other;
 	bool role = false;
 
 	for (uint32_t i = 0; i < params_count(from); i++) {
 		params_at(from, i, &name, &value);
 		if (!params_get(to, name)) {
-			add_reset(sql, name);
+			add_reset(sql, name, by_set);
 			role = role || rank(name) < 2;
 		}
 	}
@@ -112,7 +119,10 @@ bool settings_difference(struct buf *sql, const struct params *from, const struc
 			/* a changed session_authorization takes the role with it */
 			if (other && strcmp(other, value) == 0 && !(r == 1 && role))
 				continue;
-			buf_add_str(sql, value);
+			if (by_set)
+				set_syntax_add(sql, name, value);
+			else
+				buf_add_str(sql, value);
 			buf_add_char(sql, ';');
 			role = role || r < 2;
 		}
@@ -146,7 +156,7 @@ static bool send_difference(struct session *s)
 {
 	struct link *link = s->link;
 	struct buf sql = BUF_INIT(1u << 20), out = BUF_INIT(1u << 20);
-	bool role = settings_difference(&sql, link->settings, s->settings), failed;
+	bool role = settings_difference(s->worker, &sql, link->settings, s->settings), failed;
 
 	message_query(&out, slice_make(sql.bytes, sql.len));
 	failed =
