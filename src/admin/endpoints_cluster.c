@@ -189,11 +189,12 @@ static void put_facts(json_t *json, const struct topology_node *n)
 	json_put(json, "current_lsn", lsn_json(f->current_lsn));
 	json_put(json, "receive_lsn", lsn_json(f->receive_lsn));
 	json_put(json, "replay_lsn", lsn_json(f->replay_lsn));
-	json_put(json, "replay_paused", f->known ? json_boolean(f->replay_paused) : json_null());
-	json_put(json, "streaming", f->known && f->in_recovery ? json_boolean(f->receiving) : json_null());
+	json_put(json, "replay_paused", f->known && f->tells_log ? json_boolean(f->replay_paused) : json_null());
+	json_put(json, "streaming",
+		 f->known && f->tells_log && f->in_recovery ? json_boolean(f->receiving) : json_null());
 	json_put(json, "upstream", node_name_json(n->upstream));
 	json_put(json, "sync_state", json_text_or_null(n->sync_state));
-	json_put(json, "clock_skew_ms", milliseconds(f->known, f->clock_skew_us));
+	json_put(json, "clock_skew_ms", milliseconds(f->known && f->tells_log, f->clock_skew_us));
 	json_put(json, "check_error", json_text_or_null(f->error));
 }
 

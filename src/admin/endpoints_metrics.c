@@ -179,7 +179,7 @@ static void add_circuits(struct buf *b, const struct node_list *nodes)
 	  atomic_load(&n->node->heartbeat_failures)) \
 	X("check_latency_seconds", "gauge", "How long the last check waited for its answer.", f->latency > 0, \
 	  (double)f->latency / 1e6) \
-	X("clock_skew_seconds", "gauge", "The node's clock less that of the proxy.", f->known, \
+	X("clock_skew_seconds", "gauge", "The node's clock less that of the proxy.", f->known && f->tells_log, \
 	  (double)f->clock_skew_us / 1e6) \
 	X("checks_failed_in_row", "gauge", "Failed checks since the last good one.", true, f->failed_in_row)
 

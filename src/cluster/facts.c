@@ -117,7 +117,7 @@ int facts_take_node(struct node_facts *facts, const char *const *c, uint32_t cou
 	    !take_lsn(c[COLUMN_CURRENT], &f.current_lsn) || !take_lsn(c[COLUMN_RECEIVE], &f.receive_lsn) ||
 	    !take_lsn(c[COLUMN_REPLAY], &f.replay_lsn) || !take_signed(c[COLUMN_REPLAY_AGE], &f.replay_age_us))
 		return -EPROTO;
-	f.known = true;
+	f.known = f.tells_log = true;
 	f.version = (uint32_t)version;
 	f.in_recovery = in_recovery != 0;
 	f.read_only = c[COLUMN_READ_ONLY] && strcmp(c[COLUMN_READ_ONLY], "on") == 0;

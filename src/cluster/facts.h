@@ -46,6 +46,7 @@ struct node_facts {
 	usec_t known_at;
 	uint32_t version; /* server_version_num */
 	bool in_recovery;
+	bool tells_log; /* its log, its clock, whether it receives: all of the rest; HeliosDB does not */
 	bool read_only; /* default_transaction_read_only, as the monitor's user has it */
 	bool replay_paused;
 	uint64_t system_id;               /* of pg_control; nodes of one cluster share it */

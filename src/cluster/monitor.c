@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "cluster/changes.h"
+#include "cluster/facts_heliosdb.h"
 #include "cluster/heartbeat.h"
 #include "wire/frame.h"
 #include "wire/message.h"
@@ -76,6 +77,7 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->health.user = s->health.password = s->health.database = s->health.check_query = NULL;
 	s->logs_in = *h->user != 0;
 	s->names_next = config->topology.provider == PROVIDER_PATRONI;
+	s->of_heliosdb = config->topology.provider == PROVIDER_HELIOSDB;
 	s->user = strdup(h->user);
 	s->database = strdup(h->database);
 	s->check_query = strdup(h->check_query);
@@ -91,7 +93,7 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->discovers = config->topology.discover && s->logs_in;
 	s->discover_port = (uint16_t)config->topology.discover_port;
 	s->discover_forget = config->topology.discover_forget;
-	s->poll_interval = config->lag_routing.poll_interval;
+	s->poll_interval = s->of_heliosdb ? 0 : config->lag_routing.poll_interval; /* its positions say nothing */
 	s->refuses_contested = config->topology.when_contested == WHEN_CONTESTED_REFUSE;
 	if (!s->user || !s->database || !s->check_query || !s->heartbeat_table || !s->proxy ||
 	    secret_parse(h->password, &s->secret) < 0) {
@@ -348,6 +350,19 @@ static uint32_t read_row(const struct frame *f, const char **columns, uint32_t m
 	return reader_done(&r) ? count : 0;
 }
 
+static void take_heliosdb(struct monitor *m, const char *const *columns, uint32_t count)
+{
+	int r = -EPROTO;
+
+	if (m->results == 1)
+		r = facts_take_heliosdb(&m->coming, columns, count);
+	else if (m->results == 2 && m->told)
+		r = facts_take_heliosdb_sender(&m->coming, columns, count);
+	m->told = r == 0;
+	if (r == -ENOTSUP)
+		snprintf(m->refusal, sizeof(m->refusal), "it is neither a primary nor a standby: no queries go there");
+}
+
 static void take_row(struct monitor *m, const struct frame *f)
 {
 	const char *columns[FACTS_NODE_COLUMNS];
@@ -358,6 +373,8 @@ static void take_row(struct monitor *m, const struct frame *f)
 		m->told = facts_take_beat(&m->seen_beat, columns, count) == 0;
 	else if (m->state == MONITOR_LOCATING)
 		m->told = facts_take_position(&m->position, columns, count) == 0;
+	else if (m->settings->of_heliosdb)
+		take_heliosdb(m, columns, count);
 	else if (m->results == 1)
 		m->told = facts_take_node(&m->coming, columns, count, clock_wall(), clock_now() - m->asked) == 0;
 	else if (m->results == 2 && m->told)
@@ -473,6 +490,7 @@ static void begin_question(struct monitor *m, enum monitor_state state)
 
 static void ask(struct monitor *m)
 {
+	const char *facts = m->settings->of_heliosdb ? facts_heliosdb_query : facts_query;
 	struct buf question = BUF_INIT(QUESTION_MAX);
 
 	begin_question(m, MONITOR_ASKING);
@@ -481,7 +499,7 @@ static void ask(struct monitor *m)
 		m->readies_due++;
 		message_query(&question, slice_make(m->settings->check_query, strlen(m->settings->check_query)));
 	}
-	message_query(&question, slice_make(facts_query, strlen(facts_query)));
+	message_query(&question, slice_make(facts, strlen(facts)));
 	if (question.failed)
 		fail_check(m, "out of memory, or check_query is too long");
 	else

@@ -360,15 +360,27 @@ static void check_patroni(struct loader *l)
 			 "that it is read-write");
 }
 
+/* No read goes to a standby by itself: it does not tell what it has replayed, nor its catalog what functions do. */
+static void check_heliosdb(struct loader *l)
+{
+	struct config *c = l->config;
+
+	c->load_balancer.read_write_split = false;
+	if (!c->health.user[0])
+		error_at(l, line_of(l, "topology", "provider"),
+			 "[topology] provider = \"heliosdb\" needs [health] user: the nodes are asked for their roles");
+	if (c->topology.discover)
+		error_at(l, line_of(l, "topology", "discover"),
+			 "[topology] discover: HeliosDB does not tell where its standbys take queries; name them in "
+			 "[[nodes]]");
+}
+
 static void check_topology(struct loader *l)
 {
 	const struct config_topology *t = &l->config->topology;
 
 	if (t->provider == PROVIDER_HELIOSDB)
-		error_at(
-			l, line_of(l, "topology", "provider"),
-			"[topology] provider = \"heliosdb\" is not in this build; with \"postgres\" the proxy asks the "
-			"nodes themselves, as far as they answer like PostgreSQL");
+		check_heliosdb(l);
 	if (t->provider == PROVIDER_PATRONI)
 		check_patroni(l);
 }
