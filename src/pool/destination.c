@@ -8,13 +8,25 @@ static const char *or_else(const char *text, const char *otherwise)
 	return text && *text ? text : otherwise;
 }
 
-/* The primary; when there is no node yet, and they are going to be named: one that stands for it. */
+/* Somebody is going to say which node is the primary: Patroni, or the nodes themselves. */
+static bool will_be_known(const struct pools *pools)
+{
+	const struct node_set *set = node_list_now(pools->nodes);
+
+	if (pools->config->topology.provider == PROVIDER_PATRONI)
+		return true;
+	for (uint32_t i = 0; *pools->config->health.user && i < set->count; i++)
+		if (node_takes_new(set->nodes[i]))
+			return true;
+	return false;
+}
+
+/* The primary; while it is not known yet: a node that stands for it. */
 static struct node *primary_of(const struct pools *pools)
 {
 	struct node *primary = node_list_primary(pools->nodes);
-	bool are_named = pools->config->topology.provider == PROVIDER_PATRONI;
 
-	return primary || !are_named ? primary : node_list_unknown(pools->nodes);
+	return primary || !will_be_known(pools) ? primary : node_list_unknown(pools->nodes);
 }
 
 /* The node of the database by the configuration, or else the primary; NULL: none is enabled that would do. */

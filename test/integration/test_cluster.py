@@ -145,6 +145,30 @@ def test_two_primaries_on_one_timeline(make_proxy, make_postgres):
     assert written and first.value("SELECT count(*) FROM held", database="app") == 0
 
 
+def test_no_node_is_configured_as_the_primary(make_proxy, make_postgres):
+    """They say themselves which one it is: who comes before that waits."""
+    primary = make_postgres()
+    standby = primary.standby()
+    primary.pause()
+    try:
+        proxy = proxy_for(make_proxy, standby, primary, roles=["standby", "standby"])
+        answers = []
+
+        def write():
+            with proxy.connect() as db:
+                answers.append(db.execute("CREATE TABLE found (x int)"))
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        wait_until(lambda: proxy.metric("clients_waiting") == 1, 30, lambda: proxy.log()[-3000:])
+        assert not answers
+    finally:
+        primary.resume()
+    wait_standings(proxy, a="standby", b="primary")
+    thread.join(60)
+    assert answers and primary.value("SELECT count(*) FROM found", database="app") == 0
+
+
 def test_a_standby_of_another_cluster(make_proxy, make_postgres, template):
     primary = make_postgres()
     standby = primary.standby()
