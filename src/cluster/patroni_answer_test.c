@@ -117,8 +117,8 @@ static void no_answers(void **state)
 		"{\"members\":[]",
 		"{\"members\":[]}x",
 		"{\"members\":[],\"members\":[]}",
-		"{\"members\":[{\"name\":\"a\",\"host\":\"h\",\"port\":1,\"role\":\"leader\"},"
-		"{\"name\":\"b\",\"host\":\"i\",\"port\":1,\"role\":\"leader\"}]}",
+		("{\"members\":[{\"name\":\"a\",\"host\":\"h\",\"port\":1,\"role\":\"leader\"},"
+		 "{\"name\":\"b\",\"host\":\"i\",\"port\":1,\"role\":\"leader\"}]}"),
 	};
 	char why[200];
 

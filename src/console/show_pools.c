@@ -201,16 +201,15 @@ static void add_user(const struct config *c, const struct group *g, struct rows 
 {
 	const struct config_user *u = config_user_find(c, g->name);
 	struct config_pool settings;
-	char size[24], reserve[24];
-	bool has_size = false, has_reserve = false;
+	char size[24] = "", reserve[24] = "";
 
 	config_pool_for(c, "", g->name, &settings);
 	for (uint32_t i = 0; u && i < u->override_count; i++) {
-		has_size |= config_override_is(&u->overrides[i], "max_connections");
-		has_reserve |= config_override_is(&u->overrides[i], "reserve_connections");
+		if (config_override_is(&u->overrides[i], "max_connections"))
+			snprintf(size, sizeof(size), "%9u", settings.max_connections);
+		if (config_override_is(&u->overrides[i], "reserve_connections"))
+			snprintf(reserve, sizeof(reserve), "%9u", settings.reserve_connections);
 	}
-	snprintf(size, sizeof(size), has_size ? "%9u" : "", settings.max_connections);
-	snprintf(reserve, sizeof(reserve), has_reserve ? "%9u" : "", settings.reserve_connections);
 	row_begin(rows);
 	row_text(rows, g->name);
 	row_text(rows, size);
