@@ -61,6 +61,7 @@ static void check_setting(const char *value)
 {
 	struct buf call = BUF_INIT(1u << 20), sql = BUF_INIT(1u << 20);
 	const char *text;
+	size_t len;
 
 	buf_add_str(&call, CALL);
 	for (const char *at = value; *at; at++) {
@@ -71,8 +72,9 @@ static void check_setting(const char *value)
 	buf_add_str(&call, "', false)");
 	set_syntax_add(&sql, "x", buf_cstr(&call));
 	text = buf_cstr(&sql);
-	require(strncmp(text, "SET \"x\" = '", 11) == 0);
-	require(!strchr(text, '\\') && strcspn(text + 11, "'") == strlen(text) - 12);
+	len = strlen(text);
+	require(len >= 12 && strncmp(text, "SET \"x\" = '", 11) == 0);
+	require(!strchr(text, '\\') && memchr(text + 11, '\'', len - 11) == text + len - 1);
 	buf_free(&sql);
 	buf_free(&call);
 }
