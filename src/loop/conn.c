@@ -424,6 +424,11 @@ void conn_resume(struct conn *conn)
 		set_resumed(conn);
 }
 
+bool conn_is_resumed(const struct conn *conn)
+{
+	return !list_is_empty(&conn->resumed);
+}
+
 void conn_end_input(struct conn *conn)
 {
 	if (conn->state != CONN_OPEN)

@@ -196,6 +196,8 @@ static inline size_t conn_queued(const struct conn *conn)
  * bytes do come meanwhile. */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
+/* Is it about to be shown bytes again, in this turn, since conn_resume()? */
+bool conn_is_resumed(const struct conn *conn);
 bool conn_is_paused(const struct conn *conn);
 /* What is kept: it was shown, and its owner left it. Valid until the end of this turn. */
 struct slice conn_kept(const struct conn *conn);

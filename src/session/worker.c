@@ -27,8 +27,9 @@ static bool has_work(const struct session *s)
 {
 	if (s->state == SESSION_REPLICATION)
 		return !replication_may_end(s);
+	/* resumed: a link was given to it just now, and what it is for comes with the next step of this turn */
 	return s->state == SESSION_WAITING || s->replay_until || s->state == SESSION_SHARED ||
-	       s->begin_state != BEGIN_NONE ||
+	       (s->state == SESSION_ACTIVE && conn_is_resumed(&s->conn)) || s->begin_state != BEGIN_NONE ||
 	       (s->link && (s->link->tx_status != 'I' || s->link->expects.count || s->link->open_batch || s->left));
 }
 
