@@ -141,7 +141,7 @@ void session_maybe_release(struct session *s)
 	if (!link || s->state != SESSION_ACTIVE || link->expects.count || link->open_batch || link->tx_status != 'I' ||
 	    s->syncing || s->synced || (s->left && !s->left_dropped))
 		return;
-	if (unlikely(s->worker->closing)) {
+	if (unlikely(s->worker->closing) && !conn_is_resumed(&s->conn)) { /* else its next request comes in this turn */
 		session_fatal(s, ERROR_SHUTTING_DOWN, NULL);
 		return;
 	}
