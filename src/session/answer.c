@@ -74,11 +74,6 @@ static void skip_to_sync(struct session *s)
 		answer_pop(s, /* skipped= */ i > 0);
 }
 
-void answer_drop_first(struct session *s)
-{
-	answer_pop(s, /* skipped= */ true);
-}
-
 void answer_locals(struct session *s)
 {
 	static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};

@@ -359,13 +359,12 @@ void routing_measure(struct session *s)
 	n->measured_at = clock_now();
 }
 
-/* It goes nowhere. */
-static void refuse(struct session *s)
+void routing_refuse(struct session *s, enum proxy_error error)
 {
 	struct buf out = BUF_INIT(1024);
 
 	s->routed = true; /* to where it is refused */
-	error_message(&out, ERROR_NO_STANDBY, NULL);
+	error_message(&out, error, NULL);
 	session_fail_request(s, out.bytes, out.len);
 	buf_free(&out);
 }
@@ -553,7 +552,7 @@ static bool decide(struct session *s, const struct batch *b, const struct topolo
 	if (choice.node)
 		go_to(s, choice.node);
 	else if (unlikely(choice.refused))
-		refuse(s);
+		routing_refuse(s, ERROR_NO_STANDBY);
 	else
 		go_home(s, may_write(b));
 	return !s->fail_next;
@@ -713,7 +712,7 @@ bool routing_repeat(struct session *s)
 	for (uint32_t i = link->expects.count; i-- > 0;)
 		prepared_undo(s, expects_at(&link->expects, i), /* failed= */ false);
 	while (link->expects.count)
-		answer_drop_first(s);
+		answer_pop(s, /* skipped= */ true);
 	if (!conn_unread(&s->conn, link->batch.bytes, link->batch.len)) {
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return false;

@@ -18,6 +18,8 @@ bool routing_wait(struct session *s, usec_t limit);
  * writes are in the log. false: that is waited for, or it has failed. */
 bool routing_show_lsn(struct session *s, const struct topology *t);
 /* ---- routing.c ---- */
+/* Its batch goes nowhere: it fails with this error, which takes no arguments. */
+void routing_refuse(struct session *s, enum proxy_error error);
 /* A user's; never NULL. */
 const struct route_rules *routing_rules_of(const struct routing *routing, const char *user);
 /* Takes over what has become known of where its writes are in the log. false: it is not known yet of the last one. */

@@ -114,16 +114,6 @@ static uint64_t token(const struct session *s)
 	return MAX(s->own_lsn, wish.lsn);
 }
 
-static bool fail_to_show(struct session *s)
-{
-	struct buf out = BUF_INIT(1024);
-
-	error_message(&out, ERROR_LSN_UNKNOWN, NULL);
-	session_fail_request(s, out.bytes, out.len);
-	buf_free(&out);
-	return !s->fail_next;
-}
-
 /* It gets the setting as if it had said SET, and the server shows that: in any protocol, with any driver. */
 bool routing_show_lsn(struct session *s, const struct topology *t)
 {
@@ -137,8 +127,10 @@ bool routing_show_lsn(struct session *s, const struct topology *t)
 	s->replay_until = 0;
 	s->source = s->shard;
 	s->routed = true;
-	if (!known)
-		return fail_to_show(s);
+	if (!known) {
+		routing_refuse(s, ERROR_LSN_UNKNOWN);
+		return !s->fail_next;
+	}
 	lsn = token(s);
 	snprintf(sql, sizeof(sql), "SET helios.lsn TO '%X/%X'", (unsigned)(lsn >> 32), (unsigned)lsn);
 	params_set(&s->settings, "helios.lsn", sql);

@@ -431,8 +431,6 @@ int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint
 void expect_drop_object(struct session *s, struct expect *x);
 /* The oldest entry goes: what it stood for was answered, or was skipped. */
 void answer_pop(struct session *s, bool skipped);
-/* The oldest entry goes, as if it had never been. */
-void answer_drop_first(struct session *s);
 
 /* ---- observe.c: what stages hear; only observe_waits() may be called without a pipeline ---- */
 void observe_waits(struct session *s); /* for a link */

@@ -208,6 +208,17 @@ def narrow(request, _targets):
     chosen.close_clients()
 
 
+def remove_all(proxies):
+    """All of them, also when one complains."""
+    problems = []
+    for proxy in proxies:
+        try:
+            proxy.remove()
+        except AssertionError as e:
+            problems.append(str(e))
+    assert not problems, "\n".join(problems)
+
+
 @pytest.fixture
 def make_proxy(request, postgres):
     """make_proxy({"pool": {...}}, postgres=...) starts a proxy with a configuration of its own."""
@@ -220,13 +231,7 @@ def make_proxy(request, postgres):
         return proxy.start() if start else proxy
 
     yield make
-    problems = []
-    for proxy in made:
-        try:
-            proxy.remove()
-        except AssertionError as e:
-            problems.append(str(e))
-    assert not problems, "\n".join(problems)
+    remove_all(made)
 
 
 @pytest.fixture

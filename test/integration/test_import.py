@@ -9,6 +9,7 @@ import subprocess
 
 import psycopg
 import pytest
+from conftest import remove_all
 from harness import IniProxy, PgBouncer, ServerError, Wire, wait_until
 from harness.pgbouncer import programs
 from harness.postgres import PASSWORD
@@ -63,13 +64,7 @@ def make_ini(postgres, second, certs):
         return proxy
 
     yield make
-    problems = []
-    for proxy in made:
-        try:
-            proxy.remove()
-        except AssertionError as e:
-            problems.append(str(e))
-    assert not problems, "\n".join(problems)
+    remove_all(made)
 
 
 def run(*arguments, cwd=None, binary=BINARY):
