@@ -25,13 +25,13 @@ enum admission { ADMIT_GRANTED, ADMIT_NO_TOKEN, ADMIT_CLOSED, ADMIT_FOREIGN };
  * Without a token a page that the operator's browser shows could send requests in the operator's name; its origin gives
  * it away.
  */
-static enum admission admission_of(const struct request *request, bool is_open)
+static enum admission admission_of(const struct request *request, enum access_right access)
 {
 	struct admin *admin = request->admin;
 	enum admission admission = ADMIT_GRANTED;
 	bool changes = strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0;
 
-	if (is_open)
+	if (access == ACCESS_OPEN)
 		return ADMIT_GRANTED;
 	pthread_mutex_lock(&admin->lock);
 	if (admin->context.config->proxy.admin_token[0]) {
@@ -76,7 +76,7 @@ static void dispatch(struct request *request, struct answer *answer)
 	const struct route *route =
 		route_find(request->method, request->path, &argument, answer->allow, sizeof(answer->allow));
 
-	if (refuse(answer, admission_of(request, route && route->is_open)))
+	if (refuse(answer, admission_of(request, route ? route->access : ACCESS_READ)))
 		answer->allow[0] = 0;
 	else if (!route && answer->allow[0])
 		answer_error(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed: use %s", answer->allow);

@@ -69,11 +69,14 @@ static inline void json_put(json_t *object, const char *key, json_t *value)
 }
 
 /* ---- routes.c ---- */
+/* Who may use an endpoint; each may what those above may. */
+enum access_right { ACCESS_OPEN, ACCESS_READ, ACCESS_OPERATE, ACCESS_ADMIN };
+
 struct route {
 	const char *method; /* NULL: all */
 	const char *path, *help;
 	void (*handler)(struct request *request, struct answer *answer); /* NULL: not in this build */
-	bool is_open;
+	enum access_right access;
 };
 
 extern const struct route routes[];

@@ -156,7 +156,7 @@ void endpoint_index(struct request *request, struct answer *answer)
 	for (size_t i = 0; i < route_count; i++)
 		if (routes[i].handler)
 			buf_printf(&b, "<tr><td>%s<td><code>%s</code><td>%s<td>%s\n", routes[i].method, routes[i].path,
-				   routes[i].is_open ? "" : "*", routes[i].help);
+				   routes[i].access == ACCESS_OPEN ? "" : "*", routes[i].help);
 	buf_add_str(&b, "</table>\n</body></html>\n");
 	answer_text(answer, "text/html; charset=utf-8", &b);
 }

@@ -3,12 +3,9 @@
 
 #include <stdio.h>
 
-#define OPEN  true
-#define TOKEN false
-
 const struct route routes[] = {
-#define ENDPOINT(method, path, access, name, help) {method, path, help, endpoint_##name, access},
-#define UNAVAILABLE(path, capability)              {NULL, path, capability, NULL, false},
+#define ENDPOINT(method, path, access, name, help) {method, path, help, endpoint_##name, ACCESS_##access},
+#define UNAVAILABLE(path, capability)              {NULL, path, capability, NULL, ACCESS_READ},
 #include "admin/endpoints.def"
 };
 const size_t route_count = ARRAY_SIZE(routes);
