@@ -1,259 +1,23 @@
-/*
- * See admin.h. libmicrohttpd serves in a few threads of its own, so that a handler that waits for a busy worker (two
- * seconds at most) holds up no health check. A handler runs once its request's body has come.
- */
+/* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
 #include "admin/admin_priv.h"
-
-#include "base/log.h"
-
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <unistd.h>
-
-#define THREADS              4u
-#define CONNECTIONS_MAX      256u
-#define CONNECTION_TIMEOUT_S 15u
-#define CONNECTION_MEMORY    (32u << 10) /* for the request's head; a larger one is answered with 431 */
-#define BODY_MAX             (64u << 10)
-
-/* ---- who may ---- */
-
-enum admission { ADMIT_GRANTED, ADMIT_NO_TOKEN, ADMIT_CLOSED, ADMIT_FOREIGN };
-
-/*
- * Without a token a page that the operator's browser shows could send requests in the operator's name; its origin gives
- * it away.
- */
-static enum admission admission_of(const struct request *request, enum access_right access)
-{
-	struct admin *admin = request->admin;
-	enum admission admission = ADMIT_GRANTED;
-	bool changes = strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0;
-
-	if (access == ACCESS_OPEN)
-		return ADMIT_GRANTED;
-	pthread_mutex_lock(&admin->lock);
-	if (admin->context.config->proxy.admin_token[0]) {
-		if (!bearer_equals(request_header(request, MHD_HTTP_HEADER_AUTHORIZATION),
-				   admin->context.config->proxy.admin_token))
-			admission = ADMIT_NO_TOKEN;
-	} else if (config_admin_is_exposed(admin->context.config)) {
-		admission = ADMIT_CLOSED;
-	}
-	pthread_mutex_unlock(&admin->lock);
-	if (admission == ADMIT_GRANTED && changes &&
-	    !origin_is_host(request_header(request, MHD_HTTP_HEADER_ORIGIN),
-			    request_header(request, MHD_HTTP_HEADER_HOST)))
-		admission = ADMIT_FOREIGN;
-	return admission;
-}
-
-static bool refuse(struct answer *answer, enum admission admission)
-{
-	switch (admission) {
-	case ADMIT_GRANTED:
-		return false;
-	case ADMIT_NO_TOKEN:
-		answer_error(answer, MHD_HTTP_UNAUTHORIZED, "missing or invalid admin bearer token");
-		return true;
-	case ADMIT_CLOSED:
-		answer_error(answer, MHD_HTTP_FORBIDDEN,
-			     "closed: other machines can reach this address and there is no admin_token");
-		return true;
-	case ADMIT_FOREIGN:
-		answer_error(answer, MHD_HTTP_FORBIDDEN, "requests from pages of other sites are refused");
-		return true;
-	}
-	return true;
-}
-
-/* ---- which handler ---- */
-
-static void dispatch(struct request *request, struct answer *answer)
-{
-	struct slice argument = {0};
-	const struct route *route =
-		route_find(request->method, request->path, &argument, answer->allow, sizeof(answer->allow));
-
-	if (refuse(answer, admission_of(request, route ? route->access : ACCESS_READ)))
-		answer->allow[0] = 0;
-	else if (!route && answer->allow[0])
-		answer_error(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed: use %s", answer->allow);
-	else if (!route || argument.len >= sizeof(request->argument))
-		answer_error(answer, MHD_HTTP_NOT_FOUND, "Not found");
-	else if (!route->handler)
-		answer_error(answer, MHD_HTTP_NOT_IMPLEMENTED, "%s is not available in this build", route->help);
-	else {
-		memcpy(request->argument, argument.bytes ? (const char *)argument.bytes : "", argument.len);
-		answer->allow[0] = 0;
-		node_list_hold(request->admin->context.nodes);
-		route->handler(request, answer);
-		node_list_release(request->admin->context.nodes);
-	}
-}
-
-/* ---- HTTP ---- */
-
-static struct MHD_Response *response_new(struct answer *answer)
-{
-	static const char no_memory[] = "{\"error\":\"out of memory\"}";
-	struct MHD_Response *response;
-
-	if (!answer->body) {
-		answer->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
-		answer->type = "application/json";
-		return MHD_create_response_from_buffer(sizeof(no_memory) - 1, (void *)(uintptr_t)no_memory,
-						       MHD_RESPMEM_PERSISTENT);
-	}
-	response = MHD_create_response_from_buffer(answer->len, answer->body, MHD_RESPMEM_MUST_FREE);
-	if (!response)
-		free(answer->body);
-	return response;
-}
-
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer *answer)
-{
-	struct MHD_Response *response = response_new(answer);
-	enum MHD_Result r;
-
-	if (!response)
-		return MHD_NO;
-	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->type);
-	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-	MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
-	if (answer->allow[0])
-		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer->allow);
-	if (answer->status == MHD_HTTP_UNAUTHORIZED)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"heliosdb-proxy\"");
-	r = MHD_queue_response(connection, answer->status, response);
-	MHD_destroy_response(response);
-	return r;
-}
-
-static enum MHD_Result refuse_body(struct MHD_Connection *connection)
-{
-	struct answer answer = {0};
-
-	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
-	return send_answer(connection, &answer);
-}
-
-static void on_end(void *server, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
-{
-	struct buf *body = *state;
-
-	(void)server;
-	(void)connection;
-	(void)how;
-	if (body)
-		buf_free(body);
-	free(body);
-	*state = NULL;
-}
-
-/* What follows from the head alone. */
-static enum MHD_Result begin_request(const struct request *request, void **state)
-{
-	const char *announced = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	struct buf *body;
-	uint64_t len;
-
-	if (announced && !parse_number(announced, BODY_MAX, &len))
-		return refuse_body(request->connection);
-	body = malloc(sizeof(*body));
-	if (!body)
-		return MHD_NO;
-	buf_init(body, BODY_MAX);
-	*state = body;
-	return MHD_YES;
-}
-
-/* Called with the head (*state NULL), with each piece of the body, and at the end. *state is what has come of it. */
-static enum MHD_Result on_request(void *server, struct MHD_Connection *connection, const char *path, const char *method,
-				  const char *version, const char *piece, size_t *piece_len, void **state)
-{
-	struct request request = {.admin = server, .connection = connection, .method = method, .path = path};
-	struct answer answer = {0};
-	struct buf *body = *state;
-
-	if (!body)
-		return begin_request(&request, state);
-	if (*piece_len > 0) {
-		buf_add(body, piece, *piece_len);
-		*piece_len = 0;
-		return body->failed ? MHD_NO : MHD_YES; /* in the middle of a body nothing can be answered */
-	}
-	request.body = slice_make(body->bytes, body->len);
-	dispatch(&request, &answer);
-	return send_answer(connection, &answer);
-}
-
-static void on_library_log(void *unused, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
-
-static void on_library_log(void *unused, const char *format, va_list arguments)
-{
-	char text[512];
-
-	vsnprintf(text, sizeof(text), format, arguments);
-	text[strcspn(text, "\n")] = 0;
-	log_debug("admin API", kv_str("detail", text));
-}
-
-/* ---- beginning and end ---- */
-
-/* fd is the daemon's when this succeeds. */
-static struct MHD_Daemon *start_daemon(struct admin *admin, int fd)
-{
-	struct MHD_Daemon *daemon;
-	sigset_t all, before;
-
-	/* Signals are for the control thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, /* port= */ 0, NULL,
-				  NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
-				  MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-				  MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-				  MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
-				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return daemon;
-}
 
 int admin_start(const struct admin_context *context, int listen_fd, struct admin **ret_admin)
 {
 	struct admin *admin = calloc(1, sizeof(*admin));
-	int flags = fcntl(listen_fd, F_GETFL), fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, 3), r = -ENOMEM;
+	int r;
 
 	if (!admin)
-		goto out;
-	/* Several threads accept: who comes late must not sleep in there. */
-	if (fd < 0 || flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		r = -errno;
-		goto out;
-	}
+		return -ENOMEM;
 	admin->context = *context;
-	admin->listen_fd = listen_fd;
-	admin->quiesced_fd = -1;
 	pthread_mutex_init(&admin->lock, NULL);
-	errno = 0;
-	admin->daemon = start_daemon(admin, fd);
-	fd = -1; /* the library has closed it if it failed */
-	if (!admin->daemon) {
-		r = errno ? -errno : -EIO;
+	r = transport_start(admin, listen_fd, &admin->transport);
+	if (r < 0) {
 		pthread_mutex_destroy(&admin->lock);
-		goto out;
+		free(admin);
+		return r;
 	}
 	*ret_admin = admin;
 	return 0;
-out:
-	if (fd >= 0)
-		close(fd);
-	free(admin);
-	return r;
 }
 
 void admin_reload(struct admin *admin, const struct config *config)
@@ -273,18 +37,15 @@ void admin_set_draining(struct admin *admin)
 
 void admin_quiesce(struct admin *admin)
 {
-	if (admin && admin->quiesced_fd < 0)
-		admin->quiesced_fd = MHD_quiesce_daemon(admin->daemon);
+	if (admin)
+		transport_quiesce(admin->transport);
 }
 
 void admin_stop(struct admin *admin)
 {
 	if (!admin)
 		return;
-	MHD_stop_daemon(admin->daemon);
-	if (admin->quiesced_fd >= 0)
-		close(admin->quiesced_fd);
-	close(admin->listen_fd);
+	transport_stop(admin->transport);
 	round_unref(admin->ping);
 	pthread_mutex_destroy(&admin->lock);
 	free(admin);

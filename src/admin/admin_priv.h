@@ -1,6 +1,8 @@
 /*
  * What the files of admin/ share. Who does what:
- *   admin.c      the HTTP server, who may, and which handler
+ *   admin.c      the beginning and the end
+ *   transport.c  HTTP over a listening socket
+ *   dispatch.c   who may, and which handler
  *   routes.c     the table of endpoints
  *   answer.c     what a handler answers
  *   round.c      asking all workers something
@@ -20,21 +22,35 @@
 
 struct admin {
 	struct admin_context context; /* config: under the lock */
-	struct MHD_Daemon *daemon;
-	int listen_fd;   /* ours; the daemon has a duplicate */
-	int quiesced_fd; /* that duplicate, once the daemon no longer uses it; -1 */
+	struct transport *transport;
 	_Atomic bool draining;
 	pthread_mutex_t lock; /* of context.config and ping. Short: no waiting, no callback */
 	struct round *ping;   /* the last one, see endpoint_live(); NULL: none yet */
 };
 
+/* ---- transport.c ---- */
+struct transport;
+
+/* Takes the listening socket over. 0, or -errno: then the socket is still the caller's. */
+int transport_start(struct admin *admin, int listen_fd, struct transport **ret) MUST_USE;
+/* See admin_quiesce(). */
+void transport_quiesce(struct transport *t);
+void transport_stop(struct transport *t); /* NULL is fine */
+
 /* ---- a request and its answer ---- */
+/* Who may use an endpoint; each may what those above may. */
+enum access_right { ACCESS_OPEN, ACCESS_READ, ACCESS_OPERATE, ACCESS_ADMIN };
+
 struct request {
 	struct admin *admin;
 	struct MHD_Connection *connection;
 	const char *method, *path;
 	struct slice body;
 	char argument[256]; /* what stands in the place of {name}; "" */
+	/* Who asks, from dispatch() on: what they may (ACCESS_OPEN: it was not looked at), and the name of their token
+	 * ("": they needed none). */
+	enum access_right right;
+	char token[64];
 };
 
 struct answer {
@@ -68,10 +84,12 @@ static inline void json_put(json_t *object, const char *key, json_t *value)
 	(void)json_object_set_new(object, key, value);
 }
 
-/* ---- routes.c ---- */
-/* Who may use an endpoint; each may what those above may. */
-enum access_right { ACCESS_OPEN, ACCESS_READ, ACCESS_OPERATE, ACCESS_ADMIN };
+/* ---- dispatch.c ---- */
+/* On a thread of the transport; the body is there. */
+void dispatch(struct request *request, struct answer *answer);
+const char *access_name(enum access_right right); /* "open", "read", "operate", "admin": the roles' names, too */
 
+/* ---- routes.c ---- */
 struct route {
 	const char *method; /* NULL: all */
 	const char *path, *help;
