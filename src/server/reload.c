@@ -137,7 +137,8 @@ void reload(struct proxy *p)
 		goto fail;
 	}
 	fresh = r ? load_again(p) : NULL;
-	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls))
+	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls) ||
+	    !admin_prepare(p->admin, fresh))
 		goto fail;
 	config_diff(p->config, fresh, log_difference, NULL);
 	log_set_level(fresh->log.level);
