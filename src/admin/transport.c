@@ -78,13 +78,13 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 	return r;
 }
 
-static enum MHD_Result refuse_body(struct admin *admin, struct MHD_Connection *connection)
+static enum MHD_Result refuse_body(const struct request *request)
 {
 	struct answer answer = {0};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
-	count_answer(admin, &answer);
-	return send_answer(connection, &answer);
+	count_answer(request->admin, &answer);
+	return send_answer(request->connection, &answer);
 }
 
 static struct client *client_of(struct MHD_Connection *connection)
@@ -118,7 +118,7 @@ static enum MHD_Result begin_request(const struct request *request, void **state
 	uint64_t len;
 
 	if (announced && !parse_number(announced, BODY_MAX, &len))
-		return refuse_body(request->admin, request->connection);
+		return refuse_body(request);
 	upload = calloc(1, sizeof(*upload));
 	if (!upload)
 		return MHD_NO;
@@ -150,16 +150,18 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	struct upload *upload = *state;
 
 	(void)version;
+	request.client = client_of(connection);
+	if (!request.client) /* there was no memory for it */
+		return MHD_NO;
 	if (!upload)
 		return begin_request(&request, state);
 	if (*piece_len > 0)
 		return take_piece(upload, piece, piece_len);
-	request.client = client_of(connection);
 	request.is_exposed = t->is_exposed;
 	request.body = slice_make(upload->body.bytes, upload->body.len);
 	client_is_served(&t->clients, request.client);
 	if (upload->dropped)
-		return refuse_body(t->admin, connection);
+		return refuse_body(&request);
 	dispatch(&request, &answer);
 	return send_answer(connection, &answer);
 }

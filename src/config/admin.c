@@ -86,6 +86,11 @@ static void take_token(struct loader *l, struct config_admin_token *t, const cha
 {
 	size_t len = strlen(token);
 
+	if (strcmp(token, "***") == 0) {
+		error_at(l, t->line, "[admin_tokens.%s] %s is what --print-config writes in the place of a secret",
+			 t->name, what);
+		return;
+	}
 	if (!len || len > TOKEN_MAX || !is_printable(token)) {
 		error_at(l, t->line, "[admin_tokens.%s] %s must be 1 to %u characters of ASCII without blanks", t->name,
 			 what, TOKEN_MAX);

@@ -2,17 +2,17 @@
 
 import hashlib
 import http.client
-import json
 import os
 import socket
 import ssl
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import Proxy, wait_until
+from harness import wait_until
 
 TOKENS = {name: {"token": f"{name}-0123456789abcdef", "role": name} for name in ("read", "operate", "admin")}
-JSON = {"Content-Type": "application/json"}
 
 
 class Answer:
@@ -346,15 +346,17 @@ def test_bad_requests(make_proxy):
     assert proxy.metric("admin_requests_total", status="5xx") == 0
 
 
-def test_a_request_that_never_ends(make_proxy):
-    """A byte now and then keeps no connection: a request has to come whole. Other requests go on meanwhile."""
-    proxy = make_proxy()
+@pytest.mark.parametrize("https", [False, True])
+def test_a_request_that_never_ends(make_proxy, certs, https):
+    """A byte now and then keeps no connection: a request has to come whole (and before it a handshake)."""
+    proxy = make_proxy({"admin": tls_settings(certs)} if https else {})
     slow = [socket.create_connection(("127.0.0.1", proxy.admin_port), 10) for _ in range(3)]
-    slow[0].sendall(b"GET /pools HTTP/1.1\r\nHost: localhost\r\nX-")
-    slow[1].sendall(b"POST /nodes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+    slow[0].sendall(b"\x16\x03\x01" if https else b"GET /pools HTTP/1.1\r\nHost: localhost\r\nX-")
+    if not https:
+        slow[1].sendall(b"POST /nodes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     wait_until(lambda: proxy.metric("admin_connections") >= 4)
     proxy.advance(19)
-    for s in slow[:2]:
+    for s in [] if https else slow[:2]:
         s.sendall(b"x")
     assert proxy.metric("admin_connections") >= 4
     proxy.advance(2)
@@ -414,7 +416,6 @@ def test_scrapes_during_reloads(make_proxy):
         while not stop:
             seen.append(ask(proxy, "/metrics", token=TOKENS["read"]["token"]).status)
 
-    import threading
     threads = [threading.Thread(target=scrape) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -431,7 +432,6 @@ def test_scrapes_during_reloads(make_proxy):
 
 def test_killing_a_session_that_just_ended(make_proxy):
     """200 for the one that did it, 404 for those that came late; nobody is told of an error of ours."""
-    from concurrent.futures import ThreadPoolExecutor
     proxy = make_proxy()
     with ThreadPoolExecutor(4) as pool:
         for _ in range(10):
