@@ -84,8 +84,9 @@ struct answer {
 	const char *type; /* Content-Type */
 	char *body;       /* malloc'd; NULL: out of memory */
 	size_t len;
-	char allow[64];       /* "": none */
-	unsigned retry_after; /* seconds; 0: not said */
+	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
+	unsigned retry_after;          /* seconds; 0: not said */
+	char allow[64];                /* "": none */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */

@@ -39,7 +39,7 @@ static void write_down(const struct request *request, const struct answer *answe
 
 void count_answer(struct admin *admin, const struct answer *answer)
 {
-	unsigned class = answer->body ? answer->status / 100 : 5; /* without a body: out of memory */
+	unsigned class = answer->body || answer->response ? answer->status / 100 : 5; /* neither: out of memory */
 
 	if (class >= 1 && class <= STATUS_CLASSES)
 		atomic_fetch_add(&admin->counts.answers[class - 1], 1);

@@ -41,6 +41,8 @@ static struct MHD_Response *response_new(struct answer *answer)
 	static const char no_memory[] = "{\"error\":\"out of memory\"}";
 	struct MHD_Response *response;
 
+	if (answer->response)
+		return answer->response;
 	if (!answer->body) {
 		answer->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
 		answer->type = "application/json";
@@ -163,6 +165,8 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	if (upload->dropped)
 		return refuse_body(&request);
 	dispatch(&request, &answer);
+	if (answer.response) /* handlers make one themselves only to send bit by bit */
+		client_streams(&t->clients, request.client);
 	return send_answer(connection, &answer);
 }
 

@@ -282,6 +282,11 @@ def test_unix_socket(make_proxy, tmp_path):
                                   stdout=subprocess.PIPE, text=True, timeout=20, cwd="/").stdout
         assert " 401 " in as_nobody("Accept: */*")
         assert " 200 " in as_nobody(f"Authorization: Bearer {TOKENS['read']['token']}")
+        proxy.config["proxy"].pop("admin_token")
+        proxy.config.pop("admin_tokens")
+        proxy.reload()
+        assert " 403 " in as_nobody("Accept: */*"), "without tokens nobody else has one"
+        assert ask(proxy, "/pools", unix=path).status == 200
     old = proxy.process
     proxy.take_over()
     wait_until(lambda: old.poll() is not None)
