@@ -35,8 +35,8 @@ struct admin_counts {
 };
 
 struct admin {
-	struct admin_context context; /* config: under the lock */
-	struct transport *transports[ADMIN_LISTENERS_MAX];
+	struct admin_context context;                      /* config: under the lock */
+	struct transport *transports[ADMIN_LISTENERS_MAX]; /* written at the start only, under the lock */
 	int listen_fds[ADMIN_LISTENERS_MAX];
 	uint32_t transport_count;
 	_Atomic bool draining;
