@@ -39,6 +39,8 @@ static void add_pgbouncers(const struct config *c, struct rows *rows)
 	add_number(rows, "reserve_pool_size", c->pool.reserve_connections, "0");
 	add_seconds(rows, "reserve_pool_timeout", c->pool.reserve_timeout, "5");
 	add_number(rows, "max_db_connections", c->pool.max_database_connections, "0");
+	add_number(rows, "max_db_client_connections", c->pool.max_database_clients, "0");
+	add_number(rows, "max_user_client_connections", c->pool.max_user_clients, "0");
 	add_number(rows, "max_user_connections", c->pool.max_user_connections, "0");
 	add_number(rows, "max_prepared_statements", c->pool.max_prepared_statements, "500");
 	add_setting(rows, "server_reset_query", c->pool.reset_query, "DISCARD ALL", true);
@@ -159,6 +161,7 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE\n"
 				   "\tSHOW DNS_HOSTS|DNS_ZONES\n"
 				   "\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS\n"
+				   "\tSHOW NODES\n"
 				   "\tRELOAD\n"
 				   "\tPAUSE [<db>]\n"
 				   "\tRESUME [<db>]\n"
@@ -169,7 +172,11 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tKILL_CLIENT <client_id>\n"
 				   "\tSHUTDOWN\n"
 				   "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n"
-				   "\tWAIT_CLOSE [<db>]";
+				   "\tWAIT_CLOSE [<db>]\n"
+				   "\tADD NODE <host:port> [<key> = <value>]...\n"
+				   "\tREMOVE|DISABLE|DRAIN NODE <node> [FORCE]\n"
+				   "\tENABLE|UNDRAIN NODE <node>\n"
+				   "\tSET primary = <node>|none";
 
 	(void)console;
 	(void)w;

@@ -124,6 +124,8 @@ static bool make_console(struct proxy *p)
 		.reload = reload_ask,
 		.reloads = reload_count,
 		.shut_down = control_ask_shutdown,
+		.let_run = jobs_let_run,
+		.members = p->members,
 		.server = p,
 	};
 
@@ -206,6 +208,7 @@ static void end(struct proxy *p)
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
 	admin_stop(p->admin); /* first: it asks the workers */
+	jobs_end(p);
 	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
@@ -235,6 +238,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	sigset_t set = control_signals();
 	int status = EXIT_START;
 
+	jobs_init(&p);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
 	handover_init();
