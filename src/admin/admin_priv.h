@@ -123,7 +123,8 @@ bool request_changes(const struct request *request); /* its method is one of tho
 /* ---- dispatch.c ---- */
 /* On a thread of the transport; the body is there. */
 void dispatch(struct request *request, struct answer *answer);
-void count_answer(struct admin *admin, const struct answer *answer);
+/* The answer is there, now or later: it is counted, and what was asked for is written down. */
+void dispatch_end(const struct request *request, const struct answer *answer);
 const char *access_name(enum access_right right); /* "open", "read", "operate", "admin": the roles' names, too */
 
 /* ---- routes.c ---- */

@@ -85,7 +85,7 @@ static enum MHD_Result refuse_body(const struct request *request)
 	struct answer answer = {0};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
-	count_answer(request->admin, &answer);
+	dispatch_end(request, &answer);
 	return send_answer(request->connection, &answer);
 }
 
@@ -165,6 +165,7 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	if (upload->dropped)
 		return refuse_body(&request);
 	dispatch(&request, &answer);
+	dispatch_end(&request, &answer);
 	if (answer.response) /* handlers make one themselves only to send bit by bit */
 		client_streams(&t->clients, request.client);
 	return send_answer(connection, &answer);
