@@ -1,5 +1,5 @@
 /* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
 int admin_start(const struct admin_context *context, int listen_fd, struct admin **ret_admin)
 {
@@ -9,9 +9,11 @@ int admin_start(const struct admin_context *context, int listen_fd, struct admin
 	if (!admin)
 		return -ENOMEM;
 	admin->context = *context;
+	admin->running = running_config_new(context->config);
 	pthread_mutex_init(&admin->lock, NULL);
 	r = transport_start(admin, listen_fd, &admin->transport);
 	if (r < 0) {
+		running_config_free(admin->running);
 		pthread_mutex_destroy(&admin->lock);
 		free(admin);
 		return r;
@@ -47,6 +49,7 @@ void admin_stop(struct admin *admin)
 		return;
 	transport_stop(admin->transport);
 	round_unref(admin->ping);
+	running_config_free(admin->running);
 	pthread_mutex_destroy(&admin->lock);
 	free(admin);
 }

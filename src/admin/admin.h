@@ -30,6 +30,7 @@ struct admin_context {
 	struct catalogs *catalogs;        /* NULL: none are read */
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */
+	bool config_is_imported;          /* it was made from another pooler's */
 	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */
 	const char *const *features;      /* for GET /version; ends with NULL. NULL: none */
 	uint64_t started_wall;            /* of the process; wall clock, microseconds */

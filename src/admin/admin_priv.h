@@ -24,8 +24,9 @@ struct admin {
 	struct admin_context context; /* config: under the lock */
 	struct transport *transport;
 	_Atomic bool draining;
-	pthread_mutex_t lock; /* of context.config and ping. Short: no waiting, no callback */
-	struct round *ping;   /* the last one, see endpoint_live(); NULL: none yet */
+	pthread_mutex_t lock;           /* of context.config and ping. Short: no waiting, no callback */
+	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
+	struct round *ping;             /* the last one, see endpoint_live(); NULL: none yet */
 };
 
 /* ---- transport.c ---- */
@@ -58,7 +59,8 @@ struct answer {
 	const char *type; /* Content-Type */
 	char *body;       /* malloc'd; NULL: out of memory */
 	size_t len;
-	char allow[64]; /* "": none */
+	char allow[64];      /* "": none */
+	bool tells_problems; /* errors are problem details (RFC 9457), not the reference's {"error": text} */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
@@ -74,6 +76,9 @@ void request_log_change(const struct request *request, const char *message, cons
 
 void answer_json(struct answer *answer, unsigned status, json_t *json); /* takes the reference */
 void answer_error(struct answer *answer, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* The same with a word of its own for programs to tell it by, such as "no_such_node": stable, see docs/admin-api.md. */
+void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
+	PRINTF_LIKE(4, 5);
 /* Takes the bytes over. */
 void answer_text(struct answer *answer, const char *type, struct buf *text);
 /* A JSON string of any bytes; NULL becomes null. */
@@ -100,6 +105,8 @@ struct route {
 extern const struct route routes[];
 extern const size_t route_count;
 
+/* Is it of the versioned API? What that lacks is not found, rather than "not in this build". */
+bool path_is_versioned(const char *path);
 /* NULL: none; then allow says which methods the path has ("": there is no such path). */
 const struct route *route_find(const char *method, const char *path, struct slice *ret_argument, char *allow,
 			       size_t allow_size);
@@ -122,9 +129,10 @@ struct round_part {
 	/* the worker's answer */
 	struct arena arena; /* of rows */
 	struct session_row *rows;
-	uint32_t row_count;
+	uint32_t row_count, matched;             /* matched: rows there would be without a limit */
 	struct routing_explanation *explanation; /* NULL: none */
 	bool found;
+	enum cancel_verdict verdict;
 };
 
 struct session_row {
@@ -138,6 +146,8 @@ typedef void round_work(struct worker *worker, struct round_part *part, uint64_t
 struct round *round_begin(struct sessions_shared *sessions, round_work *work, uint64_t argument);
 struct round *round_ref(struct round *round);
 void round_unref(struct round *round); /* NULL is fine */
+/* The same with a copy of `size` bytes that lives as long as the round; its address is the work's argument. */
+struct round *round_begin_with(struct sessions_shared *sessions, round_work *work, const void *data, size_t size);
 /* Until all are done, or ROUND_WAIT_MS after its begin. True: all are done. */
 bool round_wait(struct round *round);
 uint32_t round_late(struct round *round); /* workers that have not answered */

@@ -86,17 +86,102 @@ void answer_json(struct answer *answer, unsigned status, json_t *json)
 	json_decref(json);
 }
 
-void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+/* ---- errors ---- */
+
+static const char *code_of(unsigned status)
+{
+	static const struct {
+		unsigned status;
+		const char *code;
+	} codes[] = {
+		{MHD_HTTP_BAD_REQUEST, "bad_request"},
+		{MHD_HTTP_UNAUTHORIZED, "unauthorized"},
+		{MHD_HTTP_FORBIDDEN, "forbidden"},
+		{MHD_HTTP_NOT_FOUND, "not_found"},
+		{MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed"},
+		{MHD_HTTP_CONFLICT, "conflict"},
+		{MHD_HTTP_CONTENT_TOO_LARGE, "content_too_large"},
+		{MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"},
+		{MHD_HTTP_MISDIRECTED_REQUEST, "misdirected_request"},
+		{MHD_HTTP_UNPROCESSABLE_CONTENT, "unprocessable"},
+		{MHD_HTTP_TOO_MANY_REQUESTS, "too_many_requests"},
+		{MHD_HTTP_NOT_IMPLEMENTED, "not_available"},
+		{MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable"},
+		{MHD_HTTP_INSUFFICIENT_STORAGE, "no_room"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+		if (codes[i].status == status)
+			return codes[i].code;
+	return status < 500 ? "refused" : "internal_error";
+}
+
+/* "no_such_node" -> "No such node" */
+static json_t *title_json(const char *code)
+{
+	char title[64];
+
+	snprintf(title, sizeof(title), "%s", code);
+	for (char *c = title; *c; c++)
+		if (*c == '_')
+			*c = ' ';
+	if (title[0] >= 'a' && title[0] <= 'z')
+		title[0] = (char)(title[0] - 'a' + 'A');
+	return json_text(title);
+}
+
+/* RFC 9457. code NULL: the status says it all. */
+static json_t *problem_json(unsigned status, const char *code, const char *detail)
+{
+	json_t *json = json_object();
+	char type[96] = "about:blank";
+
+	if (code)
+		snprintf(type, sizeof(type), "/problems/%s", code);
+	json_put(json, "type", json_text(type));
+	json_put(json, "title", code ? title_json(code) : json_text(MHD_get_reason_phrase_for(status)));
+	json_put(json, "status", json_integer(status));
+	json_put(json, "detail", json_text(detail));
+	json_put(json, "code", json_text(code ? code : code_of(status)));
+	return json;
+}
+
+static void answer_failure(struct answer *answer, unsigned status, const char *code, const char *format,
+			   va_list arguments) PRINTF_LIKE(4, 0);
+
+static void answer_failure(struct answer *answer, unsigned status, const char *code, const char *format,
+			   va_list arguments)
 {
 	char text[512];
-	json_t *json = json_object();
+	json_t *json;
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	if (answer->tells_problems) {
+		answer_json(answer, status, problem_json(status, code, text));
+		answer->type = "application/problem+json";
+		return;
+	}
+	json = json_object();
+	json_put(json, "error", json_text(text));
+	answer_json(answer, status, json);
+}
+
+void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+{
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	answer_failure(answer, status, /* code= */ NULL, format, arguments);
 	va_end(arguments);
-	json_put(json, "error", json_text(text));
-	answer_json(answer, status, json);
+}
+
+void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	answer_failure(answer, status, code, format, arguments);
+	va_end(arguments);
 }
 
 void answer_text(struct answer *answer, const char *type, struct buf *text)

@@ -250,7 +250,7 @@ void endpoint_name_primary(struct request *request, struct answer *answer)
 	if (*name) {
 		node = node_list_find(request->admin->context.nodes, name);
 		if (!node) {
-			answer_error(answer, MHD_HTTP_NOT_FOUND, "Node not found");
+			answer_problem(answer, MHD_HTTP_NOT_FOUND, "no_such_node", "Node not found");
 			return;
 		}
 	}

@@ -47,7 +47,7 @@ struct node *request_node(struct request *request, struct answer *answer)
 	struct node *node = node_list_find(request->admin->context.nodes, request->argument);
 
 	if (!node)
-		answer_error(answer, MHD_HTTP_NOT_FOUND, "Node not found");
+		answer_problem(answer, MHD_HTTP_NOT_FOUND, "no_such_node", "Node not found");
 	return node;
 }
 

@@ -18,6 +18,11 @@ static void allow_method(char *allow, size_t size, const char *method)
 		 strcmp(method, "GET") == 0 ? ", HEAD" : "");
 }
 
+bool path_is_versioned(const char *path)
+{
+	return strncmp(path, "/api/v1/", strlen("/api/v1/")) == 0;
+}
+
 const struct route *route_find(const char *method, const char *path, struct slice *ret_argument, char *allow,
 			       size_t allow_size)
 {
@@ -28,6 +33,8 @@ const struct route *route_find(const char *method, const char *path, struct slic
 		const struct route *r = &routes[i];
 
 		if (!path_match(r->path, path, ret_argument))
+			continue;
+		if (!r->method && path_is_versioned(path) != path_is_versioned(r->path))
 			continue;
 		/* A path of ours with the wrong method is not one of those that a later, wider pattern lacks. */
 		if (!r->method ? !allow[0] : strcmp(r->method, wanted) == 0)

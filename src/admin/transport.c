@@ -63,12 +63,12 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 	return r;
 }
 
-static enum MHD_Result refuse_body(struct MHD_Connection *connection)
+static enum MHD_Result refuse_body(const struct request *request)
 {
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(request->path)};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
-	return send_answer(connection, &answer);
+	return send_answer(request->connection, &answer);
 }
 
 static void on_end(void *transport, struct MHD_Connection *connection, void **state,
@@ -93,7 +93,7 @@ static enum MHD_Result begin_request(const struct request *request, void **state
 	uint64_t len;
 
 	if (announced && !parse_number(announced, BODY_MAX, &len))
-		return refuse_body(request->connection);
+		return refuse_body(request);
 	body = malloc(sizeof(*body));
 	if (!body)
 		return MHD_NO;
@@ -109,7 +109,7 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 {
 	struct transport *t = transport;
 	struct request request = {.admin = t->admin, .connection = connection, .method = method, .path = path};
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(path)};
 	struct buf *body = *state;
 
 	if (!body)

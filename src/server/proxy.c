@@ -52,6 +52,7 @@ static bool start_admin(struct proxy *p)
 		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
+		.config_is_imported = p->options->config_path && p->options->is_pgbouncer,
 		.test_clock = p->options->test_clock,
 		.started_wall = clock_wall(),
 		.reload = reload_ask,

@@ -241,6 +241,7 @@ bool console_trusts(const struct session *s);
 void console_welcome(struct session *s);
 size_t console_received(struct session *s, uint8_t *bytes, size_t len);
 bool console_ended(struct session *s, bool first);
+bool console_is_at_work(struct session *s);
 void console_cancelled(struct session *s);
 void console_drained(struct session *s);
 void console_closed(struct session *s);

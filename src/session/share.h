@@ -56,7 +56,7 @@ struct link *share_cancellable(struct session *s);
 void share_drained(struct session *s); /* its client takes bytes again */
 /* A part of a message was passed on, and its end was not yet. */
 bool share_in_message(const struct session *s);
-/* Of its lane, for people. 0: it waits. */
-uint64_t share_link_id(const struct session *s);
+/* Of its lane, for people. NULL: it waits. */
+const struct link *share_link(const struct session *s);
 
 #endif

@@ -265,6 +265,7 @@ bool worker_is_quiet(const struct worker *w)
 
 static void view_of(struct session *s, struct session_view *v, char *address, size_t size)
 {
+	const struct link *link = s->link ? s->link : share_link(s);
 	usec_t now = clock_now();
 
 	session_address_text(s, address, size);
@@ -279,7 +280,9 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.tls = conn_tls_version(&s->conn),
 		.connected_us = now - s->connected,
 		.state_us = now - s->since,
-		.link = s->link ? s->link->id : share_link_id(s),
+		.link = link ? link->id : 0,
+		.backend_pid = link ? link->backend_pid : 0,
+		.node = link ? link_node(link)->name : "",
 		.pinned = s->pins != 0,
 		.logged_in = s->logged,
 		.waits = s->state == SESSION_WAITING,

@@ -134,6 +134,9 @@ struct session_view {
 	const char *database, *user, *application, *state, *address, *tls;
 	uint64_t connected_us, state_us; /* how long ago */
 	uint64_t link;                   /* 0: none */
+	uint32_t backend_pid;            /* the server's of that link; 0: not known */
+	const char *node;                /* where it leads; "": there is none */
+	const char *statement;           /* the text under way; NULL: none, or it is not known */
 	bool pinned;
 	bool logged_in, waits, runs; /* runs: the server owes it an answer */
 	bool replicates;
@@ -146,6 +149,10 @@ uint32_t worker_some_sessions(struct worker *w, uint32_t slot, uint32_t count,
 			      void (*each)(const struct session_view *view, void *to), void *to);
 /* false: no such session here. */
 bool worker_kill_session(struct worker *w, uint32_t pid);
+/* Cancels what it runs, or ends its waiting for a link, as its client could; a moment later both may be over by
+ * themselves. */
+enum cancel_verdict { CANCEL_NO_SESSION, CANCEL_NOTHING_RUNS, CANCEL_NO_MEMORY, CANCEL_BEGUN };
+enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid);
 /* All of a database (NULL: all that lead to nodes). How many. */
 uint32_t worker_kill_sessions(struct worker *w, const char *database);
 
