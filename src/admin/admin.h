@@ -11,6 +11,7 @@
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
+#include "base/buf.h"
 #include "cluster/cluster.h"
 #include "cluster/node.h"
 #include "cluster/patroni.h"
@@ -20,6 +21,14 @@
 #include "session/worker.h"
 
 struct admin;
+
+#define RELOAD_WHY_MAX 512u
+
+/* How a reload went. */
+struct reload_outcome {
+	struct buf changed;       /* what has changed, "pool.mode", "nodes", "databases.shop": each with its NUL */
+	char why[RELOAD_WHY_MAX]; /* it was refused: what is wrong first */
+};
 
 struct admin_context {
 	struct pools *pools;
@@ -37,6 +46,10 @@ struct admin_context {
 	/* POST /reload: has the file read again. Called on an admin thread, without locks. 0 or -errno. NULL: not
 	 * offered */
 	int (*reload)(void *server);
+	/* The same, and waits for it, at most for so long. 0; -ENOENT: there is no file; -EINVAL: it was refused, and
+	 * the old configuration stays; -ETIMEDOUT: it is still to come. In any case the caller frees ret->changed.
+	 * NULL: likewise */
+	int (*reload_and_wait)(void *server, unsigned wait_ms, struct reload_outcome *ret);
 	void *server;
 };
 

@@ -129,3 +129,80 @@ void endpoint_v1_config(struct request *request, struct answer *answer)
 	json_put(json, "total", json_integer((json_int_t)json_array_size(s.list)));
 	answer_json(answer, MHD_HTTP_OK, json);
 }
+
+/* ---- POST /api/v1/reload ---- */
+
+#define RELOAD_WAIT_MS 5000u
+
+static json_t *changed_json(const struct buf *changed)
+{
+	json_t *list = json_array();
+
+	for (size_t at = 0; at < changed->len; at += strlen((const char *)changed->bytes + at) + 1)
+		(void)json_array_append_new(list, json_text((const char *)changed->bytes + at));
+	return list;
+}
+
+struct pending {
+	const struct running_config *running;
+	json_t *list;
+};
+
+static void add_pending(const struct config_value_view *v, void *to)
+{
+	const struct pending *p = to;
+	char path[128];
+
+	path_of(v, path, sizeof(path));
+	if (running_value(p->running, v))
+		(void)json_array_append_new(p->list, json_text(path));
+}
+
+/* Since the start, by this reload or by one before. */
+static json_t *needs_restart_json(struct admin *admin)
+{
+	struct pending p = {admin->running, json_array()};
+
+	pthread_mutex_lock(&admin->lock);
+	config_each_value(admin->context.config, add_pending, &p);
+	pthread_mutex_unlock(&admin->lock);
+	return p.list;
+}
+
+static void answer_reload(struct request *request, struct answer *answer, int r, const struct reload_outcome *outcome)
+{
+	json_t *json;
+
+	switch (r) {
+	case 0:
+	case -ETIMEDOUT:
+		json = json_object();
+		json_put(json, "status", json_text(r == 0 ? "reloaded" : "reloading"));
+		json_put(json, "changed", r == 0 ? changed_json(&outcome->changed) : json_null());
+		json_put(json, "needs_restart", r == 0 ? needs_restart_json(request->admin) : json_null());
+		answer_json(answer, r == 0 ? MHD_HTTP_OK : MHD_HTTP_ACCEPTED, json);
+		return;
+	case -ENOENT:
+		answer_problem(answer, MHD_HTTP_CONFLICT, "no_configuration_file",
+			       "the configuration was given by flags: there is no file to read again");
+		return;
+	default:
+		answer_problem(answer, MHD_HTTP_CONFLICT, "configuration_refused",
+			       "not reloaded, the old configuration stays: %s",
+			       outcome->why[0] ? outcome->why : "the log says why");
+		return;
+	}
+}
+
+void endpoint_v1_reload(struct request *request, struct answer *answer)
+{
+	const struct admin_context *c = &request->admin->context;
+	struct reload_outcome outcome = {0};
+
+	if (!c->reload_and_wait) {
+		answer_error(answer, MHD_HTTP_NOT_IMPLEMENTED, "reloading is not available");
+		return;
+	}
+	answer_reload(request, answer, c->reload_and_wait(c->server, RELOAD_WAIT_MS, &outcome), &outcome);
+	buf_free(&outcome.changed);
+}

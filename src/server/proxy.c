@@ -56,6 +56,7 @@ static bool start_admin(struct proxy *p)
 		.test_clock = p->options->test_clock,
 		.started_wall = clock_wall(),
 		.reload = reload_ask,
+		.reload_and_wait = reload_and_wait,
 		.features = features,
 		.server = p,
 	};
@@ -202,6 +203,7 @@ static void end(struct proxy *p)
 {
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
+	reload_news_end(&p->reload_news);
 	admin_stop(p->admin); /* first: it asks the workers */
 	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
@@ -221,6 +223,7 @@ static void end(struct proxy *p)
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);
+	reload_news_free(&p->reload_news);
 	if (!p->handed_over && p->wrote_pid_file)
 		unlink(p->config->proxy.pid_file);
 }
@@ -234,6 +237,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
+	reload_news_init(&p.reload_news);
 	handover_init();
 	if (log_start(config->log.file, config->log.format, config->log.level) < 0) {
 		fprintf(stderr, "heliosdb-proxy: cannot open the log file %s\n", config->log.file);

@@ -165,6 +165,61 @@ def test_a_session_that_has_just_ended_is_not_found(make_proxy, closing):
         assert refused(proxy, path, method) == (404, "no_such_session"), path
 
 
+def test_pause_resume_reconnect(make_proxy, closing):
+    proxy = make_proxy()
+    client = closing(proxy.connect())
+    client.execute("BEGIN")
+    status, found = call(proxy, "/databases/app/pause", "POST")
+    assert (status, found["status"], found["links_left"], found["paused"]) == (202, "paused", 1, True)
+    client.execute("COMMIT")
+    wait_until(lambda: call(proxy, "/databases/app/pause", "POST")[0] == 200)  # asked again: its link has left
+    assert items(proxy, "/pools")[0]["paused"]
+    status, found = call(proxy, "/databases/app/resume", "POST")
+    assert (status, found["status"], found["paused"]) == (200, "resumed", False)
+    assert call(proxy, "/databases/app/resume", "POST")[1]["status"] == "not paused"
+    before = client.execute("SELECT pg_backend_pid()").fetchone()
+    wait_until(lambda: call(proxy, "/databases/app/reconnect", "POST")[0] == 200)
+    assert client.execute("SELECT pg_backend_pid()").fetchone() != before
+
+
+def test_disable_and_kill(make_proxy, closing):
+    proxy = make_proxy({"databases": {"app": {}}})
+    client = closing(proxy.connect())
+    assert call(proxy, "/databases/app/disable", "POST")[1]["disabled"]
+    with pytest.raises(psycopg.OperationalError):
+        proxy.connect()
+    assert client.execute("SELECT 1").fetchone() == (1,)
+    assert not call(proxy, "/databases/app/enable", "POST")[1]["disabled"]
+    status, found = call(proxy, "/databases/app/kill", "POST")
+    assert (status, found["sessions"], found["paused"], found["workers_late"]) == (200, 1, True, 0)
+    with pytest.raises(psycopg.OperationalError):
+        client.execute("SELECT 1")
+    for verb in ("pause", "resume", "reconnect", "disable", "enable", "kill"):
+        assert refused(proxy, f"/databases/nobodys/{verb}", "POST") == (404, "no_such_database")
+        assert refused(proxy, f"/databases/pgbouncer/{verb}", "POST") == (409, "is_the_console")
+
+
+def test_reload_says_what_changed(make_proxy):
+    proxy = make_proxy()
+    assert call(proxy, "/reload", "POST") == (200, {"status": "reloaded", "changed": [], "needs_restart": []})
+    proxy.config["pool"]["max_connections"] = 7
+    proxy.config["proxy"]["listen_backlog"] = 99
+    proxy.config["databases"] = {"other": {}}
+    proxy.write_config()
+    assert call(proxy, "/reload", "POST") == (200, {
+        "status": "reloaded", "changed": ["pool.max_connections", "databases.other"],
+        "needs_restart": ["proxy.listen_backlog"]})
+    found = {each["key"]: each for each in items(proxy, "/config")}
+    assert (found["pool.max_connections"]["value"], found["pool.max_connections"]["pending"]) == ("7", None)
+    backlog = found["proxy.listen_backlog"]
+    assert (backlog["value"], backlog["pending"]) == (backlog["default"], "99")
+    assert call(proxy, "/reload", "POST")[1]["needs_restart"] == ["proxy.listen_backlog"]
+    with open(proxy.config_path, "a", encoding="utf-8") as f:
+        f.write("\n[pool_mode]\nmode = \"strange\"\n")
+    status, problem = call(proxy, "/reload", "POST")
+    assert (status, problem["code"]) == (409, "configuration_refused") and "[pool_mode] mode" in problem["detail"]
+
+
 # ---- refusing
 
 
@@ -172,4 +227,6 @@ def test_errors_are_problems_here_and_the_references_elsewhere(make_proxy):
     proxy = make_proxy()
     assert refused(proxy, "/nothing") == (404, "not_found")
     assert refused(proxy, "/status", "POST", b"") == (405, "method_not_allowed")
+    assert refused(proxy, "/plugins") == (501, "not_available")
+    assert "the plugin host" in call(proxy, "/plugins")[1]["detail"]
     assert json.loads(proxy.admin("/nothing")[1]) == {"error": "Not found"}
