@@ -1,7 +1,17 @@
-/* The versioned API: who asks, and how the proxy is. */
+/* The versioned API: its description, who asks, and how the proxy is. */
+#include "admin/openapi.h"
 #include "admin/views.h"
 
 #include "loop/crew.h"
+
+void endpoint_v1_openapi(struct request *request, struct answer *answer)
+{
+	struct buf b = BUF_INIT(openapi_len);
+
+	(void)request;
+	buf_add(&b, openapi_document, openapi_len);
+	answer_text(answer, "application/json", &b);
+}
 
 void endpoint_v1_whoami(struct request *request, struct answer *answer)
 {
