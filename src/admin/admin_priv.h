@@ -184,7 +184,8 @@ const char *circuit_name(const struct node *node); /* state of its circuit break
 struct node *request_node(struct request *request, struct answer *answer);
 /* false: it was answered that the parameter deadline_secs makes no sense. */
 bool request_deadline(struct request *request, struct answer *answer, usec_t *ret);
-bool request_says(const struct request *request, const char *parameter); /* "true" or "1" */
+/* "true" or "1", "false" or "0", or not given; false: it was answered that it is something else. */
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret) MUST_USE;
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);

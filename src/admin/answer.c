@@ -1,5 +1,5 @@
 /* What handlers ask of a request, and how they answer. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
 #include "base/log.h"
 
@@ -16,6 +16,28 @@ const char *request_header(const struct request *request, const char *name)
 const char *request_parameter(const struct request *request, const char *name)
 {
 	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool request_text(struct request *request, struct answer *answer, const char *parameter, const char **ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text ? text : "";
+	if (strlen(*ret) <= 4 * REQUEST_TEXT_MAX && count_characters(*ret) <= REQUEST_TEXT_MAX)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s is longer than %u characters", parameter, REQUEST_TEXT_MAX);
+	return false;
+}
+
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
+	if (!text || *ret || strcasecmp(text, "false") == 0 || strcmp(text, "0") == 0)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s must be true or false", parameter);
+	return false;
 }
 
 bool request_accepts_json(const struct request *request)

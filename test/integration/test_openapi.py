@@ -14,6 +14,8 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
+from harness.proxy import toml
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROW = re.compile(r'^ENDPOINT\("(\w+)", "(/api/v1/[^"]*)", (\w+),', re.MULTILINE)
 # Where the answer goes on until somebody ends it: nothing to try in a bounded time.
@@ -92,10 +94,17 @@ def test_requests_made_from_it(make_proxy, closing):
     proxy = make_proxy({"proxy": {"admin_token": "s3cret"}, "databases": {"app": {}, "other": {"dbname": "app"}}})
     clients = [closing(proxy.connect(database=database)) for database in ("app", "other", "app")]
     clients[0].execute("BEGIN")
+    values = {"path.node": proxy.json("/nodes")[0]["name"], "path.database": "other",
+              "path.pid": proxy.sessions()[0]["pid"]}
+    with open(os.path.join(proxy.root, "schemathesis.toml"), "w", encoding="utf-8") as f:
+        f.write(toml({"parameters": values}))
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{proxy.admin_port}/api/v1/openapi.json",
-               "--header", "Authorization: Bearer s3cret", "--max-examples", os.environ.get("HELIOS_EXAMPLES", "6"),
-               "--seed", "1", "--generation-deterministic", "--no-color",
-               "--checks", "all", "--exclude-path-regex", "/stream$", "--request-timeout", "20", "--workers", "1"]
-    done = subprocess.run(command, cwd=proxy.root, capture_output=True, text=True, timeout=280, check=False)
+               "--header", "Authorization: Bearer s3cret", "--max-examples", os.environ.get("HELIOS_EXAMPLES", "5"),
+               "--generation-deterministic", "--no-color", "--checks", "all", "--exclude-path-regex", "/stream$",
+               "--request-timeout", "20", "--workers", "1"]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "harness.openapi_hooks",
+                   "PYTHONPATH": str(ROOT / "test/integration")}
+    done = subprocess.run(command, cwd=proxy.root, env=environment, capture_output=True, text=True, timeout=280,
+                          check=False)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
     assert proxy.is_live()
