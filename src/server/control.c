@@ -245,7 +245,7 @@ static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
 
-	nodes_tick(p);
+	jobs_run(p);
 	look_up_names(p);
 	pools_keep_stats(p->pools);
 	if (now >= p->sweep_at) {

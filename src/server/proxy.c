@@ -122,6 +122,8 @@ static bool make_console(struct proxy *p)
 		.reload = reload_ask,
 		.reloads = reload_count,
 		.shut_down = control_ask_shutdown,
+		.let_run = jobs_let_run,
+		.members = p->members,
 		.server = p,
 	};
 
@@ -205,6 +207,7 @@ static void end(struct proxy *p)
 
 	reload_news_end(&p->reload_news);
 	admin_stop(p->admin); /* first: it asks the workers */
+	jobs_end(p);
 	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
@@ -235,6 +238,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	sigset_t set = control_signals();
 	int status = EXIT_START;
 
+	jobs_init(&p);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
 	reload_news_init(&p.reload_news);
