@@ -47,7 +47,7 @@ bool request_accepts_json(const struct request *request)
 	return accept && strcasestr(accept, "application/json");
 }
 
-static void client_text(const struct request *request, char *text, size_t size)
+void request_client(const struct request *request, char *text, size_t size)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -73,7 +73,7 @@ void request_log(const struct request *request, const char *message, const char 
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
+	request_client(request, client, sizeof(client));
 	if (key)
 		log_info(message, kv_uint(key, value), kv_str("admin_client", client));
 	else
@@ -84,7 +84,7 @@ void request_log_node(const struct request *request, const char *message, const 
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
+	request_client(request, client, sizeof(client));
 	log_info(message, kv_str("node", node->name), kv_uint("links", atomic_load(&node->links)),
 		 kv_str("admin_client", client));
 }
@@ -93,7 +93,7 @@ void request_log_change(const struct request *request, const char *message, cons
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
+	request_client(request, client, sizeof(client));
 	log_info(message, kv_str("node", node), kv_str("persisted", persisted ? "true" : "false"),
 		 kv_str("admin_client", client));
 }

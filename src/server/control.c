@@ -248,6 +248,7 @@ static void tick(struct proxy *p)
 	jobs_run(p);
 	look_up_names(p);
 	pools_keep_stats(p->pools);
+	admin_tick(p->admin);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
 		trim_memory(p);
