@@ -139,10 +139,10 @@ def test_sessions_are_found_by_what_they_run(make_proxy, closing):
     holder, waiting = closing(proxy.connect()), closing(proxy.wire(application_name="waiting"))
     holder.execute("SELECT pg_advisory_lock(4711)")
     waiting.send(query("SELECT pg_advisory_lock(4711), 'Marked'"))
-    found = wait_until(lambda: items(proxy, "/sessions?query=marked"))
+    found = wait_until(lambda: [s for s in items(proxy, "/sessions?query=marked") if s["query_ms"] is not None])
     assert len(found) == 1 and found[0]["application"] == "waiting"
     assert found[0]["statement"] == "SELECT pg_advisory_lock(4711), 'Marked'" and not found[0]["statement_is_cut"]
-    assert found[0]["query_ms"] >= 0 and found[0]["state"] == "active"
+    assert found[0]["state"] == "active"
 
 
 # ---- changing
