@@ -112,30 +112,14 @@ void answer_json(struct answer *answer, unsigned status, json_t *json)
 
 static const char *code_of(unsigned status)
 {
-	static const struct {
-		unsigned status;
-		const char *code;
-	} codes[] = {
-		{MHD_HTTP_BAD_REQUEST, "bad_request"},
-		{MHD_HTTP_UNAUTHORIZED, "unauthorized"},
-		{MHD_HTTP_FORBIDDEN, "forbidden"},
-		{MHD_HTTP_NOT_FOUND, "not_found"},
-		{MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed"},
-		{MHD_HTTP_CONFLICT, "conflict"},
-		{MHD_HTTP_CONTENT_TOO_LARGE, "content_too_large"},
-		{MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"},
-		{MHD_HTTP_MISDIRECTED_REQUEST, "misdirected_request"},
-		{MHD_HTTP_UNPROCESSABLE_CONTENT, "unprocessable"},
-		{MHD_HTTP_TOO_MANY_REQUESTS, "too_many_requests"},
-		{MHD_HTTP_NOT_IMPLEMENTED, "not_available"},
-		{MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable"},
-		{MHD_HTTP_INSUFFICIENT_STORAGE, "no_room"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
-		if (codes[i].status == status)
-			return codes[i].code;
-	return status < 500 ? "refused" : "internal_error";
+	switch (status) {
+#define STATUS(number, code, help) \
+	case number: \
+		return code;
+#include "admin/problems.def"
+	default:
+		return status < 500 ? "bad_request" : "internal_error";
+	}
 }
 
 /* "no_such_node" -> "No such node" */

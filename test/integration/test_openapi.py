@@ -10,11 +10,13 @@ import re
 import subprocess
 import sys
 
-import jsonschema
-import openapi_spec_validator
 import pytest
 
 from harness.proxy import toml
+
+jsonschema = pytest.importorskip("jsonschema")
+openapi_spec_validator = pytest.importorskip("openapi_spec_validator")
+pytest.importorskip("schemathesis")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROW = re.compile(r'^ENDPOINT\("(\w+)", "(/api/v1/[^"]*)", (\w+),', re.MULTILINE)
@@ -48,6 +50,15 @@ def test_it_describes_each_endpoint_and_no_other(document):
     assert {key: each["x-required-role"] for key, each in operations.items()} == rows()
     names = [each["operationId"] for each in operations.values()]
     assert len(names) == len(set(names))
+
+
+def test_codes_of_problems_are_documented():
+    listed = set(re.findall(r'^(?:STATUS\(\d+, |PROBLEM\()"(\w+)"', (ROOT / "src/admin/problems.def").read_text(),
+                            re.MULTILINE))
+    used = set()
+    for file in (ROOT / "src/admin").glob("*.c"):
+        used.update(re.findall(r'answer_problem\(\w+,\s*[\w ]+,\s*"(\w+)"', file.read_text(encoding="utf-8")))
+    assert used and used <= listed, used - listed
 
 
 def test_it_can_be_had_without_a_token(make_proxy):
