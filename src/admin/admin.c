@@ -1,5 +1,5 @@
 /* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
 #include "base/log.h"
 
@@ -10,6 +10,7 @@ static void admin_free(struct admin *admin)
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_stop(admin->transports[i]);
 	round_unref(admin->ping);
+	running_config_free(admin->running);
 	admin_tls_unref(admin->tls);
 	admin_tls_unref(admin->next_tls);
 	pthread_mutex_destroy(&admin->lock);
@@ -26,6 +27,7 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 	if (!admin)
 		return -ENOMEM;
 	admin->context = *context;
+	admin->running = running_config_new(context->config);
 	pthread_mutex_init(&admin->lock, NULL);
 	if (!admin_prepare(admin, context->config))
 		r = -EINVAL;

@@ -82,7 +82,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 
 static enum MHD_Result refuse_body(const struct request *request)
 {
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(request->path)};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
 	dispatch_end(request, &answer);
@@ -148,7 +148,7 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 {
 	struct transport *t = transport;
 	struct request request = {.admin = t->admin, .connection = connection, .method = method, .path = path};
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(path)};
 	struct upload *upload = *state;
 
 	(void)version;

@@ -52,9 +52,11 @@ static bool start_admin(struct proxy *p)
 		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
+		.config_is_imported = p->options->config_path && p->options->is_pgbouncer,
 		.test_clock = p->options->test_clock,
 		.started_wall = clock_wall(),
 		.reload = reload_ask,
+		.reload_and_wait = reload_and_wait,
 		.features = features,
 		.server = p,
 	};
@@ -207,6 +209,7 @@ static void end(struct proxy *p)
 {
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
+	reload_news_end(&p->reload_news);
 	admin_stop(p->admin); /* first: it asks the workers */
 	jobs_end(p);
 	patroni_stop(p->patroni);
@@ -227,6 +230,7 @@ static void end(struct proxy *p)
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);
+	reload_news_free(&p->reload_news);
 	if (!p->handed_over && p->wrote_pid_file)
 		unlink(p->config->proxy.pid_file);
 }
@@ -241,6 +245,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	jobs_init(&p);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
+	reload_news_init(&p.reload_news);
 	handover_init();
 	if (log_start(config->log.file, config->log.format, config->log.level) < 0) {
 		fprintf(stderr, "heliosdb-proxy: cannot open the log file %s\n", config->log.file);

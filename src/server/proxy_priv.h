@@ -34,6 +34,15 @@ struct worker_thread {
 	bool is_made; /* worker_init() was called, worker_destroy() is owed */
 };
 
+/* Of the last reload, for who waits for one. */
+struct reload_news {
+	pthread_mutex_t lock; /* of all below */
+	pthread_cond_t over;
+	uint64_t asked, done; /* done: what was asked for up to there is over */
+	int result;
+	struct reload_outcome outcome;
+};
+
 struct proxy {
 	const struct proxy_options *options;
 	struct config *config;
@@ -66,6 +75,7 @@ struct proxy {
 	unsigned grace_ms;   /* for last words, at the end */
 	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
+	struct reload_news reload_news;
 	_Atomic uint64_t reloads, reloads_failed; /* that are over */
 	_Atomic int shutdown_asked;               /* enum console_shutdown + 1; 0: nobody did */
 	_Atomic bool nobody_accepts;              /* every worker has stopped listening */
@@ -135,6 +145,11 @@ void reload(struct proxy *p);
 /* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file.
  */
 int reload_ask(void *proxy);
+/* See admin_context. */
+int reload_and_wait(void *proxy, unsigned wait_ms, struct reload_outcome *ret);
+void reload_news_init(struct reload_news *news);
+void reload_news_end(struct reload_news *news); /* nobody is kept waiting any more */
+void reload_news_free(struct reload_news *news);
 void reload_count(void *proxy, uint64_t *ret_over, uint64_t *ret_failed);
 
 #endif

@@ -96,7 +96,8 @@ struct session {
 	usec_t wrote_at;
 	uint64_t own_lsn;
 	uint32_t own_timeline;
-	uint64_t serial; /* unique in the worker */
+	uint64_t serial;     /* unique in the worker */
+	uint16_t bound_mark; /* of an Execute of the unnamed portal; see underway.h */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
@@ -137,6 +138,7 @@ struct session {
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
+	bool unnamed_kept : 1;    /* session mode: the text of the unnamed statement is the link's, see underway.h */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
@@ -241,6 +243,7 @@ bool console_trusts(const struct session *s);
 void console_welcome(struct session *s);
 size_t console_received(struct session *s, uint8_t *bytes, size_t len);
 bool console_ended(struct session *s, bool first);
+bool console_is_at_work(struct session *s);
 void console_cancelled(struct session *s);
 void console_drained(struct session *s);
 void console_closed(struct session *s);
