@@ -1,7 +1,7 @@
 /* What handlers ask of a request, and how they answer. */
 #include "admin/admin_priv.h"
 
-#include "base/log.h"
+#include "base/event.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -53,9 +53,9 @@ void request_log(const struct request *request, const char *message, const char 
 
 	client_text(request, client, sizeof(client));
 	if (key)
-		log_info(message, kv_uint(key, value), kv_str("admin_client", client));
+		log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_uint(key, value), kv_str("admin_client", client));
 	else
-		log_info(message, kv_str("admin_client", client));
+		log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("admin_client", client));
 }
 
 void request_log_node(const struct request *request, const char *message, const struct node *node)
@@ -63,8 +63,8 @@ void request_log_node(const struct request *request, const char *message, const 
 	char client[80];
 
 	client_text(request, client, sizeof(client));
-	log_info(message, kv_str("node", node->name), kv_uint("links", atomic_load(&node->links)),
-		 kv_str("admin_client", client));
+	log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("node", node->name),
+		  kv_uint("links", atomic_load(&node->links)), kv_str("admin_client", client));
 }
 
 void request_log_change(const struct request *request, const char *message, const char *node, bool persisted)
@@ -72,8 +72,8 @@ void request_log_change(const struct request *request, const char *message, cons
 	char client[80];
 
 	client_text(request, client, sizeof(client));
-	log_info(message, kv_str("node", node), kv_str("persisted", persisted ? "true" : "false"),
-		 kv_str("admin_client", client));
+	log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("node", node),
+		  kv_str("persisted", persisted ? "true" : "false"), kv_str("admin_client", client));
 }
 
 void answer_json(struct answer *answer, unsigned status, json_t *json)

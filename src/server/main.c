@@ -31,7 +31,7 @@ static const char help[] =
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
 	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
-	"                           pgbouncer\n"
+	"                           events, pgbouncer\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -87,6 +87,8 @@ static int generate(const char *what)
 		reference_man(stdout);
 	else if (strcmp(what, "errors") == 0)
 		reference_errors(stdout);
+	else if (strcmp(what, "events") == 0)
+		reference_events(stdout);
 	else if (strcmp(what, "pgbouncer") == 0)
 		import_reference(stdout);
 	else if (strcmp(what, "schema") == 0)
@@ -158,7 +160,8 @@ static int parse(int argc, char **argv, struct command_line *c)
 		case OPT_GENERATE:
 			option = generate(optarg);
 			return option == EXIT_USAGE
-				       ? usage_error("--generate takes reference, man, schema, errors or pgbouncer")
+				       ? usage_error(
+						 "--generate takes reference, man, schema, errors, events or pgbouncer")
 				       : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;

@@ -1,6 +1,7 @@
 /* See worker.h. */
 #include "session/session_priv.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "stage/stage.h"
 
@@ -387,12 +388,25 @@ void worker_each_link(struct worker *w, void (*each)(const struct link_view *vie
 	pool_thread_each_link(&w->pool_thread, view_link, &visit);
 }
 
+/* The log says it of every client that the proxy closes. */
+static void tell_killed(const struct session *s)
+{
+	const struct pool *pool = s->shard ? session_pool(s) : NULL;
+
+	event_write(EVENT_SESSION_KILLED, LOG_INFO, "session closed by an operator",
+		    (const struct kv[]){kv_uint("pid", session_pid(s)),
+					kv_str("user", pool ? pool_user(pool) : NULL),
+					kv_str("database", pool ? pool_database(pool) : NULL),
+					{.type = KV_END}});
+}
+
 bool worker_kill_session(struct worker *w, uint32_t pid)
 {
 	list_for_each (node, &w->sessions) {
 		struct session *s = list_entry(node, struct session, node);
 
 		if (session_pid(s) == pid) {
+			tell_killed(s);
 			session_fatal(s, ERROR_ADMIN_KILL, NULL);
 			return true;
 		}
