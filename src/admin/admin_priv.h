@@ -26,7 +26,8 @@ struct admin {
 	_Atomic bool draining;
 	pthread_mutex_t lock;           /* of context.config and ping. Short: no waiting, no callback */
 	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
-	struct round *ping;             /* the last one, see endpoint_live(); NULL: none yet */
+	struct streams *streams;
+	struct round *ping; /* the last one, see endpoint_live(); NULL: none yet */
 };
 
 /* ---- transport.c ---- */
@@ -59,8 +60,10 @@ struct answer {
 	const char *type; /* Content-Type */
 	char *body;       /* malloc'd; NULL: out of memory */
 	size_t len;
-	char allow[64];      /* "": none */
-	bool tells_problems; /* errors are problem details (RFC 9457), not the reference's {"error": text} */
+	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
+	unsigned retry_after;          /* seconds; 0: not said */
+	char allow[64];                /* "": none */
+	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */

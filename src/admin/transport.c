@@ -31,6 +31,8 @@ static struct MHD_Response *response_new(struct answer *answer)
 	static const char no_memory[] = "{\"error\":\"out of memory\"}";
 	struct MHD_Response *response;
 
+	if (answer->response)
+		return answer->response;
 	if (!answer->body) {
 		answer->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
 		answer->type = "application/json";
@@ -46,6 +48,7 @@ static struct MHD_Response *response_new(struct answer *answer)
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer *answer)
 {
 	struct MHD_Response *response = response_new(answer);
+	char text[16];
 	enum MHD_Result r;
 
 	if (!response)
@@ -56,6 +59,10 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 	MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
 	if (answer->allow[0])
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer->allow);
+	if (answer->retry_after) {
+		snprintf(text, sizeof(text), "%u", answer->retry_after);
+		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, text);
+	}
 	if (answer->status == MHD_HTTP_UNAUTHORIZED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"heliosdb-proxy\"");
 	r = MHD_queue_response(connection, answer->status, response);
@@ -146,13 +153,13 @@ static struct MHD_Daemon *start_daemon(struct transport *t, int fd)
 	/* Signals are for the control thread. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, /* port= */ 0, NULL,
-				  NULL, on_request, t, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
-				  MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-				  MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-				  MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
-				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	daemon = MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, /* port= */ 0, NULL, NULL,
+		on_request, t, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_end,
+		NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT,
+		CONNECTIONS_MAX + t->admin->context.config->admin.max_streams, MHD_OPTION_CONNECTION_TIMEOUT,
+		CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return daemon;
 }

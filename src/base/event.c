@@ -98,7 +98,7 @@ void event_write(enum event_kind kind, enum log_level level, const char *message
 	atomic_fetch_add_explicit(&counts[kind], 1, memory_order_relaxed);
 	if (kept)
 		journal_add(kept, &(struct journal_entry){.wall_us = clock_wall(),
-							  .level = level,
+							  .level = MAX(level, LOG_INFO), /* severity */
 							  .kind = kind,
 							  .message = message,
 							  .pairs = pairs});

@@ -53,6 +53,7 @@ static void the_log_says_the_same(void **state UNUSED)
 	assert_int_equal(log_keep(10) + event_keep(10), 0);
 	log_event(EVENT_NODE_UP, LOG_INFO, "quiet", kv_str("node", "a"));
 	log_event(EVENT_NODE_DOWN, LOG_WARN, "loud", kv_str("node", "b"));
+	log_event(EVENT_NODE_DOUBTED, LOG_DEBUG, "quieter");
 	log_warn("no event");
 	assert_int_equal(event_count(EVENT_NODE_UP), 1);
 	assert_int_equal(event_count(EVENT_NODE_DOWN), 1);
@@ -71,6 +72,8 @@ static void the_log_says_the_same(void **state UNUSED)
 	assert_true(journal_next(&reader, &e));
 	assert_string_equal(e.message, "loud");
 	assert_int_equal(e.level, LOG_WARN);
+	assert_true(journal_next(&reader, &e));
+	assert_int_equal(e.level, LOG_INFO); /* an event is nothing less */
 	assert_false(journal_next(&reader, &e));
 	event_forget();
 	log_forget();

@@ -23,7 +23,7 @@ struct record { /* then the message and its zero, then the pairs: type, key and 
 
 struct journal {
 	pthread_mutex_t lock;
-	uint64_t first, next, head;
+	uint64_t born, first, next, head;
 	size_t max, size;
 	void (*told)(void *argument);
 	void *argument;
@@ -46,7 +46,7 @@ struct journal *journal_new(size_t entries, size_t bytes, uint64_t wall_us)
 		return NULL;
 	}
 	pthread_mutex_init(&j->lock, NULL);
-	j->first = j->next = wall_us;
+	j->born = j->first = j->next = wall_us;
 	j->max = entries;
 	j->size = bytes;
 	return j;
@@ -150,19 +150,15 @@ void journal_add(struct journal *j, const struct journal_entry *entry)
 {
 	_Alignas(ALIGNMENT) char room[JOURNAL_ENTRY_MAX];
 	size_t size = make_record(room, entry);
-	void (*told)(void *argument);
-	void *argument;
 
 	pthread_mutex_lock(&j->lock);
 	((struct record *)(void *)room)->number = j->next;
 	memcpy(make_room(j, size), room, size);
 	j->head += size;
 	j->next++;
-	told = j->told;
-	argument = j->argument;
+	if (j->told)
+		j->told(j->argument);
 	pthread_mutex_unlock(&j->lock);
-	if (told)
-		told(argument);
 }
 
 void journal_watch(struct journal *j, void (*told)(void *argument), void *argument)
@@ -181,6 +177,16 @@ void journal_span(struct journal *j, uint64_t *ret_first, uint64_t *ret_next)
 	*ret_first = j->first;
 	*ret_next = j->next;
 	pthread_mutex_unlock(&j->lock);
+}
+
+uint64_t journal_born(const struct journal *j)
+{
+	return j->born;
+}
+
+size_t journal_entries_max(const struct journal *j)
+{
+	return j->max;
 }
 
 void journal_read(struct journal_reader *reader, struct journal *journal, uint64_t from)

@@ -31,12 +31,15 @@ void journal_free(struct journal *journal); /* NULL is fine */
 
 /* The entry's number is given here. */
 void journal_add(struct journal *journal, const struct journal_entry *entry);
-/* told() is called, without a lock, by whoever has added one; NULL: nobody is. What `argument` points to must live as
- * long as the journal, for an addition under way may still tell. */
+/* told() is called by whoever has added one, under the journal's lock: it is short, and writes nothing down. NULL:
+ * nobody is told, from the return on. */
 void journal_watch(struct journal *journal, void (*told)(void *argument), void *argument);
 
 /* The first number that is (or will be) there, and the one that the next entry gets. */
 void journal_span(struct journal *journal, uint64_t *ret_first, uint64_t *ret_next);
+/* The number of the very first: those below are another process's. */
+uint64_t journal_born(const struct journal *journal);
+size_t journal_entries_max(const struct journal *journal);
 
 /* Where a reader has come to. */
 struct journal_reader {

@@ -68,6 +68,8 @@ static void the_oldest_go_by_number(void **state UNUSED)
 	journal_span(j, &first, &next);
 	assert_int_equal(first, FIRST + 15);
 	assert_int_equal(next, FIRST + 25);
+	assert_int_equal(journal_born(j), FIRST);
+	assert_int_equal(journal_entries_max(j), 10);
 	journal_read(&reader, j, FIRST + 3);
 	for (unsigned i = 15; i < 25; i++) {
 		assert_true(journal_next(&reader, &e));
