@@ -8,6 +8,7 @@
  *   round.c      asking all workers something
  *   text.c       pure helpers
  *   provider.c   what Patroni says
+ *   streams.c    streams of events and of log lines
  *   endpoints_*  the handlers
  */
 #ifndef ADMIN_ADMIN_PRIV_H
@@ -191,6 +192,9 @@ bool request_says(const struct request *request, const char *parameter); /* "tru
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);
+
+/* metrics_events.c */
+void add_event_metrics(struct buf *b, struct admin *admin);
 
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */

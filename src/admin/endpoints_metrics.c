@@ -441,6 +441,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	add_loops(b, admin->context.sessions);
 	add_crew(b, admin->context.sessions->crew);
 	add_process(b, admin);
+	add_event_metrics(b, admin);
 	return !b->failed;
 }
 

@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-#define LIMIT     200u
-#define LIMIT_MAX 10000u
+#define LIMIT     1000u
+#define LIMIT_MAX 100000u
 #define AGAIN     5 /* seconds, when there are too many streams */
 
 /* ---- entries ---- */
