@@ -22,15 +22,19 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define HEARTBEAT  (15 * USEC_PER_SEC)
-#define GATHER_US  50000u /* what comes within this is sent together */
-#define LOOK_MS    1000   /* for heartbeats that are due */
-#define FRAME_MAX  (128u << 10)
-#define BLOCK_SIZE 4096u
-#define END_MS     500 /* how long streams may take to end */
-#define WAKE       UINT64_MAX
+#define HEARTBEAT   (15 * USEC_PER_SEC)
+#define GATHER_US   50000u /* what comes within this is sent together */
+#define LOOK_MS     1000   /* for heartbeats that are due */
+#define FRAME_MAX   (128u << 10)
+#define BLOCK_SIZE  4096u
+#define STUCK       (30 * USEC_PER_SEC) /* whoever takes nothing for so long is given up */
+#define TIMEOUT_S   60u                 /* the library's, should the hub's clock stand still */
+#define SEND_BUFFER (64 << 10)          /* of the kernel, which would keep megabytes for each slow reader */
+#define END_MS      500                 /* how long streams may take to end */
+#define WAKE        UINT64_MAX
 
 struct frame {
 	uint32_t references; /* under the lock */
@@ -57,12 +61,14 @@ struct stream {
 	struct feed *feed;
 	struct feed_filter filter;
 	struct MHD_Connection *connection;
+	int fd;      /* the connection's; -1: not known */
 	uint64_t id; /* of this process; who it is in the hub's epoll */
 	uint64_t next;
 	bool is_suspended, has_left, unknown_gap; /* unknown_gap: what it asked for is not of this process */
-	usec_t spoke_at;
-	struct frame *frame; /* that it sends; NULL: none */
-	size_t sent;         /* of the frame */
+	usec_t spoke_at;                          /* when it last had bytes to send */
+	usec_t asked_at;                          /* when the server last wanted some, or was told to */
+	struct frame *frame;                      /* that it sends; NULL: none */
+	size_t sent;                              /* of the frame */
 	struct stream *wake_next;
 };
 
@@ -281,6 +287,7 @@ static ssize_t read_locked(struct stream *s, char *to, size_t room)
 	bool failed = false;
 	size_t len = 0;
 
+	s->asked_at = now;
 	while (len < room && !failed) {
 		if (!s->frame)
 			s->frame = next_frame(s, &failed);
@@ -373,15 +380,24 @@ static int add_stream(struct streams *all, struct stream *s, const struct stream
 	return 0;
 }
 
-/* That its client leaves. The registration goes with the socket. */
+static int socket_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	if (!info)
+		return -1;
+	(void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, TIMEOUT_S);
+	(void)setsockopt(info->connect_fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER}, sizeof(int));
+	return info->connect_fd;
+}
+
+/* That its client leaves. The registration goes with the socket, which may have been a stream's before. */
 static void watch_client(const struct stream *s)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(s->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.u64 = s->id};
 
-	if (info)
-		(void)epoll_ctl(s->all->epoll_fd, EPOLL_CTL_ADD, info->connect_fd, &event);
+	if (s->fd >= 0 && epoll_ctl(s->all->epoll_fd, EPOLL_CTL_ADD, s->fd, &event) < 0)
+		(void)epoll_ctl(s->all->epoll_fd, EPOLL_CTL_MOD, s->fd, &event);
 }
 
 int streams_open(struct streams *all, struct MHD_Connection *connection, const struct stream_wish *wish,
@@ -397,7 +413,8 @@ int streams_open(struct streams *all, struct MHD_Connection *connection, const s
 	s->feed = &all->feeds[wish->feed];
 	s->filter = wish->filter;
 	s->connection = connection;
-	s->spoke_at = clock_update();
+	s->fd = socket_of(connection);
+	s->spoke_at = s->asked_at = clock_update();
 	s->frame = frame_of_text("retry: 2000\n\n"); /* also sends the head on its way */
 	if (s->frame) {
 		pthread_mutex_lock(&all->lock);
@@ -434,7 +451,8 @@ static void client_left(struct streams *all, uint64_t id)
 	}
 }
 
-/* Those that are to be resumed, linked; they are no longer marked as suspended. With the lock held. */
+/* Those that are to be resumed, linked; they are no longer marked as suspended. One that is not has bytes to send:
+ * those whose client takes none are given up. With the lock held. */
 static struct stream *take_those_to_wake(struct streams *all)
 {
 	struct stream *first = NULL;
@@ -443,9 +461,12 @@ static struct stream *take_those_to_wake(struct streams *all)
 	list_for_each (node, &all->list) {
 		struct stream *s = list_entry(node, struct stream, node);
 
+		if (!s->is_suspended && now - s->asked_at >= STUCK && s->fd >= 0)
+			(void)shutdown(s->fd, SHUT_RDWR);
 		if (!s->is_suspended || (!s->has_left && !all->ending && now - s->spoke_at < HEARTBEAT && !has_news(s)))
 			continue;
 		s->is_suspended = false;
+		s->asked_at = now;
 		s->wake_next = first;
 		first = s;
 	}

@@ -68,6 +68,7 @@ static uint64_t burst_due(struct burst *b, uint64_t total, usec_t now, uint64_t 
 	return count;
 }
 
+/* The log tells of each. */
 static void watch_errors(struct watch *w, usec_t now)
 {
 	uint64_t count, seconds = 0;
@@ -79,9 +80,12 @@ static void watch_errors(struct watch *w, usec_t now)
 			continue;
 		count = burst_due(&w->errors[i], proxy_error_count((enum proxy_error)i), now, &seconds);
 		if (count)
-			log_event(EVENT_ERRORS_RAISED, LOG_INFO, "errors of the proxy's own",
-				  kv_str("error", info->name), kv_str("sqlstate", info->sqlstate),
-				  kv_uint("count", count), kv_uint("seconds", seconds));
+			event_write(EVENT_ERRORS_RAISED, LOG_INFO, "errors of the proxy's own",
+				    (const struct kv[]){kv_str("error", info->name),
+							kv_str("sqlstate", info->sqlstate),
+							kv_uint("count", count),
+							kv_uint("seconds", seconds),
+							{.type = KV_END}});
 	}
 }
 
