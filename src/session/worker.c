@@ -1,7 +1,6 @@
 /* See worker.h. */
 #include "session/session_priv.h"
 
-#include "base/event.h"
 #include "base/log.h"
 #include "stage/stage.h"
 
@@ -388,12 +387,11 @@ void worker_each_link(struct worker *w, void (*each)(const struct link_view *vie
 	pool_thread_each_link(&w->pool_thread, view_link, &visit);
 }
 
-/* The log says it of every client that the proxy closes. */
-static void tell_killed(const struct session *s)
+void session_tell(const struct session *s, enum event_kind kind, const char *message)
 {
 	const struct pool *pool = s->shard ? session_pool(s) : NULL;
 
-	event_write(EVENT_SESSION_KILLED, LOG_INFO, "session closed by an operator",
+	event_write(kind, LOG_INFO, message,
 		    (const struct kv[]){kv_uint("pid", session_pid(s)),
 					kv_str("user", pool ? pool_user(pool) : NULL),
 					kv_str("database", pool ? pool_database(pool) : NULL),
@@ -406,7 +404,7 @@ bool worker_kill_session(struct worker *w, uint32_t pid)
 		struct session *s = list_entry(node, struct session, node);
 
 		if (session_pid(s) == pid) {
-			tell_killed(s);
+			session_tell(s, EVENT_SESSION_KILLED, "session closed by an operator");
 			session_fatal(s, ERROR_ADMIN_KILL, NULL);
 			return true;
 		}

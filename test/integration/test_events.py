@@ -8,7 +8,9 @@ import resource
 import signal
 import socket
 import struct
+import threading
 
+import psycopg
 import pytest
 
 from harness.proxy import Proxy
@@ -89,6 +91,11 @@ def test_what_operators_do(make_proxy, make_postgres, stream, closing):
     assert proxy.admin("/api/v1/databases/app/resume", "POST", body=b"")[0] == 200
     follower.wait("database.resumed", database="app")
     pid = proxy.sessions()[0]["pid"]
+    asleep = threading.Thread(target=lambda: pytest.raises(psycopg.errors.QueryCanceled, client.execute, "SELECT pg_sleep(600)"))
+    asleep.start()
+    wait_until(lambda: proxy.admin(f"/api/v1/sessions/{pid}/cancel", "POST", body=b"")[0] == 202)
+    asleep.join()
+    follower.wait("session.cancelled", pid=pid, user="app", database="app")
     assert proxy.admin(f"/api/v1/sessions/{pid}", "DELETE")[0] == 200
     killed = follower.wait("session.killed", pid=pid).data
     assert killed["subject"] == str(pid) and killed["fields"]["user"] == killed["fields"]["database"] == "app"
