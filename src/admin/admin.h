@@ -2,8 +2,9 @@
  * The admin API: a small HTTP server for health checks, Prometheus and people. It runs in threads of its own; what it
  * shows of a worker it reads from counters or asks for by message, so a slow HTTP client never delays a query.
  *
- * Access: with an admin_token everything but the health checks and "/" asks for it. Where other machines can reach the
- * API, there is no token and admin_allow_insecure is false, only those answer.
+ * Access: with an admin_token, or [admin_tokens], everything but the health checks and "/" asks for one, and each
+ * endpoint for a role. Where other machines can reach the API, there is no token and admin_allow_insecure is false,
+ * only those answer. Root and the proxy's own user need none on a unix socket.
  *
  * Order at the end: admin_stop() before the loops of the workers are freed. What a late worker still owes the admin API
  * then owns itself.
@@ -53,8 +54,20 @@ struct admin_context {
 	void *server;
 };
 
-/* Takes the listening socket over. 0, or -errno: then the socket is still the caller's. */
-int admin_start(const struct admin_context *context, int listen_fd, struct admin **ret_admin) MUST_USE;
+#define ADMIN_LISTENERS_MAX 2u
+
+struct admin_listener {
+	int fd;
+	const char *address; /* "host:port" or "unix:/path" */
+};
+
+/* Takes the listening sockets over. 0, or -errno: then they are still the caller's. */
+int admin_start(const struct admin_context *context, const struct admin_listener *listeners, uint32_t count,
+		struct admin **ret_admin) MUST_USE;
+/* From the control thread, about once a second. */
+void admin_tick(struct admin *admin);
+/* Is all there that the configuration names (certificates)? Otherwise a line is logged. Before admin_reload(). */
+bool admin_prepare(struct admin *admin, const struct config *config) MUST_USE;
 /* From the control thread; the old config may be freed afterwards. */
 void admin_reload(struct admin *admin, const struct config *config);
 /* From now on the readiness check fails. */

@@ -2,7 +2,11 @@
  * What the files of admin/ share. Who does what:
  *   admin.c      the beginning and the end
  *   transport.c  HTTP over a listening socket
- *   dispatch.c   who may, and which handler
+ *   clients.c    its connections: how many, whose, since when
+ *   tls.c        what it needs for HTTPS
+ *   access.c     who may
+ *   strikes.c    wrong tokens, by where they came from
+ *   dispatch.c   which handler
  *   routes.c     the table of endpoints
  *   answer.c     what a handler answers
  *   round.c      asking all workers something
@@ -15,17 +19,33 @@
 #define ADMIN_ADMIN_PRIV_H
 
 #include "admin/admin.h"
+#include "admin/clients.h"
+#include "admin/strikes.h"
 #include "admin/text.h"
+#include "admin/tls.h"
 #include "base/arena.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
 
+#define STATUS_CLASSES 5u /* 1xx to 5xx */
+
+struct admin_counts {
+	_Atomic uint64_t answers[STATUS_CLASSES];
+	_Atomic uint64_t tokens_refused, tokens_delayed, connections_refused, connections_late;
+};
+
 struct admin {
 	struct admin_context context; /* config: under the lock */
-	struct transport *transport;
+	struct transport *transports[ADMIN_LISTENERS_MAX];
+	int listen_fds[ADMIN_LISTENERS_MAX];
+	uint32_t transport_count;
 	_Atomic bool draining;
-	pthread_mutex_t lock;           /* of context.config and ping. Short: no waiting, no callback */
+	pthread_mutex_t lock;  /* of all below but the counts, and of context.config. Short: no waiting, no callback */
+	struct admin_tls *tls; /* for new connections; NULL: HTTP */
+	struct admin_tls *next_tls; /* of admin_prepare(); the control thread's */
+	struct strikes strikes;
+	struct admin_counts counts;
 	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
 	struct streams *streams;
 	struct round *ping; /* the last one, see endpoint_live(); NULL: none yet */
@@ -34,8 +54,11 @@ struct admin {
 /* ---- transport.c ---- */
 struct transport;
 
-/* Takes the listening socket over. 0, or -errno: then the socket is still the caller's. */
-int transport_start(struct admin *admin, int listen_fd, struct transport **ret) MUST_USE;
+/* The listening socket stays the caller's, and open until the end. 0 or -errno. */
+int transport_start(struct admin *admin, const struct admin_listener *listener, struct transport **ret) MUST_USE;
+/* Closes connections that have kept us waiting; how many. */
+uint32_t transport_tick(struct transport *t, usec_t now);
+uint32_t transport_clients(struct transport *t); /* connections */
 /* See admin_quiesce(). */
 void transport_quiesce(struct transport *t);
 void transport_stop(struct transport *t); /* NULL is fine */
@@ -50,10 +73,13 @@ struct request {
 	const char *method, *path;
 	struct slice body;
 	char argument[256]; /* what stands in the place of {name}; "" */
-	/* Who asks, from dispatch() on: what they may (ACCESS_OPEN: it was not looked at), and the name of their token
-	 * ("": they needed none). */
+	struct client *client;
+	bool is_exposed; /* it came by an address that other machines can reach */
+	/* Who asks, from dispatch() on: what they may (ACCESS_OPEN: it was not looked at), the name of their token
+	 * ("": they needed none), and what they showed. */
 	enum access_right right;
-	char token[64];
+	char token[ADMIN_TOKEN_NAME_MAX + 1];
+	const char *proof; /* "token", "certificate", "unix socket", "none" */
 };
 
 struct answer {
@@ -62,9 +88,9 @@ struct answer {
 	char *body;       /* malloc'd; NULL: out of memory */
 	size_t len;
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
-	unsigned retry_after;          /* seconds; 0: not said */
 	char allow[64];                /* "": none */
 	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
+	unsigned retry_after;          /* seconds; 0: not said */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
@@ -72,6 +98,9 @@ const char *request_parameter(const struct request *request, const char *name); 
 bool request_accepts_json(const struct request *request);
 /* One log line about something that an operator did over HTTP. */
 void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
+
+/* Address and port, or "unix". */
+void request_client(const struct request *request, char *text, size_t size);
 
 void request_log_node(const struct request *request, const char *message, const struct node *node);
 
@@ -93,9 +122,15 @@ static inline void json_put(json_t *object, const char *key, json_t *value)
 	(void)json_object_set_new(object, key, value);
 }
 
+/* ---- access.c ---- */
+/* May it be? False: it was answered. From then on request->right, token and proof are there. */
+bool access_check(struct request *request, enum access_right needed, struct answer *answer) MUST_USE;
+bool request_changes(const struct request *request); /* its method is one of those that change something */
+
 /* ---- dispatch.c ---- */
 /* On a thread of the transport; the body is there. */
 void dispatch(struct request *request, struct answer *answer);
+void count_answer(struct admin *admin, const struct answer *answer);
 const char *access_name(enum access_right right); /* "open", "read", "operate", "admin": the roles' names, too */
 
 /* ---- routes.c ---- */
@@ -188,7 +223,8 @@ const char *circuit_name(const struct node *node); /* state of its circuit break
 struct node *request_node(struct request *request, struct answer *answer);
 /* false: it was answered that the parameter deadline_secs makes no sense. */
 bool request_deadline(struct request *request, struct answer *answer, usec_t *ret);
-bool request_says(const struct request *request, const char *parameter); /* "true" or "1" */
+/* "true" or "1", "false" or "0", or not given; false: it was answered that it is something else. */
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret) MUST_USE;
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);

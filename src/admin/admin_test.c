@@ -100,7 +100,9 @@ static int setup(void **state)
 	context.nodes = fixture.nodes;
 	context.sessions = &fixture.shared;
 	context.config = fixture.config;
-	assert_int_equal(admin_start(&context, listen_somewhere(), &fixture.admin), 0);
+	assert_int_equal(
+		admin_start(&context, &(struct admin_listener){listen_somewhere(), "127.0.0.1:0"}, 1, &fixture.admin),
+		0);
 	return 0;
 }
 
@@ -208,6 +210,7 @@ static void test_reload(void **state)
 	assert_int_equal(ask("POST", "/reload", TOKEN "Origin: http://proxy:9090\r\n"), 200);
 	fixture.reload_result = -EINVAL;
 	assert_int_equal(ask("POST", "/reload", TOKEN), 409);
+	assert_true(admin_prepare(fixture.admin, fresh));
 	admin_reload(fixture.admin, fresh);
 	assert_int_equal(ask("GET", "/config", TOKEN), 401);
 	assert_int_equal(ask("GET", "/config", "Authorization: Bearer another\r\n"), 200);
@@ -262,7 +265,8 @@ static void test_draining(void **state)
 	assert_received("Node not found");
 	assert_int_equal(ask("POST", "/nodes/main/drain?force=true&deadline_secs=soon", TOKEN), 400);
 	assert_int_equal(ask("POST", "/nodes/main/drain", TOKEN), 409); /* the primary */
-	assert_int_equal(ask("POST", "/nodes/main/drain?force=no", TOKEN), 409);
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=no", TOKEN), 400);
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=false", TOKEN), 409);
 	assert_true(node_takes_new(node));
 	assert_int_equal(ask("POST", "/nodes/127.0.0.1:5999/drain?force=true", TOKEN), 200);
 	assert_received("\"deadline_in_ms\":null,\"links_left\":0,\"done\":true");

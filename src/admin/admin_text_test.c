@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 static void check_match(const char *pattern, const char *path, const char *argument)
@@ -40,20 +41,70 @@ static void test_paths(void **state)
 
 static void test_bearer(void **state)
 {
-	assert_true(bearer_equals("Bearer secret", "secret"));
-	assert_true(bearer_equals("bearer  secret", "secret"));
-	assert_false(bearer_equals(NULL, "secret"));
-	assert_false(bearer_equals("", "secret"));
-	assert_false(bearer_equals("Bearer", "secret"));
-	assert_false(bearer_equals("Bearer ", "secret"));
-	assert_false(bearer_equals("Bearer secre", "secret"));
-	assert_false(bearer_equals("Bearer secretsecret", "secret"));
-	assert_false(bearer_equals("Bearer secret ", "secret"));
-	assert_false(bearer_equals("Basic secret", "secret"));
-	assert_false(bearer_equals("Bearer ", "")); /* no token is no password */
-	assert_false(bearer_equals("Bearer x", ""));
-	/* the differences of two bytes must not cancel out */
-	assert_false(bearer_equals("Bearer ab", "ba"));
+	assert_string_equal(bearer_token("Bearer secret"), "secret");
+	assert_string_equal(bearer_token("bearer  secret"), "secret");
+	assert_string_equal(bearer_token("Bearer secret "), "secret ");
+	assert_string_equal(bearer_token("Bearer "), "");
+	assert_null(bearer_token(NULL));
+	assert_null(bearer_token(""));
+	assert_null(bearer_token("Bearer"));
+	assert_null(bearer_token("Basic secret"));
+}
+
+static void test_hosts(void **state)
+{
+	static const char *const local[] = {"127.0.0.1",     "127.0.0.1:9090", "10.1.2.3:80",   "[::1]:9090",
+					    "[2001:db8::1]", "localhost",      "LocalHost:9090"};
+	static const char *const foreign[] = {"",
+					      "evil.example",
+					      "evil.example:9090",
+					      "localhost.evil.example",
+					      "127.0.0.1.evil.example",
+					      "[::1",
+					      "[evil.example]",
+					      "::1",
+					      "[]",
+					      ":9090",
+					      "127.0.0.1127.0.0.1127.0.0.1127.0.0.1127.0.0.1127.0.0.1127.0.0.1"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(local); i++)
+		assert_true(host_is_local(local[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(foreign); i++)
+		assert_false(host_is_local(foreign[i]));
+	assert_true(host_is("Proxy.example:9090", "proxy.example"));
+	assert_true(host_is("proxy.example", "proxy.example"));
+	assert_false(host_is("proxy.example.evil", "proxy.example"));
+	assert_false(host_is("", "proxy.example"));
+}
+
+static void check_unescape(const char *text, const char *expected)
+{
+	char copy[64];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	assert_int_equal(url_unescape(copy), strlen(expected));
+	assert_string_equal(copy, expected);
+}
+
+static void test_unescape(void **state)
+{
+	check_unescape("", "");
+	check_unescape("/nodes/db%31%3a5432", "/nodes/db1:5432");
+	check_unescape("%41%4A%6a", "AJj");
+	check_unescape("%", "%");
+	check_unescape("%4", "%4");
+	check_unescape("%4g%g4%%41", "%4g%g4%A");
+	check_unescape("/pools%00.html", "/pools%00.html"); /* must not end there */
+	check_unescape("%2541", "%41");                     /* once */
+}
+
+static void test_types(void **state)
+{
+	assert_true(type_is_json("application/json"));
+	assert_true(type_is_json("Application/JSON; charset=utf-8"));
+	assert_false(type_is_json("application/jsonp"));
+	assert_false(type_is_json("text/plain"));
+	assert_false(type_is_json(NULL));
 }
 
 static void test_origins(void **state)
@@ -128,6 +179,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paths),   cmocka_unit_test(test_bearer), cmocka_unit_test(test_origins),
+		cmocka_unit_test(test_hosts),   cmocka_unit_test(test_types),  cmocka_unit_test(test_unescape),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_labels), cmocka_unit_test(test_times),
 	};
 

@@ -1,7 +1,7 @@
 /* What handlers ask of a request, and how they answer. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
-#include "base/event.h"
+#include "base/log.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -18,6 +18,28 @@ const char *request_parameter(const struct request *request, const char *name)
 	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+bool request_text(struct request *request, struct answer *answer, const char *parameter, const char **ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text ? text : "";
+	if (strlen(*ret) <= 4 * REQUEST_TEXT_MAX && count_characters(*ret) <= REQUEST_TEXT_MAX)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s is longer than %u characters", parameter, REQUEST_TEXT_MAX);
+	return false;
+}
+
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
+	if (!text || *ret || strcasecmp(text, "false") == 0 || strcmp(text, "0") == 0)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s must be true or false", parameter);
+	return false;
+}
+
 bool request_accepts_json(const struct request *request)
 {
 	const char *accept = request_header(request, MHD_HTTP_HEADER_ACCEPT);
@@ -25,7 +47,7 @@ bool request_accepts_json(const struct request *request)
 	return accept && strcasestr(accept, "application/json");
 }
 
-static void client_text(const struct request *request, char *text, size_t size)
+void request_client(const struct request *request, char *text, size_t size)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -51,29 +73,29 @@ void request_log(const struct request *request, const char *message, const char 
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
+	request_client(request, client, sizeof(client));
 	if (key)
-		log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_uint(key, value), kv_str("admin_client", client));
+		log_info(message, kv_uint(key, value), kv_str("admin_client", client));
 	else
-		log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("admin_client", client));
+		log_info(message, kv_str("admin_client", client));
 }
 
 void request_log_node(const struct request *request, const char *message, const struct node *node)
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
-	log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("node", node->name),
-		  kv_uint("links", atomic_load(&node->links)), kv_str("admin_client", client));
+	request_client(request, client, sizeof(client));
+	log_info(message, kv_str("node", node->name), kv_uint("links", atomic_load(&node->links)),
+		 kv_str("admin_client", client));
 }
 
 void request_log_change(const struct request *request, const char *message, const char *node, bool persisted)
 {
 	char client[80];
 
-	client_text(request, client, sizeof(client));
-	log_event(EVENT_ADMIN_CHANGE, LOG_INFO, message, kv_str("node", node),
-		  kv_str("persisted", persisted ? "true" : "false"), kv_str("admin_client", client));
+	request_client(request, client, sizeof(client));
+	log_info(message, kv_str("node", node), kv_str("persisted", persisted ? "true" : "false"),
+		 kv_str("admin_client", client));
 }
 
 void answer_json(struct answer *answer, unsigned status, json_t *json)
@@ -90,30 +112,14 @@ void answer_json(struct answer *answer, unsigned status, json_t *json)
 
 static const char *code_of(unsigned status)
 {
-	static const struct {
-		unsigned status;
-		const char *code;
-	} codes[] = {
-		{MHD_HTTP_BAD_REQUEST, "bad_request"},
-		{MHD_HTTP_UNAUTHORIZED, "unauthorized"},
-		{MHD_HTTP_FORBIDDEN, "forbidden"},
-		{MHD_HTTP_NOT_FOUND, "not_found"},
-		{MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed"},
-		{MHD_HTTP_CONFLICT, "conflict"},
-		{MHD_HTTP_CONTENT_TOO_LARGE, "content_too_large"},
-		{MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"},
-		{MHD_HTTP_MISDIRECTED_REQUEST, "misdirected_request"},
-		{MHD_HTTP_UNPROCESSABLE_CONTENT, "unprocessable"},
-		{MHD_HTTP_TOO_MANY_REQUESTS, "too_many_requests"},
-		{MHD_HTTP_NOT_IMPLEMENTED, "not_available"},
-		{MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable"},
-		{MHD_HTTP_INSUFFICIENT_STORAGE, "no_room"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
-		if (codes[i].status == status)
-			return codes[i].code;
-	return status < 500 ? "refused" : "internal_error";
+	switch (status) {
+#define STATUS(number, code, help) \
+	case number: \
+		return code;
+#include "admin/problems.def"
+	default:
+		return status < 500 ? "bad_request" : "internal_error";
+	}
 }
 
 /* "no_such_node" -> "No such node" */

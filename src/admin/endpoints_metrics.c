@@ -420,6 +420,31 @@ static void add_members(struct buf *b, struct admin *admin)
 		   (double)counts.refused);
 }
 
+static void add_admin(struct buf *b, struct admin *admin)
+{
+	const struct admin_counts *c = &admin->counts;
+	uint32_t clients = 0;
+
+	for (uint32_t i = 0; i < admin->transport_count; i++)
+		clients += transport_clients(admin->transports[i]);
+	add_name(b, "heliosdb_proxy_admin_requests_total", "counter", "Requests to the admin API that were answered.");
+	for (uint32_t i = 0; i < STATUS_CLASSES; i++)
+		buf_printf(b, "heliosdb_proxy_admin_requests_total{status=\"%uxx\"} %" PRIu64 "\n", i + 1,
+			   (uint64_t)atomic_load(&c->answers[i]));
+	add_single(b, "heliosdb_proxy_admin_connections", "gauge", "Connections to the admin API.", clients);
+	add_single(b, "heliosdb_proxy_admin_connections_refused_total", "counter",
+		   "Connections closed at once: there were too many ([admin] max_connections).",
+		   (double)atomic_load(&c->connections_refused));
+	add_single(b, "heliosdb_proxy_admin_connections_late_total", "counter",
+		   "Connections closed because no whole request came in time.",
+		   (double)atomic_load(&c->connections_late));
+	add_single(b, "heliosdb_proxy_admin_tokens_refused_total", "counter", "Wrong tokens.",
+		   (double)atomic_load(&c->tokens_refused));
+	add_single(b, "heliosdb_proxy_admin_tokens_delayed_total", "counter",
+		   "Tokens not looked at, for there had been too many wrong ones from the same address.",
+		   (double)atomic_load(&c->tokens_delayed));
+}
+
 /* ---- endpoints ---- */
 
 /* False: out of memory. */
@@ -440,6 +465,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	add_catalogs(b, admin->context.catalogs);
 	add_loops(b, admin->context.sessions);
 	add_crew(b, admin->context.sessions->crew);
+	add_admin(b, admin);
 	add_process(b, admin);
 	add_event_metrics(b, admin);
 	return !b->failed;

@@ -14,6 +14,7 @@ static json_t *session_json(const struct session_view *v)
 	json_t *json = session_common_json(v);
 
 	json_put(json, "link", v->link ? json_integer((json_int_t)v->link) : json_null());
+	json_put(json, "server_pid", v->backend_pid ? json_integer(v->backend_pid) : json_null());
 	return json;
 }
 

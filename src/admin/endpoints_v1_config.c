@@ -77,7 +77,7 @@ static const char *running_value(const struct running_config *running, const str
 
 struct showing {
 	const struct admin *admin;
-	const char *key, *origin; /* wanted; NULL: all */
+	const char *key, *origin; /* wanted; "": all */
 	json_t *list;
 };
 
@@ -99,7 +99,7 @@ static void show_value(const struct config_value_view *v, void *to)
 
 	origin = is_imported ? "import" : origin;
 	path_of(v, path, sizeof(path));
-	if ((s->key && *s->key && !strstr(path, s->key)) || (s->origin && *s->origin && strcmp(origin, s->origin) != 0))
+	if (!strstr(path, s->key) || (*s->origin && strcmp(origin, s->origin) != 0))
 		return;
 	json = json_object();
 	json_put(json, "key", json_text(path));
@@ -113,20 +113,35 @@ static void show_value(const struct config_value_view *v, void *to)
 	(void)json_array_append_new(s->list, json);
 }
 
+/* false: it was answered that there is no such origin. */
+static bool read_origin(struct request *request, struct answer *answer, const char **ret)
+{
+	static const char *const origins[] = {"", "default", "file", "import", "environment", "command line"};
+	const char *text = request_parameter(request, "origin");
+
+	for (size_t i = 0; i < ARRAY_SIZE(origins); i++)
+		if (strcmp(text ? text : "", origins[i]) == 0) {
+			*ret = origins[i];
+			return true;
+		}
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "origin must be default, file, import, environment or command line");
+	return false;
+}
+
 void endpoint_v1_config(struct request *request, struct answer *answer)
 {
 	struct admin *admin = request->admin;
-	struct showing s = {.admin = admin,
-			    .key = request_parameter(request, "key"),
-			    .origin = request_parameter(request, "origin"),
-			    .list = json_array()};
-	json_t *json = list_json(s.list, 0);
+	struct showing s = {.admin = admin};
+	json_t *json;
 
+	if (!request_text(request, answer, "key", &s.key) || !read_origin(request, answer, &s.origin))
+		return;
+	s.list = json_array();
 	pthread_mutex_lock(&admin->lock);
 	config_each_value(admin->context.config, show_value, &s);
+	json = list_json(s.list, json_array_size(s.list));
 	json_put(json, "file", json_text_or_null(admin->context.config->path));
 	pthread_mutex_unlock(&admin->lock);
-	json_put(json, "total", json_integer((json_int_t)json_array_size(s.list)));
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 

@@ -31,24 +31,23 @@ static json_t *pool_v1_json(const struct pool_view *v)
 	return json;
 }
 
-static bool is(const struct request *request, const char *parameter, const char *value)
+static bool is(const char *value, const char *wanted)
 {
-	const char *wanted = request_parameter(request, parameter);
-
-	return !wanted || !*wanted || strcmp(wanted, value) == 0;
+	return !*wanted || strcmp(wanted, value) == 0;
 }
 
 void endpoint_v1_pools(struct request *request, struct answer *answer)
 {
+	const char *database, *user, *node;
 	struct pool_rows rows;
 	json_t *list;
 
-	if (!pool_rows_collect(&rows, request->admin->context.pools))
+	if (!request_text(request, answer, "database", &database) || !request_text(request, answer, "user", &user) ||
+	    !request_text(request, answer, "node", &node) || !pool_rows_collect(&rows, request->admin->context.pools))
 		return;
 	list = json_array();
 	for (const struct pool_row *row = rows.first; row; row = row->next)
-		if (is(request, "database", row->view.database) && is(request, "user", row->view.user) &&
-		    is(request, "node", row->view.node))
+		if (is(row->view.database, database) && is(row->view.user, user) && is(row->view.node, node))
 			(void)json_array_append_new(list, pool_v1_json(&row->view));
 	pool_rows_free(&rows);
 	answer_json(answer, MHD_HTTP_OK, list_json(list, json_array_size(list)));

@@ -13,16 +13,15 @@ static json_t *session_v1_json(const struct session_view *v)
 	return json;
 }
 
-/* false: it was answered that nothing can be that long. */
+/* false: it was answered that it is too long. */
 static bool read_wish(struct request *request, struct answer *answer, const char *parameter, char *ret)
 {
-	const char *text = request_parameter(request, parameter);
-	int len = snprintf(ret, SESSION_TEXT_MAX, "%s", text ? text : "");
+	const char *text;
 
-	if (len < (int)SESSION_TEXT_MAX)
-		return true;
-	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s is longer than %u bytes", parameter, SESSION_TEXT_MAX - 1);
-	return false;
+	if (!request_text(request, answer, parameter, &text))
+		return false;
+	snprintf(ret, SESSION_TEXT_MAX, "%s", text);
+	return true;
 }
 
 void endpoint_v1_sessions(struct request *request, struct answer *answer)

@@ -108,6 +108,8 @@ json_t *session_common_json(const struct session_view *v)
 	json_put(json, "pinned", json_boolean(v->pinned));
 	json_put(json, "node", json_text_or_null(v->node));
 	json_put(json, "statement", json_text(v->statement));
+	json_put(json, "statement_is_cut", json_boolean(v->statement_is_cut));
+	json_put(json, "query_ms", v->query_us ? json_integer((json_int_t)(v->query_us / 1000)) : json_null());
 	return json;
 }
 

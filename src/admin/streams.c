@@ -581,6 +581,8 @@ void streams_end(struct streams *all)
 	if (!all->hub_runs)
 		return;
 	pthread_mutex_lock(&all->lock);
+	for (unsigned i = 0; i < FEED_COUNT; i++) /* whoever ends has sent what there was */
+		feed_follow(&all->feeds[i]);
 	all->ending = true;
 	tell_hub(all);
 	pthread_mutex_unlock(&all->lock);

@@ -1,6 +1,7 @@
 /* See text.h. */
 #include "admin/text.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <strings.h>
 #include <time.h>
@@ -45,22 +46,40 @@ bool path_match(const char *pattern, const char *path, struct slice *ret_argumen
 
 /* ---- requests ---- */
 
-bool bearer_equals(const char *authorization, const char *token)
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+size_t url_unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from;) {
+		int high = *from == '%' ? hex_digit(from[1]) : -1, low = high >= 0 ? hex_digit(from[2]) : -1;
+
+		if (low >= 0 && (high | low)) {
+			*to++ = (char)(high << 4 | low);
+			from += 3;
+		} else {
+			*to++ = *from++;
+		}
+	}
+	*to = 0;
+	return (size_t)(to - text);
+}
+
+const char *bearer_token(const char *authorization)
 {
 	static const char scheme[] = "Bearer ";
-	size_t token_len = strlen(token), len;
-	volatile uint8_t different;
 
 	if (!authorization || strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
-		return false;
+		return NULL;
 	authorization += sizeof(scheme) - 1;
-	authorization += strspn(authorization, " ");
-	len = strlen(authorization);
-	different = len != token_len || token_len == 0;
-	/* Over what the client sent, so that the time tells nothing of the token, its length included. */
-	for (size_t i = 0; i < len; i++)
-		different |= (uint8_t)(authorization[i] ^ token[token_len ? i % token_len : 0]);
-	return different == 0;
+	return authorization + strspn(authorization, " ");
 }
 
 bool origin_is_host(const char *origin, const char *host)
@@ -76,6 +95,47 @@ bool origin_is_host(const char *origin, const char *host)
 			return host && strcasecmp(origin + len, host) == 0;
 	}
 	return false;
+}
+
+/* Without the port; an IPv6 address keeps its brackets. */
+static struct slice host_name(const char *host)
+{
+	const char *close = *host == '[' ? strchr(host, ']') : NULL;
+
+	return slice_make(host, close ? (size_t)(close + 1 - host) : strcspn(host, ":"));
+}
+
+bool host_is(const char *host, const char *name)
+{
+	struct slice s = host_name(host);
+
+	return s.len == strlen(name) && strncasecmp((const char *)s.bytes, name, s.len) == 0;
+}
+
+bool host_is_local(const char *host)
+{
+	struct slice s = host_name(host);
+	char text[INET6_ADDRSTRLEN + 2];
+	uint8_t address[16];
+
+	if (host_is(host, "localhost"))
+		return true;
+	if (s.len < 2 || s.len >= sizeof(text))
+		return false;
+	memcpy(text, s.bytes, s.len);
+	text[s.len] = 0;
+	if (text[0] != '[')
+		return inet_pton(AF_INET, text, address) == 1;
+	text[s.len - 1] = 0;
+	return inet_pton(AF_INET6, text + 1, address) == 1;
+}
+
+bool type_is_json(const char *type)
+{
+	static const char json[] = "application/json";
+	size_t len = sizeof(json) - 1;
+
+	return type && strncasecmp(type, json, len) == 0 && (type[len] == 0 || type[len] == ';' || type[len] == ' ');
 }
 
 bool parse_number(const char *text, uint64_t max, uint64_t *ret)
@@ -130,6 +190,15 @@ static size_t add_character(struct buf *b, const char *s)
 	}
 	buf_add(b, s, len);
 	return len;
+}
+
+size_t count_characters(const char *s)
+{
+	size_t count = 0;
+
+	for (; *s; s++)
+		count += (*s & 0xc0) != 0x80;
+	return count;
 }
 
 void buf_add_utf8(struct buf *b, const char *s)

@@ -13,15 +13,31 @@
  */
 bool path_match(const char *pattern, const char *path, struct slice *ret_argument) MUST_USE;
 
-/* "Bearer TOKEN" with this token? Takes as long for a wrong one as for the right one. authorization may be NULL. */
-bool bearer_equals(const char *authorization, const char *token) MUST_USE;
+/*
+ * Undoes %XX, in place; the new length. What is no such escape stays as it is, and so does %00: the text must not end
+ * where it didn't.
+ */
+size_t url_unescape(char *text);
+
+/* The token of "Bearer TOKEN". NULL: it is of another kind. authorization may be NULL. */
+const char *bearer_token(const char *authorization) MUST_USE;
 
 /* The origin of a browser's page (NULL: none was sent) is this server, as the client calls it. */
 bool origin_is_host(const char *origin, const char *host) MUST_USE;
 
+/* A Host header, with or without a port: is it this name; is it an IP address or localhost, which no DNS leads astray?
+ */
+bool host_is(const char *host, const char *name) MUST_USE;
+bool host_is_local(const char *host) MUST_USE;
+
+/* A Content-Type (NULL: none) of JSON. */
+bool type_is_json(const char *type) MUST_USE;
+
 /* Decimal digits and nothing else, at most `max`. */
 bool parse_number(const char *text, uint64_t max, uint64_t *ret) MUST_USE;
 
+/* Of UTF-8, as JSON schemas count; other bytes are one each, more or less. */
+size_t count_characters(const char *s);
 /* Bytes that are no UTF-8 become U+FFFD. */
 void buf_add_utf8(struct buf *b, const char *s);
 /* The value of a Prometheus label, without its quotes. */

@@ -5,6 +5,7 @@
 #include "admin/admin_priv.h"
 
 #include "base/log.h"
+#include "config/units.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,16 +13,25 @@
 #include <unistd.h>
 
 #define THREADS              4u
-#define CONNECTIONS_MAX      256u
+#define CONNECTIONS_MAX      (THREADS << 17) /* of the library's: ours, which can be reloaded, is far below */
 #define CONNECTION_TIMEOUT_S 15u
 #define CONNECTION_MEMORY    (32u << 10) /* for the request's head; a larger one is answered with 431 */
 #define BODY_MAX             (64u << 10)
+#define DROP_MAX             (1u << 20) /* of a body that is too long; then the connection is closed */
 
 struct transport {
 	struct admin *admin;
 	struct MHD_Daemon *daemon;
-	int listen_fd;   /* ours; the daemon has a duplicate */
-	int quiesced_fd; /* that duplicate, once the daemon no longer uses it; -1 */
+	int quiesced_fd; /* the daemon's duplicate of the listening socket, once it no longer uses it; -1 */
+	bool is_exposed; /* other machines can reach it */
+	bool has_tls;
+	struct clients clients;
+};
+
+/* A request whose body comes. */
+struct upload {
+	struct buf body;
+	uint64_t dropped; /* bytes beyond BODY_MAX */
 };
 
 /* ---- requests and answers ---- */
@@ -75,41 +85,63 @@ static enum MHD_Result refuse_body(const struct request *request)
 	struct answer answer = {.tells_problems = path_is_versioned(request->path)};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
+	count_answer(request->admin, &answer);
 	return send_answer(request->connection, &answer);
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
 }
 
 static void on_end(void *transport, struct MHD_Connection *connection, void **state,
 		   enum MHD_RequestTerminationCode how)
 {
-	struct buf *body = *state;
+	struct transport *t = transport;
+	struct client *client = client_of(connection);
+	struct upload *upload = *state;
 
-	(void)transport;
-	(void)connection;
 	(void)how;
-	if (body)
-		buf_free(body);
-	free(body);
+	if (upload)
+		buf_free(&upload->body);
+	free(upload);
 	*state = NULL;
+	if (client)
+		client_waits(&t->clients, client);
 }
 
 /* What follows from the head alone. */
 static enum MHD_Result begin_request(const struct request *request, void **state)
 {
 	const char *announced = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	struct buf *body;
+	struct upload *upload;
 	uint64_t len;
 
 	if (announced && !parse_number(announced, BODY_MAX, &len))
 		return refuse_body(request);
-	body = malloc(sizeof(*body));
-	if (!body)
+	upload = calloc(1, sizeof(*upload));
+	if (!upload)
 		return MHD_NO;
-	buf_init(body, BODY_MAX);
-	*state = body;
+	buf_init(&upload->body, BODY_MAX);
+	*state = upload;
 	return MHD_YES;
 }
 
-/* Called with the head (*state NULL), with each piece of the body, and at the end. *state is what has come of it. */
+/* In the middle of a body nothing can be answered: what is too much of one whose length nobody said is read and
+ * dropped. */
+static enum MHD_Result take_piece(struct upload *upload, const char *piece, size_t *piece_len)
+{
+	if (upload->dropped || *piece_len > BODY_MAX - upload->body.len)
+		upload->dropped += *piece_len;
+	else
+		buf_add(&upload->body, piece, *piece_len);
+	*piece_len = 0;
+	return upload->body.failed || upload->dropped > DROP_MAX ? MHD_NO : MHD_YES;
+}
+
+/* Called with the head (*state NULL), with each piece of the body, and at the end. */
 static enum MHD_Result on_request(void *transport, struct MHD_Connection *connection, const char *path,
 				  const char *method, const char *version, const char *piece, size_t *piece_len,
 				  void **state)
@@ -117,18 +149,76 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	struct transport *t = transport;
 	struct request request = {.admin = t->admin, .connection = connection, .method = method, .path = path};
 	struct answer answer = {.tells_problems = path_is_versioned(path)};
-	struct buf *body = *state;
+	struct upload *upload = *state;
 
-	if (!body)
+	(void)version;
+	if (!upload)
 		return begin_request(&request, state);
-	if (*piece_len > 0) {
-		buf_add(body, piece, *piece_len);
-		*piece_len = 0;
-		return body->failed ? MHD_NO : MHD_YES; /* in the middle of a body nothing can be answered */
-	}
-	request.body = slice_make(body->bytes, body->len);
+	if (*piece_len > 0)
+		return take_piece(upload, piece, piece_len);
+	request.client = client_of(connection);
+	request.is_exposed = t->is_exposed;
+	request.body = slice_make(upload->body.bytes, upload->body.len);
+	client_is_served(&t->clients, request.client);
+	if (upload->dropped)
+		return refuse_body(&request);
 	dispatch(&request, &answer);
 	return send_answer(connection, &answer);
+}
+
+/* ---- connections ---- */
+
+static enum MHD_Result may_come(void *transport, const struct sockaddr *address, socklen_t len)
+{
+	struct transport *t = transport;
+	struct source source = source_of(address, (uint32_t)-1);
+	uint32_t max, max_per_source;
+
+	(void)len;
+	pthread_mutex_lock(&t->admin->lock);
+	max = t->admin->context.config->admin.max_connections;
+	max_per_source = source.family == AF_UNIX ? max : t->admin->context.config->admin.max_connections_per_address;
+	pthread_mutex_unlock(&t->admin->lock);
+	if (clients_have_room(&t->clients, &source, max, max_per_source))
+		return MHD_YES;
+	atomic_fetch_add(&t->admin->counts.connections_refused, 1);
+	return MHD_NO;
+}
+
+static void begin_client(struct transport *t, struct MHD_Connection *connection, void **ret_client)
+{
+	const union MHD_ConnectionInfo *fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD),
+				       *address =
+					       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS),
+				       *session;
+	struct client *client =
+		fd ? client_new(&t->clients, fd->connect_fd, address ? address->client_addr : NULL) : NULL;
+
+	*ret_client = client;
+	if (!client || !t->has_tls)
+		return;
+	session = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	pthread_mutex_lock(&t->admin->lock);
+	client->tls = admin_tls_ref(t->admin->tls);
+	pthread_mutex_unlock(&t->admin->lock);
+	if (session && session->tls_session)
+		admin_tls_use(client->tls, session->tls_session);
+}
+
+static void on_connection(void *transport, struct MHD_Connection *connection, void **client,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	struct transport *t = transport;
+	struct admin_tls *tls;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		begin_client(t, connection, client);
+	} else if (*client) {
+		tls = ((struct client *)*client)->tls;
+		client_free(&t->clients, *client);
+		*client = NULL;
+		admin_tls_unref(tls);
+	}
 }
 
 static void on_library_log(void *unused, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
@@ -144,44 +234,61 @@ static void on_library_log(void *unused, const char *format, va_list arguments)
 
 /* ---- beginning and end ---- */
 
+static size_t on_escaped(void *transport, struct MHD_Connection *connection, char *text)
+{
+	return url_unescape(text);
+}
+
 /* fd is the daemon's, whatever comes of it. */
 static struct MHD_Daemon *start_daemon(struct transport *t, int fd)
 {
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem tls_options[] = {
+		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, admin_tls_no_key()},
+		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES},
+		{MHD_OPTION_END, 0, NULL},
+	};
 	struct MHD_Daemon *daemon;
 	sigset_t all, before;
 
 	/* Signals are for the control thread. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	daemon = MHD_start_daemon(
-		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, /* port= */ 0, NULL, NULL,
-		on_request, t, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_end,
-		NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT,
-		CONNECTIONS_MAX + t->admin->context.config->admin.max_streams, MHD_OPTION_CONNECTION_TIMEOUT,
-		CONNECTION_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	daemon = MHD_start_daemon(t->has_tls ? flags | MHD_USE_TLS : flags, /* port= */ 0, may_come, t, on_request, t,
+				  MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_end,
+				  t, MHD_OPTION_NOTIFY_CONNECTION, on_connection, t, MHD_OPTION_LISTEN_SOCKET, fd,
+				  MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+				  MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S,
+				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, t,
+				  MHD_OPTION_ARRAY, t->has_tls ? tls_options : &tls_options[2], MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return daemon;
 }
 
-int transport_start(struct admin *admin, int listen_fd, struct transport **ret)
+int transport_start(struct admin *admin, const struct admin_listener *listener, struct transport **ret)
 {
 	struct transport *t = calloc(1, sizeof(*t));
-	int flags = fcntl(listen_fd, F_GETFL), fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, 3), r = -ENOMEM;
+	bool is_unix = strncmp(listener->address, "unix:", 5) == 0;
+	int flags = fcntl(listener->fd, F_GETFL), fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 3), r = -ENOMEM;
 
 	if (!t)
 		goto out;
 	/* Several threads accept: who comes late must not sleep in there. */
-	if (fd < 0 || flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+	if (fd < 0 || flags < 0 || fcntl(listener->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		r = -errno;
 		goto out;
 	}
-	*t = (struct transport){.admin = admin, .listen_fd = listen_fd, .quiesced_fd = -1};
+	*t = (struct transport){.admin = admin, .quiesced_fd = -1};
+	t->is_exposed = !is_unix && address_is_exposed(listener->address);
+	t->has_tls = !is_unix && admin->tls;
+	clients_init(&t->clients);
 	errno = 0;
 	t->daemon = start_daemon(t, fd);
 	fd = -1; /* the library has closed it if it failed */
 	if (!t->daemon) {
 		r = errno ? -errno : -EIO;
+		clients_destroy(&t->clients);
 		goto out;
 	}
 	*ret = t;
@@ -191,6 +298,16 @@ out:
 		close(fd);
 	free(t);
 	return r;
+}
+
+uint32_t transport_tick(struct transport *t, usec_t now)
+{
+	return clients_hang_up_late(&t->clients, now);
+}
+
+uint32_t transport_clients(struct transport *t)
+{
+	return clients_count(&t->clients);
 }
 
 void transport_quiesce(struct transport *t)
@@ -206,6 +323,6 @@ void transport_stop(struct transport *t)
 	MHD_stop_daemon(t->daemon);
 	if (t->quiesced_fd >= 0)
 		close(t->quiesced_fd);
-	close(t->listen_fd);
+	clients_destroy(&t->clients);
 	free(t);
 }

@@ -17,8 +17,12 @@ static inline json_t *list_json(json_t *items, uint64_t total)
 	return json;
 }
 
+#define REQUEST_TEXT_MAX 255u /* characters */
+/* A parameter to look for, "" when it is not given; false: it was answered that it is too long. */
+bool request_text(struct request *request, struct answer *answer, const char *parameter, const char **ret) MUST_USE;
+
 /* ---- sessions.c ---- */
-#define SESSION_TEXT_MAX 256u
+#define SESSION_TEXT_MAX (4 * REQUEST_TEXT_MAX + 1)
 
 /* Which sessions are asked for. "": whichever. */
 struct session_wish {

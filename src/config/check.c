@@ -385,17 +385,6 @@ static void check_topology(struct loader *l)
 		check_patroni(l);
 }
 
-static void check_admin(struct loader *l)
-{
-	const struct config *c = l->config;
-
-	if (config_admin_is_exposed(c))
-		warn_at(l, line_of(l, "proxy", "admin_address"),
-			"the admin API at %s can be reached by other machines and has no token: only its health checks "
-			"answer; set admin_token, or admin_allow_insecure = true",
-			c->proxy.admin_address);
-}
-
 void config_finish(struct loader *l)
 {
 	apply_environment(l);
@@ -408,5 +397,5 @@ void config_finish(struct loader *l)
 	check_health(l);
 	check_topology(l);
 	check_lag(l);
-	check_admin(l);
+	config_finish_admin(l);
 }

@@ -123,9 +123,15 @@ void config_pool_for(const struct config *c, const char *database, const char *u
 		apply(ret, u->overrides, u->override_count);
 }
 
+bool config_admin_asks_for_tokens(const struct config *c)
+{
+	return c->admin_token.has_token || c->admin_token_count > 0;
+}
+
 bool config_admin_is_exposed(const struct config *c)
 {
-	return !c->proxy.admin_token[0] && !c->proxy.admin_allow_insecure && address_is_exposed(c->proxy.admin_address);
+	return !config_admin_asks_for_tokens(c) && !c->proxy.admin_allow_insecure &&
+	       address_is_exposed(c->proxy.admin_address);
 }
 
 /* -------------------------------------------------------------------------------------------- flags */

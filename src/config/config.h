@@ -50,6 +50,7 @@ enum read_your_writes { /* inherit: of a user, as of all */
 			READ_YOUR_WRITES_GLOBAL
 };
 enum when_contested { WHEN_CONTESTED_HOLD, WHEN_CONTESTED_REFUSE };
+enum admin_role { ADMIN_ROLE_READ, ADMIN_ROLE_OPERATE, ADMIN_ROLE_ADMIN };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
 
 struct config_strings {
@@ -87,6 +88,7 @@ typedef enum hint_rights config_type_enum_hint_rights;
 typedef enum read_your_writes config_type_enum_read_your_writes;
 typedef enum read_your_writes config_type_enum_user_read_your_writes;
 typedef enum when_contested config_type_enum_when_contested;
+typedef enum admin_role config_type_enum_admin_role;
 typedef enum hba_action config_type_enum_hba_action;
 
 /* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */
@@ -151,6 +153,19 @@ struct config_hba { /* a [[hba]] table of the reference */
 	uint32_t line;
 };
 
+#define ADMIN_TOKEN_NAME_MAX 63u
+#define TOKEN_DIGEST         32u /* SHA-256 */
+
+struct config_admin_token {
+	const char *name;
+	enum admin_role role;
+	const char *token, *token_file, *token_sha256; /* one of them, or none; see digest */
+	const char *certificate;                       /* "": none */
+	bool has_token;
+	uint8_t digest[TOKEN_DIGEST]; /* of the token, wherever it is from */
+	uint32_t line;
+};
+
 struct hba;      /* config/hba.h */
 struct ident;    /* config/ident.h */
 struct userlist; /* config/userlist.h */
@@ -164,6 +179,9 @@ struct config {
 	uint32_t database_count;
 	const struct config_user *users;
 	uint32_t user_count;
+	struct config_admin_token *admin_tokens;
+	uint32_t admin_token_count;
+	struct config_admin_token admin_token; /* [proxy] admin_token as one of them; has_token: it is given */
 	const struct config_hba *hba_rules;
 	uint32_t hba_rule_count;
 	const struct hba *admission; /* from [[hba]]: who may connect at all; no match admits. NULL: everybody */
@@ -210,6 +228,12 @@ bool config_is_console(const struct config *c, const char *database);
 const struct config_user *config_user_find(const struct config *c, const char *name);
 /* By name, or by "host:port". NULL: none. */
 const struct config_node *config_node_find(const struct config *c, const char *name);
+/* [proxy] admin_token among them; takes as long for a wrong token as for a right one. NULL: none. */
+const struct config_admin_token *config_admin_token_find(const struct config *c, const char *token);
+/* By the common name of a certificate. NULL: none. */
+const struct config_admin_token *config_admin_certificate_find(const struct config *c, const char *name);
+/* Somebody has a token, or a certificate that stands for one: without one nobody gets in. */
+bool config_admin_asks_for_tokens(const struct config *c);
 /* Other machines can reach the admin API, there is no token, and admin_allow_insecure is false. */
 bool config_admin_is_exposed(const struct config *c);
 

@@ -27,6 +27,7 @@ enum config_type {
 	TYPE_enum_log_level,
 	TYPE_enum_log_format,
 	TYPE_enum_node_role,
+	TYPE_enum_admin_role,
 	TYPE_enum_hba_action,
 	TYPE_enum_balance_strategy,
 	TYPE_enum_primary_reads,

@@ -435,6 +435,27 @@ static void load_users(struct loader *l, const struct toml_member *m)
 	l->config->user_count = n;
 }
 
+static void load_admin_tokens(struct loader *l, const struct toml_member *m)
+{
+	uint32_t count = named_count(l, m), n = 0;
+	struct config_admin_token *tokens = take_objects(l, m, count);
+	const char *name;
+
+	for (uint32_t i = 0; tokens && i < count && !l->no_memory; i++) {
+		const struct toml_value *table = named_table(l, m, i, &name);
+		struct object o = {.table = "admin_tokens", .fields = &tokens[n]};
+
+		if (!table)
+			continue;
+		snprintf(o.header, sizeof(o.header), "[admin_tokens.%s]", name);
+		load_object(l, &o, table, m->value.type == TOML_ARRAY);
+		tokens[n].name = keep(l, name);
+		tokens[n++].line = file_line(l, table->line);
+	}
+	l->config->admin_tokens = tokens;
+	l->config->admin_token_count = n;
+}
+
 /* ------------------------------------------------------------------------------------------------ root */
 
 static void load_objects(struct loader *l, const struct toml_member *m)
@@ -445,6 +466,8 @@ static void load_objects(struct loader *l, const struct toml_member *m)
 		load_databases(l, m);
 	else if (strcmp(m->key, "users") == 0)
 		load_users(l, m);
+	else if (strcmp(m->key, "admin_tokens") == 0)
+		load_admin_tokens(l, m);
 	else
 		load_hba(l, m);
 }

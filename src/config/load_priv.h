@@ -35,5 +35,7 @@ void unavailable_offer(struct suggestion *s, const char *path); /* path "": the 
 
 /* After the walk (or the flags): derived values, rules over more than one key, the files it names. */
 void config_finish(struct loader *l);
+/* The part of it that is about the admin API: reads its tokens. */
+void config_finish_admin(struct loader *l);
 
 #endif

@@ -129,6 +129,10 @@ void config_print(const struct config *c, FILE *out)
 		print_fields("users", u, out);
 		print_overrides(c, u->overrides, u->override_count, out);
 	}
+	for (uint32_t i = 0; i < c->admin_token_count; i++) {
+		print_header(c, "[admin_tokens.", c->admin_tokens[i].name, "]", c->admin_tokens[i].line, out);
+		print_fields("admin_tokens", &c->admin_tokens[i], out);
+	}
 	for (uint32_t i = 0; i < c->hba_rule_count; i++) {
 		print_header(c, "[[hba]]", NULL, "", c->hba_rules[i].line, out);
 		print_fields("hba", &c->hba_rules[i], out);
@@ -271,6 +275,34 @@ static void diff_users(const struct diff *diff, const struct config *old, const 
 	}
 }
 
+static const struct config_admin_token *find_admin_token(const struct config *c, const char *name)
+{
+	for (uint32_t i = 0; i < c->admin_token_count; i++)
+		if (strcmp(c->admin_tokens[i].name, name) == 0)
+			return &c->admin_tokens[i];
+	return NULL;
+}
+
+static void diff_admin_tokens(const struct diff *diff, const struct config *old, const struct config *new)
+{
+	char path[300];
+
+	for (uint32_t i = 0; i < old->admin_token_count; i++) {
+		const struct config_admin_token *a = &old->admin_tokens[i], *b = find_admin_token(new, a->name);
+
+		snprintf(path, sizeof(path), "admin_tokens.%s", a->name);
+		if (!b)
+			diff->tell(diff->argument, path, "given", "", true);
+		else if (!fields_equal("admin_tokens", a, b) || memcmp(a->digest, b->digest, sizeof(a->digest)) != 0)
+			diff->tell(diff->argument, path, "given", "changed", true);
+	}
+	for (uint32_t i = 0; i < new->admin_token_count; i++) {
+		snprintf(path, sizeof(path), "admin_tokens.%s", new->admin_tokens[i].name);
+		if (!find_admin_token(old, new->admin_tokens[i].name))
+			diff->tell(diff->argument, path, "", "given", true);
+	}
+}
+
 /* Whole lists, where the order counts: "3 nodes" -> "4 nodes". */
 static void diff_list(const struct diff *d, const char *table, const void *old, uint32_t old_count, const void *new,
 		      uint32_t new_count)
@@ -296,5 +328,6 @@ void config_diff(const struct config *old, const struct config *new, config_diff
 	diff_list(&d, "nodes", old->nodes, old->node_count, new->nodes, new->node_count);
 	diff_databases(&d, old, new);
 	diff_users(&d, old, new);
+	diff_admin_tokens(&d, old, new);
 	diff_list(&d, "hba", old->hba_rules, old->hba_rule_count, new->hba_rules, new->hba_rule_count);
 }

@@ -1,6 +1,8 @@
 /* See command.h. */
 #include "console/command.h"
 
+#include "base/buf.h"
+
 #include <stdio.h>
 #include <strings.h>
 
@@ -35,6 +37,18 @@ static const struct verb {
 	{"deallocate", COMMAND_IDLE, ANYTHING, "DEALLOCATE"},
 	{"close", COMMAND_IDLE, ANYTHING, "CLOSE CURSOR"},
 	{"unlisten", COMMAND_IDLE, ANYTHING, "UNLISTEN"},
+};
+
+/* These are followed by NODE; ENABLE and DISABLE by a database as well. */
+static const struct node_verb {
+	const char *word;
+	enum node_operation operation;
+	const char *tag;
+	bool forced; /* it takes FORCE */
+} node_verbs[] = {
+	{"add", OPERATION_ADD, "ADD NODE", false},          {"remove", OPERATION_REMOVE, "REMOVE NODE", true},
+	{"enable", OPERATION_ENABLE, "ENABLE NODE", false}, {"disable", OPERATION_DISABLE, "DISABLE NODE", true},
+	{"drain", OPERATION_DRAIN, "DRAIN NODE", true},     {"undrain", OPERATION_UNDRAIN, "UNDRAIN NODE", false},
 };
 
 /* ---- words ---- */
@@ -172,8 +186,157 @@ static int read_argument(struct scan *s, struct command *c, enum argument argume
 	return r == -ENOENT ? -EINVAL : r;
 }
 
+/* ---- nodes ---- */
+
+/* Whatever stands there up to the next blank, for hosts and ports need no quotes. */
+static int read_bare(struct scan *s, char *word, size_t size, bool *ret_quoted)
+{
+	size_t len = 0;
+
+	skip_blanks(s);
+	*ret_quoted = s->at < s->end && (*s->at == '"' || *s->at == '\'');
+	if (*ret_quoted)
+		return read_quoted(s, word, size);
+	for (; s->at<s->end && * s->at> ' ' && !strchr(";=\"'", *s->at); s->at++) {
+		if (len + 1 == size)
+			return -E2BIG;
+		word[len++] = (char)*s->at;
+	}
+	word[len] = 0;
+	return len ? 0 : -ENOENT;
+}
+
+static bool is_number(const char *word)
+{
+	return *word && strspn(word, "0123456789") == strlen(word);
+}
+
+static void add_json(struct buf *json, const char *key, const char *word, bool raw)
+{
+	const char *quote = raw ? "" : "\"";
+
+	buf_printf(json, "%s\"%s\":%s%s%s", json->len > 1 ? "," : "", key, quote, word, quote);
+}
+
+/* What would not be itself in JSON is in no name of ours. */
+static bool is_plain(const char *word)
+{
+	for (; *word; word++)
+		if ((unsigned char)*word < ' ' || *word == '"' || *word == '\\')
+			return false;
+	return true;
+}
+
+/* host, host:port, [address]:port */
+static void add_address(struct buf *json, char *address)
+{
+	char *colon = strrchr(address, ':'), *close = strrchr(address, ']');
+
+	if (colon && (close ? colon == close + 1 : strchr(address, ':') == colon) && is_number(colon + 1)) {
+		*colon = 0;
+		add_json(json, "port", colon + 1, /* raw= */ true);
+	}
+	if (close && *address == '[') {
+		*close = 0;
+		address++;
+	}
+	add_json(json, "host", address, /* raw= */ false);
+}
+
+static int read_option(struct scan *s, struct buf *json)
+{
+	char key[COMMAND_NAME_MAX], value[MEMBER_HOST_MAX];
+	bool quoted;
+	int r = read_word(s, key, sizeof(key), 0);
+
+	if (r < 0)
+		return r;
+	skip_blanks(s);
+	if (s->at == s->end || *s->at++ != '=')
+		return -EINVAL;
+	r = read_bare(s, value, sizeof(value), &quoted);
+	if (r < 0)
+		return r;
+	if (!is_plain(key) || !is_plain(value))
+		return -EINVAL;
+	add_json(json, key, value,
+		 !quoted && (is_number(value) || strcmp(value, "true") == 0 || strcmp(value, "false") == 0));
+	return 0;
+}
+
+/* The node as cluster/members_state.h reads it, which also says what is wrong with it. */
+static int read_new_node(struct scan *s, struct command *c)
+{
+	char address[MEMBER_HOST_MAX + 8];
+	struct buf json = BUF_INIT(COMMAND_VALUE_MAX);
+	bool quoted;
+	int r = read_bare(s, address, sizeof(address), &quoted);
+
+	if (r < 0)
+		return r;
+	if (!is_plain(address))
+		return -EINVAL;
+	buf_add_str(&json, "{");
+	add_address(&json, address);
+	while (r == 0 && !is_over(s))
+		r = read_option(s, &json);
+	buf_add_str(&json, "}");
+	if (r == 0 && (json.failed || json.len >= sizeof(c->value)))
+		r = -E2BIG;
+	if (r == 0)
+		snprintf(c->value, sizeof(c->value), "%s", buf_cstr(&json));
+	buf_free(&json);
+	return r;
+}
+
+static int read_named_node(struct scan *s, struct command *c, bool forced)
+{
+	char force[COMMAND_NAME_MAX];
+	bool quoted;
+	int r = read_bare(s, c->value, MEMBER_HOST_MAX + 8, &quoted);
+
+	if (r == 0 && forced && read_word(s, force, sizeof(force), 0) == 0) {
+		c->force = true;
+		r = strcasecmp(force, "force") == 0 ? 0 : -EINVAL;
+	}
+	return r == 0 && !is_over(s) ? -EINVAL : r;
+}
+
+static int read_node(struct scan *s, struct command *c, const struct node_verb *verb)
+{
+	int r = verb->operation == OPERATION_ADD ? read_new_node(s, c) : read_named_node(s, c, verb->forced);
+
+	c->verb = COMMAND_NODE;
+	c->operation = verb->operation;
+	snprintf(c->tag, sizeof(c->tag), "%s", verb->tag);
+	return r == -ENOENT ? -EINVAL : r;
+}
+
+/* NULL: something else stands there, and nothing was read. "ENABLE node" is about a database of that name. */
+static const struct node_verb *node_verb(struct scan *s, const char *word)
+{
+	struct scan ahead = *s, after;
+	char next[COMMAND_NAME_MAX];
+
+	if (read_word(&ahead, next, sizeof(next), 0) < 0 || strcasecmp(next, "node") != 0)
+		return NULL;
+	after = ahead;
+	if (is_over(&after))
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(node_verbs); i++) {
+		if (strcasecmp(word, node_verbs[i].word) == 0) {
+			*s = ahead;
+			return &node_verbs[i];
+		}
+	}
+	return NULL;
+}
+
+/* ---- all of them ---- */
+
 int command_read(struct slice text, struct command *ret)
 {
+	const struct node_verb *of_node;
 	struct scan s = {text.bytes, text.bytes + text.len};
 	char word[COMMAND_NAME_MAX];
 	int r;
@@ -188,6 +351,9 @@ int command_read(struct slice text, struct command *ret)
 		return read_set(&s, ret);
 	if (strcasecmp(word, "select") == 0)
 		return read_select(&s, ret);
+	of_node = node_verb(&s, word);
+	if (of_node)
+		return read_node(&s, ret, of_node);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcasecmp(word, verbs[i].word) != 0)
 			continue;

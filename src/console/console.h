@@ -15,15 +15,27 @@ struct console;
 
 enum console_shutdown { SHUTDOWN_NOW, SHUTDOWN_AFTER_TRANSACTIONS, SHUTDOWN_AFTER_CLIENTS };
 
+/* Something that the control thread does for a client of the console: it may wait for a disk. */
+struct control_job {
+	struct control_job *next;
+	/* On the control thread. */
+	void (*run)(struct control_job *job);
+	/* The job is its maker's again: what run() changed has been applied (control thread); or the process ends, and
+	 * run() was never called. */
+	void (*over)(struct control_job *job);
+};
+
 struct console_context {
 	struct pools *pools;
 	struct node_list *nodes;
+	struct members *members;
 	struct sessions_shared *sessions;
 	/* Called on a worker's thread: they may only ask. */
 	int (*reload)(void *server); /* 0 or -errno */
 	/* How many reloads are over, and how many of them failed. */
 	void (*reloads)(void *server, uint64_t *ret_over, uint64_t *ret_failed);
 	void (*shut_down)(void *server, enum console_shutdown how);
+	void (*let_run)(void *server, struct control_job *job);
 	void *server;
 };
 

@@ -3,7 +3,7 @@
  *   command.c   what a text says        rows.c   a result's bytes
  *   console.c   the two protocols       talk.c   running a command: rows, waiting, other workers
  *   shows.c     the table of SHOW       show_*.c what they show
- *   operate.c   PAUSE and the like
+ *   operate.c   PAUSE and the like   nodes.c  those about nodes
  */
 #ifndef CONSOLE_CONSOLE_PRIV_H
 #define CONSOLE_CONSOLE_PRIV_H
@@ -63,6 +63,7 @@ struct talk {
 	struct timer timer;
 	bool (*is_done)(struct talk *t); /* waited for; looked at in intervals */
 	uint64_t mark;                   /* its own */
+	struct node_job *node_job;       /* see nodes.c; NULL: none */
 	struct loop_deferred deferred;
 };
 
@@ -100,6 +101,11 @@ void talk_cancelled(struct talk *t);
 /* ---- operate.c ---- */
 void operate(struct talk *t, const struct command *c);
 void operate_cancelled(struct talk *t);
+
+/* ---- nodes.c ---- */
+void operate_node(struct talk *t, const struct command *c);
+void node_job_leave(struct talk *t); /* its client does not wait for it any more */
+void show_nodes(struct console *console, const struct worker *w, struct rows *rows);
 
 /* ---- show_*.c ---- */
 void show_pools(struct console *console, const struct worker *w, struct rows *rows);

@@ -170,6 +170,18 @@ static void shut_down(struct talk *t, const struct command *c)
 		talk_complete(t, c->tag);
 }
 
+/* ---- the log ---- */
+
+static void log_command(const struct talk *t, const struct command *c)
+{
+	const char *what = c->verb == COMMAND_NODE ? c->value : c->name;
+	char text[COMMAND_VALUE_MAX * 2 + 64];
+
+	snprintf(text, sizeof(text), "%s%s%s%s%s%s", c->tag, *what ? " " : "", what, c->force ? " FORCE" : "",
+		 c->verb == COMMAND_SET ? " = " : "", c->verb == COMMAND_SET ? c->value : "");
+	console_client_log(&t->client, "console command", text);
+}
+
 /* ---- SET ---- */
 
 /* What drivers set without asking; PgBouncer plays along with these. */
@@ -195,7 +207,10 @@ static void set(struct talk *t, const struct command *c)
 {
 	struct buf out = BUF_INIT(1024);
 
-	if (is_of_drivers(c->name)) {
+	if (strcasecmp(c->name, "primary") == 0 && t->client.is_admin) {
+		log_command(t, c);
+		operate_node(t, c);
+	} else if (is_of_drivers(c->name)) {
 		message_notice(&out, "NOTICE", "00000", "SET ignored", NULL);
 		talk_send(t, &out);
 		if (t->client.session)
@@ -208,14 +223,6 @@ static void set(struct talk *t, const struct command *c)
 }
 
 /* ---- all of them ---- */
-
-static void log_command(const struct talk *t, const struct command *c)
-{
-	char text[128];
-
-	snprintf(text, sizeof(text), "%s%s%s", c->tag, *c->name ? " " : "", c->name);
-	console_client_log(&t->client, "console command", text);
-}
 
 void operate(struct talk *t, const struct command *c)
 {
@@ -261,6 +268,9 @@ void operate(struct talk *t, const struct command *c)
 		break;
 	case COMMAND_SHUTDOWN:
 		shut_down(t, c);
+		break;
+	case COMMAND_NODE:
+		operate_node(t, c);
 		break;
 	default:
 		talk_error(t, ERROR_CONSOLE_UNAVAILABLE, "SUSPEND (SIGUSR2 lets a new process take over)");

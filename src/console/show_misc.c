@@ -159,6 +159,7 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE\n"
 				   "\tSHOW DNS_HOSTS|DNS_ZONES\n"
 				   "\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS\n"
+				   "\tSHOW NODES\n"
 				   "\tRELOAD\n"
 				   "\tPAUSE [<db>]\n"
 				   "\tRESUME [<db>]\n"
@@ -169,7 +170,11 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tKILL_CLIENT <client_id>\n"
 				   "\tSHUTDOWN\n"
 				   "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n"
-				   "\tWAIT_CLOSE [<db>]";
+				   "\tWAIT_CLOSE [<db>]\n"
+				   "\tADD NODE <host:port> [<key> = <value>]...\n"
+				   "\tREMOVE|DISABLE|DRAIN NODE <node> [FORCE]\n"
+				   "\tENABLE|UNDRAIN NODE <node>\n"
+				   "\tSET primary = <node>|none";
 
 	(void)console;
 	(void)w;

@@ -142,6 +142,13 @@ static const struct column memory_columns[] = {
 static const struct column prepared_columns[] = {
 	{"database", 's'}, {"user", 's'}, {"client_parses", 'N'}, {"server_parses", 'N'}, {"binds", 'N'}};
 
+/* Not PgBouncer's: it has none. */
+static const struct column node_columns[] = {
+	{"name", 's'},      {"host", 's'},   {"port", 'i'},     {"role", 's'},   {"primary", 'i'}, {"enabled", 'i'},
+	{"healthy", 'i'},   {"barred", 'i'}, {"draining", 'i'}, {"links", 'i'},  {"weight", 'i'},  {"zone", 's'},
+	{"lag_bytes", 'q'}, {"lag_ms", 'q'}, {"failures", 'q'}, {"source", 's'},
+};
+
 /* What drivers ask every server for. */
 #define PARAMETER(name, value) \
 	static const struct column name##_column[] = {{#name, 's'}}; \
@@ -185,6 +192,7 @@ const struct show shows[] = {
 	{"peers", COLUMNS(peer_columns), false, NULL, NULL},
 	{"peer_pools", COLUMNS(peer_pool_columns), false, NULL, NULL},
 	{"prepared_statements", COLUMNS(prepared_columns), false, show_prepared_statements, NULL},
+	{"nodes", COLUMNS(node_columns), false, show_nodes, NULL},
 	{"state", COLUMNS(state_columns), false, show_state, NULL},
 	{"version", COLUMNS(version_columns), false, show_version, NULL},
 	{"help", NULL, 0, false, show_help, NULL},

@@ -251,10 +251,11 @@ static void tick(struct proxy *p)
 {
 	usec_t now = clock_update();
 
-	nodes_tick(p);
+	jobs_run(p);
 	look_up_names(p);
 	pools_keep_stats(p->pools);
 	watch_tick(p);
+	admin_tick(p->admin);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);
 		trim_memory(p);

@@ -35,8 +35,8 @@ static void become_next(const struct listen_set *set, int ready_fd, char *const 
 
 	for (uint32_t i = 0; i < set->count; i++)
 		(void)fcntl(set->sockets[i].fd, F_SETFD, 0);
-	if (set->admin >= 0)
-		(void)fcntl(set->admin, F_SETFD, 0);
+	for (uint32_t i = 0; i < set->admin_count; i++)
+		(void)fcntl(set->admin[i].fd, F_SETFD, 0);
 	(void)fcntl(ready_fd, F_SETFD, 0);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);

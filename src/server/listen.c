@@ -18,6 +18,7 @@
 
 #define ADMIN_PREFIX  "admin "
 #define ADMIN_BACKLOG 128
+#define CLIENT_MODE   0777      /* everybody may connect; who may log in is another question */
 #define SYSTEMD       "systemd" /* in the place of an address */
 
 static bool is_unix(const char *address)
@@ -118,7 +119,7 @@ static bool cannot_listen(const char *address, int error, char *why, size_t size
 	return false;
 }
 
-static int open_unix(const char *path, int backlog, char *why, size_t size)
+static int open_unix(const char *path, mode_t mode, int backlog, char *why, size_t size)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	int fd, probe;
@@ -135,7 +136,7 @@ static int open_unix(const char *path, int backlog, char *why, size_t size)
 	if (probe >= 0)
 		close(probe);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || chmod(path, 0777) < 0 ||
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || chmod(path, mode) < 0 ||
 	    listen(fd, backlog) < 0) {
 		snprintf(why, size, "cannot listen on unix:%s: %s", path, strerror(errno));
 		if (fd >= 0)
@@ -191,7 +192,7 @@ static bool open_address(struct listen_set *set, const char *address, uint32_t w
 
 	if (!is_unix(address))
 		return open_addresses(set, address, workers, backlog, why, size);
-	fd = open_unix(address + 5, backlog, why, size);
+	fd = open_unix(address + 5, CLIENT_MODE, backlog, why, size);
 	if (fd >= 0 && !add(set, fd, address, /* shared= */ true, false)) {
 		close(fd);
 		return too_many(why, size);
@@ -217,6 +218,19 @@ static int open_admin_tcp(const char *address, char *why, size_t size)
 	return fd;
 }
 
+static void add_admin(struct listen_set *set, int fd, const char *address)
+{
+	struct admin_socket *s = &set->admin[set->admin_count];
+
+	if (set->admin_count == ADMIN_SOCKETS_MAX) {
+		close(fd);
+		return;
+	}
+	s->fd = fd;
+	snprintf(s->address, sizeof(s->address), "%s", address);
+	set->admin_count++;
+}
+
 /* ---- inherited ---- */
 
 static void take_one(struct listen_set *set, const char *address, int fd)
@@ -227,8 +241,7 @@ static void take_one(struct listen_set *set, const char *address, int fd)
 		return;
 	set->inherited = true;
 	if (strncmp(address, ADMIN_PREFIX, strlen(ADMIN_PREFIX)) == 0) {
-		set->admin = fd;
-		snprintf(set->admin_address, sizeof(set->admin_address), "%s", address + strlen(ADMIN_PREFIX));
+		add_admin(set, fd, address + strlen(ADMIN_PREFIX));
 	} else {
 		add(set, fd, address, from_systemd || is_unix(address), from_systemd);
 	}
@@ -292,23 +305,54 @@ static void close_unconfigured(struct listen_set *set, const struct config_strin
 	}
 }
 
-/* One that was handed over is taken if it is the one that is configured. */
-static bool open_admin(struct listen_set *set, const char *address, char *why, size_t size)
+static bool has_admin(const struct listen_set *set, const char *address)
 {
-	if (set->admin >= 0 && strcmp(set->admin_address, address) == 0)
-		return true;
-	if (set->admin >= 0)
-		close(set->admin);
-	set->admin = -1;
-	if (!*address)
-		return true;
-	if (is_unix(address))
-		set->admin = open_unix(address + 5, ADMIN_BACKLOG, why, size);
-	else
-		set->admin = open_admin_tcp(address, why, size);
-	if (set->admin >= 0)
-		snprintf(set->admin_address, sizeof(set->admin_address), "%s", address);
-	return set->admin >= 0;
+	for (uint32_t i = 0; i < set->admin_count; i++)
+		if (strcmp(set->admin[i].address, address) == 0)
+			return true;
+	return false;
+}
+
+static void close_unconfigured_admin(struct listen_set *set, const char *const addresses[ADMIN_SOCKETS_MAX])
+{
+	for (uint32_t i = 0; i < set->admin_count;) {
+		const char *address = set->admin[i].address;
+
+		if (strcmp(address, addresses[0]) == 0 || strcmp(address, addresses[1]) == 0) {
+			i++;
+			continue;
+		}
+		close(set->admin[i].fd);
+		set->admin[i] = set->admin[--set->admin_count];
+	}
+}
+
+/* What was handed over is taken where it is configured. */
+static bool open_admin(struct listen_set *set, const struct config *config, char *why, size_t size)
+{
+	mode_t mode = (mode_t)strtoul(config->admin.socket_mode, NULL, 8);
+	char path[sizeof(set->admin[0].address)] = "";
+	const char *const addresses[ADMIN_SOCKETS_MAX] = {config->proxy.admin_address, path};
+
+	if (config->admin.socket[0] &&
+	    snprintf(path, sizeof(path), "unix:%s", config->admin.socket) >= (int)sizeof(path)) {
+		snprintf(why, size, "the path %s is too long for a unix socket", config->admin.socket);
+		return false;
+	}
+	close_unconfigured_admin(set, addresses);
+	for (uint32_t i = 0; i < ADMIN_SOCKETS_MAX; i++) {
+		const char *address = addresses[i];
+		int fd;
+
+		if (!*address || has_admin(set, address))
+			continue;
+		fd = is_unix(address) ? open_unix(address + 5, mode, ADMIN_BACKLOG, why, size)
+				      : open_admin_tcp(address, why, size);
+		if (fd < 0)
+			return false;
+		add_admin(set, fd, address);
+	}
+	return true;
 }
 
 bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size)
@@ -325,7 +369,7 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 			    !open_address(set, p->listen_address.items[i], workers, (int)p->listen_backlog, why, size))
 				return false;
 	listen_set_options(set, p);
-	return open_admin(set, p->admin_address, why, size);
+	return open_admin(set, config, why, size);
 }
 
 void listen_set_options(const struct listen_set *set, const struct config_proxy *p)
@@ -346,15 +390,15 @@ void listen_set_close(struct listen_set *set, bool unlink_unix)
 	set->count = 0;
 }
 
-void listen_set_close_admin(struct listen_set *set, bool is_ours, bool unlink_unix)
+void listen_set_close_admin(struct listen_set *set, bool are_ours, bool unlink_unix)
 {
-	if (set->admin < 0)
-		return;
-	if (is_ours)
-		close(set->admin);
-	if (unlink_unix && is_unix(set->admin_address))
-		unlink(set->admin_address + 5);
-	set->admin = -1;
+	for (uint32_t i = 0; i < set->admin_count; i++) {
+		if (are_ours)
+			close(set->admin[i].fd);
+		if (unlink_unix && is_unix(set->admin[i].address))
+			unlink(set->admin[i].address + 5);
+	}
+	set->admin_count = 0;
 }
 
 char *listen_set_describe(struct listen_set *set)
@@ -367,7 +411,7 @@ char *listen_set_describe(struct listen_set *set)
 		return NULL;
 	for (uint32_t i = 0; i < set->count; i++)
 		fprintf(out, "%s %d\n", set->sockets[i].address, set->sockets[i].fd);
-	if (set->admin >= 0)
-		fprintf(out, ADMIN_PREFIX "%s %d\n", set->admin_address, set->admin);
+	for (uint32_t i = 0; i < set->admin_count; i++)
+		fprintf(out, ADMIN_PREFIX "%s %d\n", set->admin[i].address, set->admin[i].fd);
 	return fclose(out) == 0 ? text : NULL;
 }

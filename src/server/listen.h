@@ -19,15 +19,22 @@ struct listen_socket {
 	char address[160]; /* as configured */
 };
 
+struct admin_socket {
+	int fd; /* once the admin API runs it owns it */
+	char address[160];
+};
+
+#define ADMIN_SOCKETS_MAX 2u /* [proxy] admin_address and [admin] socket */
+
 struct listen_set {
 	struct listen_socket sockets[LISTEN_SOCKETS_MAX];
 	uint32_t count;
-	int admin; /* fd or -1; once the admin API runs it owns it */
-	char admin_address[160];
+	struct admin_socket admin[ADMIN_SOCKETS_MAX];
+	uint32_t admin_count;
 	bool inherited; /* from the process before: until this one serves, socket files are that one's */
 };
 
-#define LISTEN_SET_INIT ((struct listen_set){.admin = -1})
+#define LISTEN_SET_INIT ((struct listen_set){0})
 
 /* Opens (or inherits) all that the configuration names. false: why says what to do. */
 bool listen_set_open(struct listen_set *set, const struct config *config, uint32_t workers, char *why, size_t size);
@@ -35,8 +42,8 @@ bool listen_set_open(struct listen_set *set, const struct config *config, uint32
 void listen_set_options(const struct listen_set *set, const struct config_proxy *p);
 /* The clients' sockets; again: nothing happens. */
 void listen_set_close(struct listen_set *set, bool unlink_unix);
-/* is_ours: the admin API, which would own it, was never started. */
-void listen_set_close_admin(struct listen_set *set, bool is_ours, bool unlink_unix);
+/* are_ours: the admin API, which would own them, was never started. */
+void listen_set_close_admin(struct listen_set *set, bool are_ours, bool unlink_unix);
 /* The environment variable's value for the next process: "address fd\n"... malloc'd. */
 char *listen_set_describe(struct listen_set *set);
 

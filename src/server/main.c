@@ -1,4 +1,5 @@
 /* The command line of heliosdb-proxy. */
+#include "admin/reference.h"
 #include "config/config.h"
 #include "config/reference.h"
 #include "import/import.h"
@@ -31,7 +32,7 @@ static const char help[] =
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
 	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
-	"                           events, pgbouncer\n"
+	"                           events, endpoints, pgbouncer\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -89,6 +90,8 @@ static int generate(const char *what)
 		reference_errors(stdout);
 	else if (strcmp(what, "events") == 0)
 		reference_events(stdout);
+	else if (strcmp(what, "endpoints") == 0)
+		return admin_reference(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else if (strcmp(what, "pgbouncer") == 0)
 		import_reference(stdout);
 	else if (strcmp(what, "schema") == 0)
@@ -159,10 +162,9 @@ static int parse(int argc, char **argv, struct command_line *c)
 			break;
 		case OPT_GENERATE:
 			option = generate(optarg);
-			return option == EXIT_USAGE
-				       ? usage_error(
-						 "--generate takes reference, man, schema, errors, events or pgbouncer")
-				       : option;
+			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema, errors, "
+								  "events, endpoints or pgbouncer")
+						    : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;
 			break;

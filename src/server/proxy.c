@@ -60,11 +60,15 @@ static bool start_admin(struct proxy *p)
 		.features = features,
 		.server = p,
 	};
+	struct admin_listener listeners[ADMIN_SOCKETS_MAX];
 	int r;
 
-	if (p->listeners.admin < 0)
+	_Static_assert(ADMIN_SOCKETS_MAX <= ADMIN_LISTENERS_MAX, "each of them can be served");
+	if (p->listeners.admin_count == 0)
 		return true;
-	r = admin_start(&context, p->listeners.admin, &p->admin);
+	for (uint32_t i = 0; i < p->listeners.admin_count; i++)
+		listeners[i] = (struct admin_listener){p->listeners.admin[i].fd, p->listeners.admin[i].address};
+	r = admin_start(&context, listeners, p->listeners.admin_count, &p->admin);
 	if (r < 0)
 		log_error("cannot start the admin API", kv_str("reason", strerror(-r)));
 	return r == 0;
@@ -122,6 +126,8 @@ static bool make_console(struct proxy *p)
 		.reload = reload_ask,
 		.reloads = reload_count,
 		.shut_down = control_ask_shutdown,
+		.let_run = jobs_let_run,
+		.members = p->members,
 		.server = p,
 	};
 
@@ -158,8 +164,8 @@ static void say_where(const struct proxy *p)
 	for (uint32_t i = 0; i < p->config->proxy.listen_address.count; i++)
 		log_info("listening", kv_str("address", p->config->proxy.listen_address.items[i]),
 			 kv_uint("workers", p->thread_count), kv_str("io", workers_io(p)));
-	if (p->admin)
-		log_info("admin API", kv_str("address", p->config->proxy.admin_address));
+	for (uint32_t i = 0; p->admin && i < p->listeners.admin_count; i++)
+		log_info("admin API", kv_str("address", p->listeners.admin[i].address));
 }
 
 static bool start(struct proxy *p)
@@ -206,12 +212,13 @@ static void end(struct proxy *p)
 
 	reload_news_end(&p->reload_news);
 	admin_stop(p->admin); /* first: it asks the workers */
+	jobs_end(p);
 	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
 	listen_set_close(&p->listeners, files_are_ours);
 	handover_close(&p->handover);
-	listen_set_close_admin(&p->listeners, /* is_ours= */ !p->admin, files_are_ours);
+	listen_set_close_admin(&p->listeners, /* are_ours= */ !p->admin, files_are_ours);
 	console_free(p->console);
 	watch_free(p->watch);
 	catalogs_free(p->catalogs);
@@ -237,6 +244,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	sigset_t set = control_signals();
 	int status = EXIT_START;
 
+	jobs_init(&p);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
 	reload_news_init(&p.reload_news);

@@ -61,6 +61,11 @@ struct proxy {
 	struct listen_set listeners;
 	struct admin *admin;
 	struct console *console;
+	struct {
+		pthread_mutex_t lock;
+		struct control_job *first, **end;
+		bool ended;
+	} jobs; /* see jobs.c */
 	struct handover handover;
 	enum proxy_state state;
 	bool serves; /* it was started */
@@ -104,7 +109,9 @@ void workers_tell(struct proxy *p, void (*run)(struct worker *w, void *argument)
 void workers_end(struct proxy *p);
 
 /* ---- nodes.c ---- */
-#define SIGNAL_MEMBERS SIGRTMIN /* wakes the control thread: members are to be merged, or the console said SHUTDOWN */
+#define SIGNAL_MEMBERS \
+	SIGRTMIN /* wakes the control thread: members are to be merged, or the console wants something \
+		  */
 /* Makes the members and the nodes; false: the log says why not. */
 bool nodes_start(struct proxy *p) MUST_USE;
 /* The nodes are those of all sources now. false: no memory, they stay. */
@@ -122,6 +129,15 @@ struct watch *watch_new(void);
 void watch_free(struct watch *watch); /* NULL is fine */
 /* Once a second or oftener: what has become of counts and states is told as events. */
 void watch_tick(struct proxy *p);
+
+/* ---- jobs.c ---- */
+void jobs_init(struct proxy *p);
+/* For console_context.let_run. */
+void jobs_let_run(void *proxy, struct control_job *job);
+/* Those that are there, and what is due of the nodes. Control thread. */
+void jobs_run(struct proxy *p);
+/* None is run any more. */
+void jobs_end(struct proxy *p);
 
 /* ---- provider.c ---- */
 bool provider_start(struct proxy *p) MUST_USE;

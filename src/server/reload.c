@@ -273,7 +273,8 @@ void reload(struct proxy *p)
 		goto fail;
 	}
 	fresh = r ? load_again(p, &outcome) : NULL;
-	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls))
+	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls) ||
+	    !admin_prepare(p->admin, fresh))
 		goto fail;
 	config_diff(p->config, fresh, tell_difference, &outcome);
 	log_set_level(fresh->log.level);

@@ -97,7 +97,8 @@ struct session {
 	usec_t wrote_at;
 	uint64_t own_lsn;
 	uint32_t own_timeline;
-	uint64_t serial; /* unique in the worker */
+	uint64_t serial;     /* unique in the worker */
+	uint16_t bound_mark; /* of an Execute of the unnamed portal; see underway.h */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
@@ -138,6 +139,7 @@ struct session {
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
+	bool unnamed_kept : 1;    /* session mode: the text of the unnamed statement is the link's, see underway.h */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;

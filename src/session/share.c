@@ -184,6 +184,11 @@ const struct link *share_link(const struct session *s)
 	return s->turn && s->turn->lane ? s->turn->lane->link : NULL;
 }
 
+usec_t share_sent(const struct session *s)
+{
+	return s->turn && s->turn->lane ? s->turn->sent : 0;
+}
+
 /* ---- answered ---- */
 
 static void observe(struct session *s, const struct turn *turn)

@@ -1,5 +1,5 @@
 /* See worker.h. */
-#include "session/session_priv.h"
+#include "session/underway.h"
 
 #include "base/log.h"
 #include "stage/stage.h"
@@ -101,6 +101,7 @@ void worker_destroy(struct worker *w)
 	introductions_forget(w);
 	scram_cache_free(w->scram_cache);
 	share_destroy(&w->share);
+	buf_free(&w->shown);
 	slab_destroy(&w->session_slab);
 	free(w->slots);
 }
@@ -263,9 +264,24 @@ bool worker_is_quiet(const struct worker *w)
 
 /* ---- for people ---- */
 
+/* Of what is under way; as long as the next call. */
+static const char *shown_text(struct worker *w, struct slice text, uint32_t most)
+{
+	struct slice cut = underway_cut(text, most);
+
+	if (!text.bytes || most == 0)
+		return NULL;
+	w->shown = w->shown.max ? w->shown : BUF_INIT(STATEMENT_BYTES_MAX + 1);
+	buf_clear(&w->shown);
+	buf_add(&w->shown, cut.bytes, cut.len);
+	return w->shown.failed ? NULL : buf_cstr(&w->shown);
+}
+
 static void view_of(struct session *s, struct session_view *v, char *address, size_t size)
 {
 	const struct link *link = s->link ? s->link : share_link(s);
+	struct underway u = underway_of(s);
+	uint32_t most = s->worker->settings.config->admin.statement_bytes;
 	usec_t now = clock_now();
 
 	session_address_text(s, address, size);
@@ -283,6 +299,9 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.link = link ? link->id : 0,
 		.backend_pid = link ? link->backend_pid : 0,
 		.node = link ? link_node(link)->name : "",
+		.statement = shown_text(s->worker, u.text, most),
+		.statement_is_cut = u.text.len > most,
+		.query_us = u.since ? MAX(now - u.since, (usec_t)1) : 0,
 		.pinned = s->pins != 0,
 		.logged_in = s->logged,
 		.waits = s->state == SESSION_WAITING,

@@ -5,6 +5,7 @@
 #ifndef SESSION_WORKER_H
 #define SESSION_WORKER_H
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/slab.h"
@@ -100,6 +101,7 @@ struct worker {
 	struct log_limit refusals; /* lines of refused logins */
 	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
+	struct buf shown;                /* the text of a session that is looked at */
 	struct list cancels;             /* that are to be sent once more, see cancel.c */
 	struct map introductions;        /* by startup packet, see introduction.c */
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
@@ -136,7 +138,9 @@ struct session_view {
 	uint64_t link;                   /* 0: none */
 	uint32_t backend_pid;            /* the server's of that link; 0: not known */
 	const char *node;                /* where it leads; "": there is none */
-	const char *statement;           /* the text under way; NULL: none, or it is not known */
+	const char *statement;           /* of what is under way, or waits; NULL: none, or it is not known */
+	uint64_t query_us;               /* it runs for so long; 0: nothing does */
+	bool statement_is_cut;
 	bool pinned;
 	bool logged_in, waits, runs; /* runs: the server owes it an answer */
 	bool replicates;

@@ -114,8 +114,35 @@ def test_config_says_where_values_are_from(make_proxy):
     assert [each["key"] for each in items(proxy, "/config?key=pool.mode")] == ["pool.mode"]
 
 
-def test_whoami(make_proxy):
-    assert get(make_proxy(), "/whoami") == {"role": "admin", "token": None, "can": ["read", "operate", "admin"]}
+def test_whoami_and_what_roles_may(make_proxy):
+    proxy = make_proxy({"admin_tokens": {"monitor": {"token": "m0nitor", "role": "read"},
+                                         "night": {"token": "n1ght", "role": "operate"}},
+                        "proxy": {"admin_token": "s3cret"}})
+
+    def who(token):
+        return json.loads(proxy.admin("/api/v1/whoami", token=token)[1])
+
+    assert (who("m0nitor")["role"], who("m0nitor")["token"], who("m0nitor")["can"]) == ("read", "monitor", ["read"])
+    assert (who("n1ght")["role"], who("n1ght")["can"]) == ("operate", ["read", "operate"])
+    assert (who("s3cret")["role"], who("s3cret")["can"]) == ("admin", ["read", "operate", "admin"])
+    for token, path, method, expected in (
+            ("m0nitor", "/sessions", "GET", 200), ("m0nitor", "/databases/app/reconnect", "POST", 403),
+            ("n1ght", "/databases/app/reconnect", "POST", 200), ("n1ght", "/reload", "POST", 403),
+            ("s3cret", "/reload", "POST", 200), ("wrong", "/sessions", "GET", 401)):
+        status, text = proxy.admin("/api/v1" + path, method=method, token=token)
+        assert status == expected, (token, path, text)
+        assert status < 400 or json.loads(text)["code"] == {401: "unauthorized", 403: "forbidden"}[status]
+
+
+def test_sessions_are_found_by_what_they_run(make_proxy, closing):
+    proxy = make_proxy()
+    holder, waiting = closing(proxy.connect()), closing(proxy.wire(application_name="waiting"))
+    holder.execute("SELECT pg_advisory_lock(4711)")
+    waiting.send(query("SELECT pg_advisory_lock(4711), 'Marked'"))
+    found = wait_until(lambda: [s for s in items(proxy, "/sessions?query=marked") if s["query_ms"] is not None])
+    assert len(found) == 1 and found[0]["application"] == "waiting"
+    assert found[0]["statement"] == "SELECT pg_advisory_lock(4711), 'Marked'" and not found[0]["statement_is_cut"]
+    assert found[0]["state"] == "active"
 
 
 # ---- changing

@@ -85,7 +85,9 @@ def test_what_operators_do(make_proxy, make_postgres, stream, closing):
     follower.wait("drain.done", node="b")
     assert proxy.admin("/nodes/b/undrain", "POST", body=b"")[0] == 200
     follower.wait("drain.ended", node="b")
-    assert follower.wait("admin.change", node="b").data["fields"]["admin_client"].startswith("127.0.0.1:")
+    change = follower.wait("admin.change", path="/nodes/b/undrain").data
+    assert change["subject"] == "/nodes/b/undrain" and change["fields"]["status"] == 200
+    assert change["fields"]["admin_client"].startswith("127.0.0.1:")
     assert proxy.admin("/api/v1/databases/app/pause", "POST", body=b"")[0] in (200, 202)
     assert follower.wait("database.paused").data["subject"] == "app"
     assert proxy.admin("/api/v1/databases/app/resume", "POST", body=b"")[0] == 200
@@ -290,7 +292,7 @@ def test_a_thousand_streams(make_proxy):
     """All are told, one more is refused, and the API answers everybody else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    proxy = make_proxy({"admin": {"max_streams": 1000}})
+    proxy = make_proxy({"admin": {"max_streams": 1000, "max_connections": 1100, "max_connections_per_address": 1100}})
     request = f"GET {EVENTS}/stream?kind=config.reloaded HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     sockets = []
     try:

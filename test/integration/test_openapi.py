@@ -10,9 +10,13 @@ import re
 import subprocess
 import sys
 
-import jsonschema
-import openapi_spec_validator
 import pytest
+
+from harness.proxy import toml
+
+jsonschema = pytest.importorskip("jsonschema")
+openapi_spec_validator = pytest.importorskip("openapi_spec_validator")
+pytest.importorskip("schemathesis")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROW = re.compile(r'^ENDPOINT\("(\w+)", "(/api/v1/[^"]*)", (\w+),', re.MULTILINE)
@@ -46,6 +50,15 @@ def test_it_describes_each_endpoint_and_no_other(document):
     assert {key: each["x-required-role"] for key, each in operations.items()} == rows()
     names = [each["operationId"] for each in operations.values()]
     assert len(names) == len(set(names))
+
+
+def test_codes_of_problems_are_documented():
+    listed = set(re.findall(r'^(?:STATUS\(\d+, |PROBLEM\()"(\w+)"', (ROOT / "src/admin/problems.def").read_text(),
+                            re.MULTILINE))
+    used = set()
+    for file in (ROOT / "src/admin").glob("*.c"):
+        used.update(re.findall(r'answer_problem\(\w+,\s*[\w ]+,\s*"(\w+)"', file.read_text(encoding="utf-8")))
+    assert used and used <= listed, used - listed
 
 
 def test_it_can_be_had_without_a_token(make_proxy):
@@ -92,10 +105,17 @@ def test_requests_made_from_it(make_proxy, closing):
     proxy = make_proxy({"proxy": {"admin_token": "s3cret"}, "databases": {"app": {}, "other": {"dbname": "app"}}})
     clients = [closing(proxy.connect(database=database)) for database in ("app", "other", "app")]
     clients[0].execute("BEGIN")
+    values = {"path.node": proxy.json("/nodes")[0]["name"], "path.database": "other",
+              "path.pid": proxy.sessions()[0]["pid"]}
+    with open(os.path.join(proxy.root, "schemathesis.toml"), "w", encoding="utf-8") as f:
+        f.write(toml({"parameters": values}))
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{proxy.admin_port}/api/v1/openapi.json",
-               "--header", "Authorization: Bearer s3cret", "--max-examples", os.environ.get("HELIOS_EXAMPLES", "6"),
-               "--seed", "1", "--generation-deterministic", "--no-color",
-               "--checks", "all", "--exclude-path-regex", "/stream$", "--request-timeout", "20", "--workers", "1"]
-    done = subprocess.run(command, cwd=proxy.root, capture_output=True, text=True, timeout=280, check=False)
+               "--header", "Authorization: Bearer s3cret", "--max-examples", os.environ.get("HELIOS_EXAMPLES", "5"),
+               "--generation-deterministic", "--no-color", "--checks", "all", "--exclude-path-regex", "/stream$",
+               "--request-timeout", "20", "--workers", "1"]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "harness.openapi_hooks",
+                   "PYTHONPATH": str(ROOT / "test/integration")}
+    done = subprocess.run(command, cwd=proxy.root, env=environment, capture_output=True, text=True, timeout=280,
+                          check=False)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
     assert proxy.is_live()

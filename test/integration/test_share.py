@@ -218,7 +218,10 @@ def test_settings_are_never_mixed(make_proxy, closing):
             client.send(query(text))
         for i, client in enumerate(clients):
             assert rows(client.until_ready()) == [[["00", "09", "19"][i % 3]]]
-    assert shared(proxy) > 0
+        # In the crowd it is luck whether anybody finds a link with his settings. Whoever asks twice does.
+        for i, client in enumerate(clients):
+            assert client.value(text) == client.value(text) == ["00", "09", "19"][i % 3]
+    assert shared(proxy) >= 200
     settle(proxy)
 
 

@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -311,12 +312,15 @@ class Proxy:
 
     def admin(self, path, method="GET", token=None, body=None):
         """(status, text) of a request to the admin address."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}", method=method, data=body)
+        https = "tls_cert_path" in self.config.get("admin", {})
+        request = urllib.request.Request(f"http{'s' if https else ''}://127.0.0.1:{self.admin_port}{path}",
+                                         method=method, data=body)
         token = token or self.config["proxy"].get("admin_token")
         if token:
             request.add_header("Authorization", "Bearer " + token)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            context = ssl._create_unverified_context() if https else None
+            with urllib.request.urlopen(request, timeout=10, context=context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
