@@ -39,6 +39,8 @@ static void add_pgbouncers(const struct config *c, struct rows *rows)
 	add_number(rows, "reserve_pool_size", c->pool.reserve_connections, "0");
 	add_seconds(rows, "reserve_pool_timeout", c->pool.reserve_timeout, "5");
 	add_number(rows, "max_db_connections", c->pool.max_database_connections, "0");
+	add_number(rows, "max_db_client_connections", c->pool.max_database_clients, "0");
+	add_number(rows, "max_user_client_connections", c->pool.max_user_clients, "0");
 	add_number(rows, "max_user_connections", c->pool.max_user_connections, "0");
 	add_number(rows, "max_prepared_statements", c->pool.max_prepared_statements, "500");
 	add_setting(rows, "server_reset_query", c->pool.reset_query, "DISCARD ALL", true);

@@ -129,7 +129,7 @@ static void add_database(struct console *console, const struct config *c, const 
 	row_null(rows);
 	row_number(rows, settings.max_database_connections);
 	row_number(rows, g->links);
-	row_number(rows, 0); /* there is no such limit */
+	row_number(rows, settings.max_database_clients);
 	row_number(rows, g->clients);
 	row_number(rows, paused);
 	row_number(rows, disabled);
@@ -217,7 +217,7 @@ static void add_user(const struct config *c, const struct group *g, struct rows 
 	row_text(rows, u ? overridden_mode(u->overrides, u->override_count, settings.mode) : NULL);
 	row_number(rows, settings.max_user_connections);
 	row_number(rows, g->links);
-	row_number(rows, 0); /* there is no such limit */
+	row_number(rows, settings.max_user_clients);
 	row_number(rows, g->clients);
 	row_end(rows);
 }

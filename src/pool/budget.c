@@ -1,6 +1,6 @@
 /*
  * Limits over pools. A link counts in its pool, its database, its user and its node; all counts are atomics, and are
- * touched only when a link is opened or closed.
+ * touched only when a link is opened or closed. A client counts in its database and its user, as it calls them.
  *
  * Room that idle links of other pools take: who finds none says so (wanted_since), looks once more, and asks the thread
  * with the oldest idle link to close it. Why nobody is forgotten: wanted_since is stored before the counts and the idle
@@ -37,6 +37,28 @@ static bool take_one(_Atomic uint32_t *used, uint32_t limit)
 			return false;
 	} while (!atomic_compare_exchange_weak(used, &n, n + 1));
 	return true;
+}
+
+enum client_admission pool_admit_client(struct shard *shard)
+{
+	struct pool *pool = shard->pool;
+	const struct config_pool *s = pool_settings(pool);
+
+	if (!take_one(&pool->database_clients->used, s->max_database_clients))
+		return CLIENT_TOO_MANY_OF_DATABASE;
+	if (!take_one(&pool->user_clients->used, s->max_user_clients)) {
+		atomic_fetch_sub(&pool->database_clients->used, 1);
+		return CLIENT_TOO_MANY_OF_USER;
+	}
+	atomic_fetch_add_explicit(&shard->clients, 1, memory_order_relaxed);
+	return CLIENT_ADMITTED;
+}
+
+void pool_client_left(struct shard *shard)
+{
+	atomic_fetch_sub_explicit(&shard->clients, 1, memory_order_relaxed);
+	atomic_fetch_sub(&shard->pool->user_clients->used, 1);
+	atomic_fetch_sub(&shard->pool->database_clients->used, 1);
 }
 
 bool budget_take(struct pool *pool, const struct destination *to, bool use_reserve)

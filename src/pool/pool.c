@@ -41,6 +41,8 @@ static void pool_free(struct pool *pool)
 		atomic_store(&pool->destination, to->older);
 		destination_free(pool->pools, to);
 	}
+	budget_unref(&pool->pools->database_clients, pool->database_clients);
+	budget_unref(&pool->pools->user_clients, pool->user_clients);
 	pool_bequeath_stats(pool);
 	if (!atomic_load(&pool->proven))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
@@ -158,6 +160,12 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
 	if (!p->database || !p->user || !atomic_load(&p->settings))
 		goto out;
+	if (!home) {
+		p->database_clients = budget_ref(&pools->database_clients, database);
+		p->user_clients = budget_ref(&pools->user_clients, user);
+		if (!p->database_clients || !p->user_clients)
+			goto out;
+	}
 	r = destination_new(pools, p, NULL, &to);
 	if (r < 0)
 		goto out;

@@ -287,8 +287,10 @@ void pool_count_pinned(struct link *link, int by);
 struct shard *link_shard(const struct link *link);
 /* It is closed as soon as it is free. */
 bool link_leaves(const struct link *link);
-/* A client has logged in, or has left (-1). */
-void shard_count_client(struct shard *shard, int by);
+/* A client has logged in, unless there are as many of its database or its user as there may be. */
+enum client_admission { CLIENT_ADMITTED, CLIENT_TOO_MANY_OF_DATABASE, CLIENT_TOO_MANY_OF_USER };
+enum client_admission pool_admit_client(struct shard *shard) MUST_USE;
+void pool_client_left(struct shard *shard); /* one that was admitted */
 /* Each link of this thread. */
 void pool_thread_each_link(struct pool_thread *thread, void (*each)(struct link *link, void *to), void *to);
 /* The thread's tick, once a second: time-outs, lifetimes, warm links, the reserve. */

@@ -110,7 +110,9 @@ struct pool {
 	_Atomic bool was_used; /* a client took a link: keep min_connections warm */
 	_Atomic bool proven;   /* a login to the server worked */
 	struct active active;
-	_Atomic(struct gate *) gate;        /* NULL: nobody said anything */
+	_Atomic(struct gate *) gate; /* NULL: nobody said anything */
+	struct budget *database_clients,
+		*user_clients;              /* of a home pool: who is logged in, by the names that clients use */
 	struct pool_totals stats_before[2]; /* the older one first; under the registry's lock */
 	_Atomic(struct shard *) shards[THREADS_MAX];
 
@@ -132,8 +134,9 @@ struct pools {
 	struct node_list *nodes;
 	struct tls_context *server_tls;
 	struct pool *first;
-	struct pool *buckets[POOL_BUCKETS]; /* the same pools, by name */
-	struct budget *databases, *users;
+	struct pool *buckets[POOL_BUCKETS];             /* the same pools, by name */
+	struct budget *databases, *users;               /* of links */
+	struct budget *database_clients, *user_clients; /* of clients */
 	struct gate *gates;
 	_Atomic bool paused;     /* all of them, those to come as well */
 	struct pool_totals gone; /* of all pools that are */

@@ -62,11 +62,6 @@ bool link_leaves(const struct link *link)
 	return link->close_when_free || shard_link_is_misplaced(link->owner, link);
 }
 
-void shard_count_client(struct shard *shard, int by)
-{
-	atomic_fetch_add_explicit(&shard->clients, (uint32_t)by, memory_order_relaxed);
-}
-
 void pool_count_pinned(struct link *link, int by)
 {
 	struct shard *shard = link->owner;

@@ -443,11 +443,30 @@ void login_make_secret(struct session *s)
 	explicit_bzero(w->random + w->random_left, size);
 }
 
+/* false: there are too many. */
+static bool is_admitted(struct session *s)
+{
+	switch (pool_admit_client(s->shard)) {
+	case CLIENT_ADMITTED:
+		s->logged = true;
+		return true;
+	case CLIENT_TOO_MANY_OF_DATABASE:
+		session_fatal(s, ERROR_TOO_MANY_DATABASE_CLIENTS, NULL);
+		return false;
+	case CLIENT_TOO_MANY_OF_USER:
+		session_fatal(s, ERROR_TOO_MANY_USER_CLIENTS, NULL);
+		return false;
+	}
+	return false;
+}
+
 static void welcome(struct session *s, const struct params *reported)
 {
 	struct introduction *introduction = s->login->introduction;
 	struct buf out = BUF_INIT(4096);
 
+	if (!is_admitted(s))
+		return;
 	if (!introduction_greet(introduction, reported)) {
 		session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		return;
@@ -470,10 +489,8 @@ static void welcome(struct session *s, const struct params *reported)
 	count_add(&session_counters(s)->bytes_sent_total, introduction->greeting_len);
 	session_send_buf(s, &out);
 	introduction_remember(s->worker, introduction);
-	s->logged = true;
 	count_add(&session_counters(s)->logins_total, 1);
 	count_add(&session_stats(s)->logins, 1);
-	shard_count_client(s->shard, 1);
 	session_set_state(s, s->login->replication ? SESSION_REPLICATION : SESSION_IDLE);
 	session_set_timer(s, TIMER_IDLE, s->login->replication ? 0 : session_settings(s)->client_idle_timeout);
 	if (s->login->config->log.connections)

@@ -525,7 +525,7 @@ static void session_end(struct session *s, const char *why)
 	timer_cancel(&s->timer);
 	free_login_and_statements(s);
 	if (s->shard && s->logged)
-		shard_count_client(s->shard, -1);
+		pool_client_left(s->shard);
 	if (s->shard)
 		pool_unref(session_pool(s));
 	s->shard = s->source = NULL;

@@ -11,13 +11,68 @@ import threading
 import pytest
 from harness import Proxy, lease_port, wait_until
 from harness.proxy import merge
-from harness.wire import errors, query, rows, run, sync
+from harness.wire import ServerError, errors, query, rows, run, sync
 
 WRONG_CONFIG_OR_START, WRONG_USAGE = 1, 2  # exit codes, as heliosdb-proxy(1) has them
 
 
 def open_links(proxy):
     return proxy.metric("links_opened_total") - proxy.metric("links_closed_total")
+
+
+# ---------------------------------------------------------------- clients of a database, of a user
+
+def refused(proxy, limit, **who):
+    with pytest.raises(ServerError) as e:
+        proxy.wire(**who)
+    assert e.value.code == "53300" and limit in e.value.message
+
+
+def test_clients_of_a_database_and_of_a_user(make_proxy, closing):
+    proxy = make_proxy({"databases": {"app": {"max_database_clients": 3}, "postgres": {"dbname": "app"}},
+                        "users": {"app": {"max_user_clients": 2}}})
+    first, second = (closing(proxy.wire()) for _ in range(2))
+    refused(proxy, "max_user_client_connections")
+    refused(proxy, "max_user_client_connections", database="postgres")  # over all databases
+    third = closing(proxy.wire(user="app2"))
+    refused(proxy, "max_db_client_connections", user="app2")  # over all users
+    closing(proxy.wire(user="app2", database="postgres"))
+    assert proxy.metric("login_failures_total") == 3
+    second.close()
+    wait_until(lambda: proxy.metric("clients") == 3)
+    second = closing(proxy.wire())
+    proxy.reload({"databases": {"app": {"max_database_clients": 1}}})  # whoever is there stays
+    assert first.value("SELECT 1") == second.value("SELECT 1") == third.value("SELECT 1") == "1"
+    refused(proxy, "max_db_client_connections", user="app2")
+    proxy.reload({"databases": {"app": {"max_database_clients": 0}}})
+    for _ in range(5):
+        closing(proxy.wire(user="app2"))
+
+
+@pytest.mark.parametrize("mode", ["trust", "passthrough", "scram-sha-256"])
+def test_no_place_is_lost(make_proxy, closing, mode):
+    """However a login ends, and many at once: as many as the limit says get in, and after them as many again."""
+    users = {"users": {"app": {"password": "app"}}} if mode == "scram-sha-256" else {}
+    proxy = make_proxy({"auth": {"mode": mode}, "pool": {"mode": "transaction", "max_database_clients": 4}, **users})
+    for _ in range(3):
+        inside, outside = [], []
+
+        def login():
+            try:
+                inside.append(closing(proxy.wire(password="app")))
+            except ServerError as e:
+                outside.append(e.code)
+
+        threads = [threading.Thread(target=login) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(inside) == 4 and outside == ["53300"] * 8
+        assert all(client.value("SELECT 1") == "1" for client in inside)
+        for client in inside:
+            client.close()
+        wait_until(lambda: proxy.metric("clients") == 0)
 
 
 # ---------------------------------------------------------------- links
