@@ -12,6 +12,7 @@
  *   round.c      asking all workers something
  *   text.c       pure helpers
  *   provider.c   what Patroni says
+ *   streams.c    streams of events and of log lines
  *   endpoints_*  the handlers
  */
 #ifndef ADMIN_ADMIN_PRIV_H
@@ -46,7 +47,8 @@ struct admin {
 	struct strikes strikes;
 	struct admin_counts counts;
 	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
-	struct round *ping;             /* the last one, see endpoint_live(); NULL: none yet */
+	struct streams *streams;
+	struct round *ping; /* the last one, see endpoint_live(); NULL: none yet */
 };
 
 /* ---- transport.c ---- */
@@ -227,6 +229,9 @@ bool request_flag(struct request *request, struct answer *answer, const char *pa
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);
+
+/* metrics_events.c */
+void add_event_metrics(struct buf *b, struct admin *admin);
 
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */

@@ -469,6 +469,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	add_crew(b, admin->context.sessions->crew);
 	add_admin(b, admin);
 	add_process(b, admin);
+	add_event_metrics(b, admin);
 	return !b->failed;
 }
 

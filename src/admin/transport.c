@@ -247,7 +247,7 @@ static size_t on_escaped(void *transport, struct MHD_Connection *connection, cha
 /* fd is the daemon's, whatever comes of it. */
 static struct MHD_Daemon *start_daemon(struct transport *t, int fd)
 {
-	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem tls_options[] = {
 		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, admin_tls_no_key()},
 		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES},

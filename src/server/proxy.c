@@ -1,7 +1,7 @@
 /* See proxy.h. The start and the end. */
 #include "server/proxy_priv.h"
 
-#include "base/log.h"
+#include "base/event.h"
 #include "route/breaker.h"
 #include "server/built_in.h"
 #include "server/notify.h"
@@ -187,7 +187,8 @@ static bool start(struct proxy *p)
 		return false;
 	p->pools = pools_new(c, p->nodes, p->server_tls);
 	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
-	if (!p->shared.breakers || !make_catalogs(p) || !make_console(p))
+	p->watch = watch_new();
+	if (!p->shared.breakers || !p->watch || !make_catalogs(p) || !make_console(p))
 		return false;
 	p->thread_count = worker_count(c);
 	(void)node_list_resolve(p->nodes, c->health.dns_interval, /* at_once= */ true);
@@ -219,6 +220,7 @@ static void end(struct proxy *p)
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* are_ours= */ !p->admin, files_are_ours);
 	console_free(p->console);
+	watch_free(p->watch);
 	catalogs_free(p->catalogs);
 	if (p->pools)
 		pools_free(p->pools);
@@ -252,10 +254,14 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 		config_free(config);
 		return EXIT_START;
 	}
+	if (log_keep(config->admin.log_lines) < 0 || event_keep(config->admin.events) < 0)
+		log_error("out of memory: the last log lines or events are not kept");
 	log_info("heliosdb-proxy starts", kv_str("version", HELIOS_VERSION), kv_int("pid", getpid()));
 	if (start(&p)) {
 		p.serves = true;
 		say_where(&p);
+		log_event(EVENT_PROXY_STARTED, LOG_INFO, "clients are served", kv_str("version", HELIOS_VERSION),
+			  kv_int("pid", getpid()));
 		handover_tell_ready();
 		notify_ready();
 		p.watchdog_period = notify_watchdog_period();
@@ -264,6 +270,8 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	end(&p);
 	log_info("heliosdb-proxy ends", kv_int("status", status));
 	log_stop();
+	event_forget();
+	log_forget();
 	config_free(p.config);
 	return status;
 }

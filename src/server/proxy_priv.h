@@ -4,6 +4,7 @@
  *   proxy.c     the start and the end
  *   control.c   the control thread: signals, draining, what is due now and then
  *   workers.c   the workers and their threads, and talking to them
+ *   watch.c     events that follow from counts
  *   nodes.c     members that come and go
  *   provider.c  members that a provider names (Patroni)
  *   reload.c    a new configuration; TLS contexts
@@ -73,6 +74,7 @@ struct proxy {
 	usec_t drain_until, sweep_at, watchdog_at, watchdog_period;
 	uint64_t trimmed_at; /* tls_handshakes_total, when memory was last given back */
 	unsigned grace_ms;   /* for last words, at the end */
+	struct watch *watch; /* NULL: no memory */
 	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
 	struct reload_news reload_news;
@@ -120,6 +122,13 @@ void nodes_apply(struct proxy *p);
 void nodes_primary_moved(struct proxy *p, uint32_t pools);
 /* What is due of that. */
 void nodes_tick(struct proxy *p);
+
+/* ---- watch.c ---- */
+/* NULL: out of memory. */
+struct watch *watch_new(void);
+void watch_free(struct watch *watch); /* NULL is fine */
+/* Once a second or oftener: what has become of counts and states is told as events. */
+void watch_tick(struct proxy *p);
 
 /* ---- jobs.c ---- */
 void jobs_init(struct proxy *p);

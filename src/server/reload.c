@@ -4,6 +4,7 @@
  */
 #include "server/proxy_priv.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "route/breaker.h"
 #include "server/load.h"
@@ -106,12 +107,30 @@ static void tell_difference(void *argument, const char *path, const char *old_va
 
 	if (reloads)
 		buf_add(&outcome->changed, path, strlen(path) + 1);
-	if (reloads)
-		log_info("configuration changed", kv_str("key", path), kv_str("from", old_value),
-			 kv_str("to", new_value));
-	else
-		log_warn("configuration changed, but this key needs a restart; the running value stays",
-			 kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
+	log_event(EVENT_CONFIG_CHANGED, reloads ? LOG_INFO : LOG_WARN,
+		  reloads ? "configuration changed"
+			  : "configuration changed, but this key needs a restart; the running value stays",
+		  kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
+}
+
+static uint32_t count_changed(const struct reload_outcome *outcome)
+{
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < outcome->changed.len; i++)
+		count += outcome->changed.bytes[i] == 0;
+	return count;
+}
+
+static void log_reloaded(const struct proxy *p, const struct config *c, const struct reload_outcome *outcome,
+			 bool client_tls, bool server_tls)
+{
+	log_event(EVENT_CONFIG_RELOADED, LOG_INFO, "configuration reloaded", kv_str("file", p->options->config_path),
+		  kv_uint("changed", count_changed(outcome)));
+	if (client_tls || (server_tls && (*c->server_tls.cert_path || *c->server_tls.ca_path)))
+		log_event(EVENT_TLS_RELOADED, LOG_INFO, "certificates read again",
+			  kv_str("cert_path", client_tls ? c->tls.cert_path : NULL),
+			  kv_str("server_cert_path", server_tls ? or_null(c->server_tls.cert_path) : NULL));
 }
 
 static void keep_reason(struct reload_outcome *outcome, const struct report_message *m)
@@ -279,7 +298,7 @@ void reload(struct proxy *p)
 	admin_reload(p->admin, fresh);
 	workers_let_spin(p);
 	workers_tell(p, take_settings, free_old, r);
-	log_info("configuration reloaded", kv_str("file", p->options->config_path));
+	log_reloaded(p, fresh, &outcome, client_tls != NULL, server_tls != NULL);
 	notify_ready();
 	atomic_fetch_add(&p->reloads, 1);
 	news_tell(&p->reload_news, asked, 0, &outcome);
@@ -289,7 +308,8 @@ fail:
 	tls_context_unref(server_tls);
 	config_free(fresh);
 	free(r);
-	log_error("configuration not reloaded; keeping the old one");
+	log_event(EVENT_CONFIG_REFUSED, LOG_ERROR, "configuration not reloaded; keeping the old one",
+		  kv_str("reason", outcome.why[0] ? outcome.why : NULL));
 	notify_ready();
 	atomic_fetch_add(&p->reloads_failed, 1);
 	atomic_fetch_add(&p->reloads, 1);

@@ -281,6 +281,7 @@ enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
 		return CANCEL_NO_MEMORY;
 	*m = (struct cancel_message){.from = w, .over = forget, .pid = pid, .key_len = s->long_key ? 32 : 4};
 	memcpy(m->key, s->secret, m->key_len);
+	session_tell(s, EVENT_SESSION_CANCELLED, "cancelled by an operator");
 	if (!cancel_session(s, m))
 		cancel_is_over(m);
 	return CANCEL_BEGUN;

@@ -12,6 +12,7 @@
 #ifndef SESSION_SESSION_PRIV_H
 #define SESSION_SESSION_PRIV_H
 
+#include "base/event.h"
 #include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
@@ -505,6 +506,8 @@ void settings_report(struct session *s);
 
 /* ---- cancel.c ---- */
 uint32_t session_pid(const struct session *s);
+/* An event about it; the log says the same in its own way. */
+void session_tell(const struct session *s, enum event_kind kind, const char *message);
 /* s: the connection that asks; it is closed when the cancel is done with. false: there is nothing to be done. */
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 /* What the session runs has taken too long: cancels it. false: that can't be done now. */

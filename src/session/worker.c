@@ -406,12 +406,24 @@ void worker_each_link(struct worker *w, void (*each)(const struct link_view *vie
 	pool_thread_each_link(&w->pool_thread, view_link, &visit);
 }
 
+void session_tell(const struct session *s, enum event_kind kind, const char *message)
+{
+	const struct pool *pool = s->shard ? session_pool(s) : NULL;
+
+	event_write(kind, LOG_INFO, message,
+		    (const struct kv[]){kv_uint("pid", session_pid(s)),
+					kv_str("user", pool ? pool_user(pool) : NULL),
+					kv_str("database", pool ? pool_database(pool) : NULL),
+					{.type = KV_END}});
+}
+
 bool worker_kill_session(struct worker *w, uint32_t pid)
 {
 	list_for_each (node, &w->sessions) {
 		struct session *s = list_entry(node, struct session, node);
 
 		if (session_pid(s) == pid) {
+			session_tell(s, EVENT_SESSION_KILLED, "session closed by an operator");
 			session_fatal(s, ERROR_ADMIN_KILL, NULL);
 			return true;
 		}
