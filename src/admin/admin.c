@@ -1,4 +1,5 @@
 /* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
+#include "admin/sql.h"
 #include "admin/views.h"
 
 #include "base/log.h"
@@ -7,8 +8,10 @@
 
 static void admin_free(struct admin *admin)
 {
+	sql_runner_stop(admin->sql); /* first: transports can't stop while answers are owed */
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_stop(admin->transports[i]);
+	sql_runner_free(admin->sql);
 	round_unref(admin->ping);
 	running_config_free(admin->running);
 	admin_tls_unref(admin->tls);
@@ -28,8 +31,11 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 		return -ENOMEM;
 	admin->context = *context;
 	admin->running = running_config_new(context->config);
+	admin->sql = sql_runner_new();
 	pthread_mutex_init(&admin->lock, NULL);
-	if (!admin_prepare(admin, context->config))
+	if (!admin->sql)
+		r = -ENOMEM;
+	else if (!admin_prepare(admin, context->config))
 		r = -EINVAL;
 	admin->tls = admin->next_tls;
 	admin->next_tls = NULL;

@@ -55,6 +55,8 @@ void dispatch(struct request *request, struct answer *answer)
 		run(route, argument, request, answer);
 	else
 		answer->allow[0] = 0;
+	if (answer->is_late) /* it is counted when it is sent; who gives it writes it down */
+		return;
 	count_answer(request->admin, answer);
 	write_down(request, answer);
 }
