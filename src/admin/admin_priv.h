@@ -40,6 +40,7 @@ struct admin {
 	struct transport *transports[ADMIN_LISTENERS_MAX]; /* written at the start only, under the lock */
 	int listen_fds[ADMIN_LISTENERS_MAX];
 	uint32_t transport_count;
+	struct sql_runner *sql; /* statements that are run */
 	_Atomic bool draining;
 	pthread_mutex_t lock;  /* of all below but the counts, and of context.config. Short: no waiting, no callback */
 	struct admin_tls *tls; /* for new connections; NULL: HTTP */
@@ -79,7 +80,8 @@ struct request {
 	 * ("": they needed none), and what they showed. */
 	enum access_right right;
 	char token[ADMIN_TOKEN_NAME_MAX + 1];
-	const char *proof; /* "token", "certificate", "unix socket", "none" */
+	const char *proof;     /* "token", "certificate", "unix socket", "none" */
+	struct upload *upload; /* the transport's own */
 };
 
 struct answer {
@@ -90,12 +92,15 @@ struct answer {
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
 	unsigned retry_after;          /* seconds; 0: not said */
 	char allow[64];                /* "": none */
+	bool is_late;                  /* it comes later: see request_later() */
 	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
 const char *request_parameter(const struct request *request, const char *name); /* of the query string; likewise */
 bool request_accepts_json(const struct request *request);
+/* Who asks, for the log. */
+void request_client(const struct request *request, char *text, size_t size);
 /* One log line about something that an operator did over HTTP. */
 void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
 
@@ -112,6 +117,8 @@ void answer_error(struct answer *answer, unsigned status, const char *format, ..
 /* The same with a word of its own for programs to tell it by, such as "no_such_node": stable, see docs/admin-api.md. */
 void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
 	PRINTF_LIKE(4, 5);
+/* The same with further members, whose reference it takes. */
+void answer_problem_with(struct answer *answer, unsigned status, const char *code, const char *detail, json_t *more);
 /* Takes the bytes over. */
 void answer_text(struct answer *answer, const char *type, struct buf *text);
 /* A JSON string of any bytes; NULL becomes null. */
@@ -122,6 +129,17 @@ static inline void json_put(json_t *object, const char *key, json_t *value)
 	(void)json_object_set_new(object, key, value);
 }
 
+/*
+ * An answer that comes later, from any thread: the handler asks for it, leaves its own answer alone and returns. What
+ * is asked for must be answered before the transport stops. Until later_send() the client may hang up unheard: whoever
+ * works for it may poll its socket.
+ */
+struct later;
+struct later *request_later(struct request *request, struct answer *answer); /* NULL: out of memory */
+int later_client_fd(const struct later *later);
+struct answer *later_answer(struct later *later); /* to be filled in */
+void later_send(struct later *later);             /* `later` is gone */
+
 /* ---- access.c ---- */
 /* May it be? False: it was answered. From then on request->right, token and proof are there. */
 bool access_check(struct request *request, enum access_right needed, struct answer *answer) MUST_USE;
@@ -131,7 +149,9 @@ bool request_changes(const struct request *request); /* its method is one of tho
 /* On a thread of the transport; the body is there. */
 void dispatch(struct request *request, struct answer *answer);
 /* The answer is there, now or later: it is counted, and what was asked for is written down. */
-void dispatch_end(const struct request *request, const struct answer *answer);
+void dispatch_end(const struct request *request, struct answer *answer);
+/* An answer that comes later is sent now. */
+void dispatch_count(struct admin *admin, const struct answer *answer);
 const char *access_name(enum access_right right); /* "open", "read", "operate", "admin": the roles' names, too */
 
 /* ---- routes.c ---- */
@@ -173,6 +193,7 @@ struct round_part {
 	struct routing_explanation *explanation; /* NULL: none */
 	bool found;
 	enum cancel_verdict verdict;
+	const char *node; /* in the arena; NULL: none */
 };
 
 struct session_row {
@@ -236,6 +257,8 @@ void add_event_metrics(struct buf *b, struct admin *admin);
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */
 void add_patroni_metrics(struct buf *b, struct admin *admin);
+
+void add_sql_metrics(struct buf *b, struct admin *admin); /* endpoints_sql.c */
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

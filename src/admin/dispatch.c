@@ -41,7 +41,7 @@ static void write_down(const struct request *request, const struct answer *answe
 			  kv_str("proof", request->proof), kv_str("admin_client", client));
 }
 
-static void count(struct admin *admin, const struct answer *answer)
+void dispatch_count(struct admin *admin, const struct answer *answer)
 {
 	unsigned class = answer->body || answer->response ? answer->status / 100 : 5; /* neither: out of memory */
 
@@ -61,8 +61,11 @@ void dispatch(struct request *request, struct answer *answer)
 		answer->allow[0] = 0;
 }
 
-void dispatch_end(const struct request *request, const struct answer *answer)
+void dispatch_end(const struct request *request, struct answer *answer)
 {
-	count(request->admin, answer);
+	if (answer->is_late) /* it is counted when it comes; what came of it whoever gives it says */
+		answer->status = MHD_HTTP_ACCEPTED;
+	else
+		dispatch_count(request->admin, answer);
 	write_down(request, answer);
 }
