@@ -1,4 +1,5 @@
 /* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
+#include "admin/sql.h"
 #include "admin/streams.h"
 #include "admin/views.h"
 
@@ -8,11 +9,13 @@
 
 static void admin_free(struct admin *admin)
 {
+	sql_runner_stop(admin->sql); /* first: transports can't stop while answers are owed */
 	if (admin->streams)
 		streams_end(admin->streams); /* no connection may be suspended when the library ends */
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_stop(admin->transports[i]);
 	streams_free(admin->streams);
+	sql_runner_free(admin->sql);
 	round_unref(admin->ping);
 	running_config_free(admin->running);
 	admin_tls_unref(admin->tls);
@@ -32,8 +35,9 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 		return -ENOMEM;
 	admin->context = *context;
 	admin->running = running_config_new(context->config);
+	admin->sql = sql_runner_new();
 	pthread_mutex_init(&admin->lock, NULL);
-	r = streams_new(context->config->admin.max_streams, &admin->streams);
+	r = admin->sql ? streams_new(context->config->admin.max_streams, &admin->streams) : -ENOMEM;
 	if (r == 0 && !admin_prepare(admin, context->config))
 		r = -EINVAL;
 	admin->tls = admin->next_tls;

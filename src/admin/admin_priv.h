@@ -40,6 +40,7 @@ struct admin {
 	struct transport *transports[ADMIN_LISTENERS_MAX]; /* written at the start only, under the lock */
 	int listen_fds[ADMIN_LISTENERS_MAX];
 	uint32_t transport_count;
+	struct sql_runner *sql; /* statements that are run */
 	_Atomic bool draining;
 	pthread_mutex_t lock;  /* of all below but the counts, and of context.config. Short: no waiting, no callback */
 	struct admin_tls *tls; /* for new connections; NULL: HTTP */
@@ -79,7 +80,8 @@ struct request {
 	 * ("": they needed none), and what they showed. */
 	enum access_right right;
 	char token[ADMIN_TOKEN_NAME_MAX + 1];
-	const char *proof; /* "token", "certificate", "unix socket", "none" */
+	const char *proof;     /* "token", "certificate", "unix socket", "none" */
+	struct upload *upload; /* the transport's own */
 };
 
 struct answer {
@@ -96,6 +98,8 @@ struct answer {
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
 const char *request_parameter(const struct request *request, const char *name); /* of the query string; likewise */
 bool request_accepts_json(const struct request *request);
+/* Who asks, for the log. */
+void request_client(const struct request *request, char *text, size_t size);
 /* One log line about something that an operator did over HTTP. */
 void request_log(const struct request *request, const char *message, const char *key, uint64_t value);
 
@@ -112,6 +116,8 @@ void answer_error(struct answer *answer, unsigned status, const char *format, ..
 /* The same with a word of its own for programs to tell it by, such as "no_such_node": stable, see docs/admin-api.md. */
 void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
 	PRINTF_LIKE(4, 5);
+/* The same with further members, whose reference it takes. */
+void answer_problem_with(struct answer *answer, unsigned status, const char *code, const char *detail, json_t *more);
 /* Takes the bytes over. */
 void answer_text(struct answer *answer, const char *type, struct buf *text);
 /* A JSON string of any bytes; NULL becomes null. */
@@ -121,6 +127,17 @@ static inline void json_put(json_t *object, const char *key, json_t *value)
 {
 	(void)json_object_set_new(object, key, value);
 }
+
+/*
+ * An answer that comes later, from any thread: the handler asks for it, leaves its own answer alone and returns. What
+ * is asked for must be answered before the transport stops. Until later_send() the client may hang up unheard: whoever
+ * works for it may poll its socket.
+ */
+struct later;
+struct later *request_later(struct request *request, struct answer *answer); /* NULL: out of memory */
+int later_client_fd(const struct later *later);
+struct answer *later_answer(struct later *later); /* to be filled in */
+void later_send(struct later *later);             /* `later` is gone */
 
 /* ---- access.c ---- */
 /* May it be? False: it was answered. From then on request->right, token and proof are there. */
@@ -173,6 +190,7 @@ struct round_part {
 	struct routing_explanation *explanation; /* NULL: none */
 	bool found;
 	enum cancel_verdict verdict;
+	const char *node; /* in the arena; NULL: none */
 };
 
 struct session_row {
@@ -236,6 +254,8 @@ void add_event_metrics(struct buf *b, struct admin *admin);
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */
 void add_patroni_metrics(struct buf *b, struct admin *admin);
+
+void add_sql_metrics(struct buf *b, struct admin *admin); /* endpoints_sql.c */
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

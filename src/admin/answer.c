@@ -190,6 +190,19 @@ void answer_problem(struct answer *answer, unsigned status, const char *code, co
 	va_end(arguments);
 }
 
+void answer_problem_with(struct answer *answer, unsigned status, const char *code, const char *detail, json_t *more)
+{
+	json_t *json = answer->tells_problems ? problem_json(status, code, detail) : json_object();
+
+	if (!answer->tells_problems)
+		json_put(json, "error", json_text(detail));
+	json_object_update_missing(json, more);
+	json_decref(more);
+	answer_json(answer, status, json);
+	if (answer->tells_problems)
+		answer->type = "application/problem+json";
+}
+
 void answer_text(struct answer *answer, const char *type, struct buf *text)
 {
 	answer->status = MHD_HTTP_OK;

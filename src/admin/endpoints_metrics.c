@@ -464,6 +464,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	add_circuits(b, admin->context.nodes);
 	add_topology(b, admin);
 	add_patroni_metrics(b, admin);
+	add_sql_metrics(b, admin);
 	add_catalogs(b, admin->context.catalogs);
 	add_loops(b, admin->context.sessions);
 	add_crew(b, admin->context.sessions->crew);

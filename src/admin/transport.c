@@ -17,6 +17,8 @@
 #define CONNECTION_TIMEOUT_S 15u
 #define CONNECTION_MEMORY    (32u << 10) /* for the request's head; a larger one is answered with 431 */
 #define BODY_MAX             (64u << 10)
+#define LATE_WAITS           100
+#define LATE_WAIT_US         5000
 #define DROP_MAX             (1u << 20) /* of a body that is too long; then the connection is closed */
 
 struct transport {
@@ -26,12 +28,21 @@ struct transport {
 	bool is_exposed; /* other machines can reach it */
 	bool has_tls;
 	struct clients clients;
+	_Atomic uint32_t late; /* answers that come later, and were not sent to their end */
 };
 
 /* A request whose body comes. */
 struct upload {
+	struct transport *transport;
 	struct buf body;
-	uint64_t dropped; /* bytes beyond BODY_MAX */
+	uint64_t dropped;    /* bytes beyond BODY_MAX */
+	struct later *later; /* NULL: the answer follows at once, or is being sent */
+	bool was_late;
+};
+
+struct later {
+	struct MHD_Connection *connection;
+	struct answer answer; /* unset until it was given; MHD's lock is between */
 };
 
 /* ---- requests and answers ---- */
@@ -104,16 +115,66 @@ static void on_end(void *transport, struct MHD_Connection *connection, void **st
 	struct upload *upload = *state;
 
 	(void)how;
-	if (upload)
+	if (upload) {
+		if (upload->later)
+			free(upload->later->answer.body); /* it was not sent */
+		free(upload->later);
+		if (upload->was_late)
+			atomic_fetch_sub(&t->late, 1);
 		buf_free(&upload->body);
+	}
 	free(upload);
 	*state = NULL;
 	if (client)
 		client_waits(&t->clients, client);
 }
 
+struct later *request_later(struct request *request, struct answer *answer)
+{
+	struct upload *upload = request->upload;
+	struct later *later = malloc(sizeof(*later));
+
+	if (!later)
+		return NULL;
+	*later = (struct later){.connection = request->connection, .answer.tells_problems = answer->tells_problems};
+	upload->later = later;
+	upload->was_late = true;
+	atomic_fetch_add(&upload->transport->late, 1);
+	MHD_suspend_connection(later->connection);
+	return later;
+}
+
+int later_client_fd(const struct later *later)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(later->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info ? info->connect_fd : -1;
+}
+
+struct answer *later_answer(struct later *later)
+{
+	return &later->answer;
+}
+
+void later_send(struct later *later)
+{
+	MHD_resume_connection(later->connection); /* from here on it is the transport's */
+}
+
+/* The answer that was waited for: as if it had been given at once. */
+static enum MHD_Result send_later(const struct request *request, struct upload *upload)
+{
+	struct answer answer = upload->later->answer;
+
+	free(upload->later);
+	upload->later = NULL;
+	dispatch_end(request, &answer); /* counted; who gives it has written it down */
+	return send_answer(request->connection, &answer);
+}
+
 /* What follows from the head alone. */
-static enum MHD_Result begin_request(const struct request *request, void **state)
+static enum MHD_Result begin_request(struct transport *t, const struct request *request, void **state)
 {
 	const char *announced = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	struct upload *upload;
@@ -124,6 +185,7 @@ static enum MHD_Result begin_request(const struct request *request, void **state
 	upload = calloc(1, sizeof(*upload));
 	if (!upload)
 		return MHD_NO;
+	upload->transport = t;
 	buf_init(&upload->body, BODY_MAX);
 	*state = upload;
 	return MHD_YES;
@@ -141,7 +203,8 @@ static enum MHD_Result take_piece(struct upload *upload, const char *piece, size
 	return upload->body.failed || upload->dropped > DROP_MAX ? MHD_NO : MHD_YES;
 }
 
-/* Called with the head (*state NULL), with each piece of the body, and at the end. */
+/* Called with the head (*state NULL), with each piece of the body, at the end, and when an answer that comes later is
+ * there. */
 static enum MHD_Result on_request(void *transport, struct MHD_Connection *connection, const char *path,
 				  const char *method, const char *version, const char *piece, size_t *piece_len,
 				  void **state)
@@ -156,15 +219,20 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	if (!request.client) /* there was no memory for it */
 		return MHD_NO;
 	if (!upload)
-		return begin_request(&request, state);
+		return begin_request(t, &request, state);
 	if (*piece_len > 0)
 		return take_piece(upload, piece, piece_len);
+	if (upload->later)
+		return send_later(&request, upload);
+	request.upload = upload;
 	request.is_exposed = t->is_exposed;
 	request.body = slice_make(upload->body.bytes, upload->body.len);
 	client_is_served(&t->clients, request.client);
 	if (upload->dropped)
 		return refuse_body(&request);
 	dispatch(&request, &answer);
+	if (upload->later)
+		return MHD_YES;
 	dispatch_end(&request, &answer);
 	if (answer.response) /* handlers make one themselves only to send bit by bit */
 		client_streams(&t->clients, request.client);
@@ -325,6 +393,9 @@ void transport_stop(struct transport *t)
 {
 	if (!t)
 		return;
+	/* who has waited for an answer until now gets it, unless he is slow */
+	for (int i = 0; i < LATE_WAITS && atomic_load(&t->late) > 0; i++)
+		usleep(LATE_WAIT_US);
 	MHD_stop_daemon(t->daemon);
 	if (t->quiesced_fd >= 0)
 		close(t->quiesced_fd);

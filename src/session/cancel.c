@@ -265,14 +265,29 @@ static bool is_at_work(struct session *s)
 	}
 }
 
-/* As if its client had asked, with the key that it was given. */
-enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
+static struct session *find_session(const struct worker *w, uint32_t pid)
 {
 	uint32_t slot = (pid - 1) & ((1u << SLOT_BITS) - 1);
 	struct session *s = slot < w->slot_count ? w->slots[slot] : NULL;
+
+	return s && !((uintptr_t)s & 1) && session_pid(s) == pid && s->logged ? s : NULL;
+}
+
+struct node *worker_session_node(struct worker *w, uint32_t pid)
+{
+	const struct session *s = find_session(w, pid);
+	const struct link *link = !s ? NULL : s->link ? s->link : share_link(s);
+
+	return link ? link_node(link) : NULL;
+}
+
+/* As if its client had asked, with the key that it was given. */
+enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
+{
+	struct session *s = find_session(w, pid);
 	struct cancel_message *m;
 
-	if (!s || ((uintptr_t)s & 1) || session_pid(s) != pid || !s->logged)
+	if (!s)
 		return CANCEL_NO_SESSION;
 	if (!is_at_work(s))
 		return CANCEL_NOTHING_RUNS;

@@ -157,6 +157,8 @@ bool worker_kill_session(struct worker *w, uint32_t pid);
  * themselves. */
 enum cancel_verdict { CANCEL_NO_SESSION, CANCEL_NOTHING_RUNS, CANCEL_NO_MEMORY, CANCEL_BEGUN };
 enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid);
+/* The node that its link leads to; NULL: it has none, or there is no such session here. */
+struct node *worker_session_node(struct worker *w, uint32_t pid);
 /* All of a database (NULL: all that lead to nodes). How many. */
 uint32_t worker_kill_sessions(struct worker *w, const char *database);
 
