@@ -7,6 +7,8 @@
  */
 #include "admin/sql.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,8 +17,9 @@
 #define MARGIN        (5 * USEC_PER_SEC)    /* beyond the statement's own time: to log in, to wait for a link; to end */
 #define CANCEL_AGAIN  (500 * USEC_PER_MSEC) /* it may have come between two steps */
 #define LOCATING_LOOK (2 * USEC_PER_MSEC)
-#define HINT_MAX      1024       /* a longer one counts for the statement only */
-#define UNREAD_MORE   (1u << 20) /* of one row, beyond what a result may have */
+#define HINT_MAX      1024         /* a longer one counts for the statement only */
+#define READ_ONCE     (256u << 10) /* libpq's buffer grows, but not at once */
+#define UNREAD_MORE   (1u << 20)   /* of one row, beyond what a result may have */
 
 static void enter(struct sql_job *job, enum sql_state state);
 
@@ -431,13 +434,28 @@ static void go_on_connecting(struct sql_job *job)
 	}
 }
 
+/* Of the socket so far. */
+static uint64_t bytes_read(const struct sql_job *job)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	int fd = PQsocket(job->conn), waiting = 0;
+
+	if (ioctl(fd, FIONREAD, &waiting) < 0)
+		return job->read;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+		return info.tcpi_bytes_received - MIN((uint64_t)waiting, (uint64_t)info.tcpi_bytes_received);
+	return job->read + MIN((uint64_t)waiting, (uint64_t)READ_ONCE); /* a unix socket doesn't tell */
+}
+
 /* libpq reads a row as a whole, however large it is: that is noticed before it has grown too far. */
 static bool read_bytes(struct sql_job *job)
 {
-	int waiting = 0;
+	uint64_t read = bytes_read(job);
 
-	if (ioctl(PQsocket(job->conn), FIONREAD, &waiting) == 0 && job->state == SQL_RUNNING)
-		job->unread += (uint64_t)waiting;
+	if (job->state == SQL_RUNNING && read > job->read)
+		job->unread += read - job->read;
+	job->read = read;
 	if (job->unread > job->max_bytes + UNREAD_MORE) {
 		cancel(job);
 		sql_job_fail(job, MHD_HTTP_UNPROCESSABLE_CONTENT, "row_too_large",
