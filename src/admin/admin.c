@@ -39,9 +39,15 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 	admin->tls = admin->next_tls;
 	admin->next_tls = NULL;
 	for (uint32_t i = 0; i < count && r == 0; i++) {
+		struct transport *t = NULL;
+
+		r = transport_start(admin, &listeners[i], &t);
+		if (r < 0)
+			break;
+		pthread_mutex_lock(&admin->lock); /* it serves already, and shows the metrics of all */
 		admin->listen_fds[i] = listeners[i].fd;
-		r = transport_start(admin, &listeners[i], &admin->transports[i]);
-		admin->transport_count += r == 0;
+		admin->transports[admin->transport_count++] = t;
+		pthread_mutex_unlock(&admin->lock);
 	}
 	if (r < 0) {
 		admin_free(admin);

@@ -36,8 +36,8 @@ struct admin_counts {
 };
 
 struct admin {
-	struct admin_context context; /* config: under the lock */
-	struct transport *transports[ADMIN_LISTENERS_MAX];
+	struct admin_context context;                      /* config: under the lock */
+	struct transport *transports[ADMIN_LISTENERS_MAX]; /* written at the start only, under the lock */
 	int listen_fds[ADMIN_LISTENERS_MAX];
 	uint32_t transport_count;
 	_Atomic bool draining;
@@ -88,9 +88,9 @@ struct answer {
 	char *body;       /* malloc'd; NULL: out of memory */
 	size_t len;
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
+	unsigned retry_after;          /* seconds; 0: not said */
 	char allow[64];                /* "": none */
 	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
-	unsigned retry_after;          /* seconds; 0: not said */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
@@ -130,7 +130,8 @@ bool request_changes(const struct request *request); /* its method is one of tho
 /* ---- dispatch.c ---- */
 /* On a thread of the transport; the body is there. */
 void dispatch(struct request *request, struct answer *answer);
-void count_answer(struct admin *admin, const struct answer *answer);
+/* The answer is there, now or later: it is counted, and what was asked for is written down. */
+void dispatch_end(const struct request *request, const struct answer *answer);
 const char *access_name(enum access_right right); /* "open", "read", "operate", "admin": the roles' names, too */
 
 /* ---- routes.c ---- */

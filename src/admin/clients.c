@@ -19,12 +19,15 @@ void clients_destroy(struct clients *all)
 
 bool clients_have_room(struct clients *all, const struct source *source, uint32_t max, uint32_t max_per_source)
 {
-	uint32_t same = 0, count;
+	uint32_t same = 0, count = 0;
 
 	pthread_mutex_lock(&all->lock);
-	count = all->count;
-	for (const struct list *at = all->list.next; at != &all->list; at = at->next)
-		same += source_equal(&list_entry(at, const struct client, node)->source, source);
+	for (const struct list *at = all->list.next; at != &all->list; at = at->next) {
+		const struct client *client = list_entry(at, const struct client, node);
+
+		count += !client->streams;
+		same += !client->streams && source_equal(&client->source, source);
+	}
 	pthread_mutex_unlock(&all->lock);
 	return count < max && same < max_per_source;
 }
@@ -59,10 +62,18 @@ void client_free(struct clients *all, struct client *client)
 	free(client);
 }
 
+void client_streams(struct clients *all, struct client *client)
+{
+	pthread_mutex_lock(&all->lock);
+	client->streams = true;
+	pthread_mutex_unlock(&all->lock);
+}
+
 static void set_waits(struct clients *all, struct client *client, usec_t since)
 {
 	pthread_mutex_lock(&all->lock);
 	client->waits_since = since;
+	client->streams = false;
 	pthread_mutex_unlock(&all->lock);
 }
 

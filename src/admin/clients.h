@@ -26,6 +26,7 @@ struct client {
 	bool has_uid;       /* it came by a unix socket, from a process of this user */
 	uid_t uid;
 	struct admin_tls *tls; /* what it began with; NULL: no TLS */
+	bool streams;          /* it is sent a stream */
 };
 
 struct clients {
@@ -36,11 +37,16 @@ struct clients {
 
 void clients_init(struct clients *all);
 void clients_destroy(struct clients *all); /* none is left */
-/* May one more come? Several that come at the same moment may all be let in, so the limit is not exact. */
+/*
+ * May one more come? Streams do not count, whose number is limited elsewhere. Several that come at the same moment may
+ * all be let in, so the limit is not exact.
+ */
 bool clients_have_room(struct clients *all, const struct source *source, uint32_t max, uint32_t max_per_source);
 /* Whether it has a user, and so its source, is found out here. NULL: out of memory. */
 struct client *client_new(struct clients *all, int fd, const struct sockaddr *address);
 void client_free(struct clients *all, struct client *client);
+/* Its answer is a stream, until client_waits(). */
+void client_streams(struct clients *all, struct client *client);
 /* A request has come whole; it has been answered, and the next one is waited for. */
 void client_is_served(struct clients *all, struct client *client);
 void client_waits(struct clients *all, struct client *client);

@@ -41,10 +41,9 @@ static void write_down(const struct request *request, const struct answer *answe
 			  kv_str("proof", request->proof), kv_str("admin_client", client));
 }
 
-void count_answer(struct admin *admin, const struct answer *answer)
+static void count(struct admin *admin, const struct answer *answer)
 {
-	unsigned class =
-		answer->body || answer->response ? answer->status / 100 : 5; /* without a body: out of memory */
+	unsigned class = answer->body || answer->response ? answer->status / 100 : 5; /* neither: out of memory */
 
 	if (class >= 1 && class <= STATUS_CLASSES)
 		atomic_fetch_add(&admin->counts.answers[class - 1], 1);
@@ -60,6 +59,10 @@ void dispatch(struct request *request, struct answer *answer)
 		run(route, argument, request, answer);
 	else
 		answer->allow[0] = 0;
-	count_answer(request->admin, answer);
+}
+
+void dispatch_end(const struct request *request, const struct answer *answer)
+{
+	count(request->admin, answer);
 	write_down(request, answer);
 }

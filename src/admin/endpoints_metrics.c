@@ -425,8 +425,10 @@ static void add_admin(struct buf *b, struct admin *admin)
 	const struct admin_counts *c = &admin->counts;
 	uint32_t clients = 0;
 
+	pthread_mutex_lock(&admin->lock);
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		clients += transport_clients(admin->transports[i]);
+	pthread_mutex_unlock(&admin->lock);
 	add_name(b, "heliosdb_proxy_admin_requests_total", "counter", "Requests to the admin API that were answered.");
 	for (uint32_t i = 0; i < STATUS_CLASSES; i++)
 		buf_printf(b, "heliosdb_proxy_admin_requests_total{status=\"%uxx\"} %" PRIu64 "\n", i + 1,

@@ -85,7 +85,7 @@ static enum MHD_Result refuse_body(const struct request *request)
 	struct answer answer = {.tells_problems = path_is_versioned(request->path)};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
-	count_answer(request->admin, &answer);
+	dispatch_end(request, &answer);
 	return send_answer(request->connection, &answer);
 }
 
@@ -152,17 +152,22 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	struct upload *upload = *state;
 
 	(void)version;
+	request.client = client_of(connection);
+	if (!request.client) /* there was no memory for it */
+		return MHD_NO;
 	if (!upload)
 		return begin_request(&request, state);
 	if (*piece_len > 0)
 		return take_piece(upload, piece, piece_len);
-	request.client = client_of(connection);
 	request.is_exposed = t->is_exposed;
 	request.body = slice_make(upload->body.bytes, upload->body.len);
 	client_is_served(&t->clients, request.client);
 	if (upload->dropped)
 		return refuse_body(&request);
 	dispatch(&request, &answer);
+	dispatch_end(&request, &answer);
+	if (answer.response) /* handlers make one themselves only to send bit by bit */
+		client_streams(&t->clients, request.client);
 	return send_answer(connection, &answer);
 }
 

@@ -1,6 +1,7 @@
 /* What can only be said of the settings of the admin API as a whole; its tokens, wherever they are given. */
 #include "config/load_priv.h"
 #include "config/read_file.h"
+#include "config/units.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -86,6 +87,11 @@ static void take_token(struct loader *l, struct config_admin_token *t, const cha
 {
 	size_t len = strlen(token);
 
+	if (strcmp(token, "***") == 0) {
+		error_at(l, t->line, "[admin_tokens.%s] %s is what --print-config writes in the place of a secret",
+			 t->name, what);
+		return;
+	}
 	if (!len || len > TOKEN_MAX || !is_printable(token)) {
 		error_at(l, t->line, "[admin_tokens.%s] %s must be 1 to %u characters of ASCII without blanks", t->name,
 			 what, TOKEN_MAX);
@@ -241,4 +247,11 @@ void config_finish_admin(struct loader *l)
 			"the admin API at %s can be reached by other machines and has no token: only its health checks "
 			"answer; set admin_token, or admin_allow_insecure = true",
 			c->proxy.admin_address);
+	else if (config_admin_asks_for_tokens(c) && !c->admin.tls_cert_path[0] &&
+		 address_is_exposed(c->proxy.admin_address))
+		report_add(l->report, REPORT_NOTICE, l->file, line_of(l, "proxy", "admin_address"), 0,
+			   "the admin API at %s is plain HTTP: tokens can be read on their way; set [admin] "
+			   "tls_cert_path and "
+			   "tls_key_path",
+			   c->proxy.admin_address);
 }

@@ -556,11 +556,48 @@ static void secrets_are_not_printed(void **state)
 	char *text;
 
 	load(&f, NODE "[proxy]\nadmin_token = \"hidden1\"\n[users.u]\npassword = \"hidden2\"\n"
-		      "[databases.d]\nuser = \"u\"\npassword = \"hidden3\"\n");
+		      "[databases.d]\nuser = \"u\"\npassword = \"hidden3\"\n"
+		      "[admin_tokens.t]\ntoken = \"hidden-0123456789\"\n");
 	text = print(f.config);
 	assert_null(strstr(text, "hidden"));
 	assert_non_null(strstr(text, "admin_token = \"***\""));
 	free(text);
+	end(&f);
+}
+
+static void assert_token_is(const struct config *c, const char *token, const char *name)
+{
+	const struct config_admin_token *found = config_admin_token_find(c, token);
+
+	assert_true(found ? name && strcmp(found->name, name) == 0 : !name);
+}
+
+static void admin_tokens_are_found(void **state)
+{
+	struct fixture f;
+
+	load(&f, NODE);
+	assert_false(config_admin_asks_for_tokens(f.config));
+	assert_token_is(f.config, "", NULL);
+	end(&f);
+	load(&f, NODE "[proxy]\nadmin_token = \"short\"\n"
+		      "[admin]\ntls_cert_path = \"c\"\ntls_key_path = \"k\"\ntls_ca_path = \"a\"\n"
+		      "[admin_tokens.plain]\ntoken = \"plain-0123456789\"\nrole = \"operate\"\n"
+		      "[admin_tokens.digest]\ntoken_sha256 = "
+		      "\"9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08\"\n"
+		      "[admin_tokens.cn]\ncertificate = \"deploy\"\n");
+	assert_true(config_admin_asks_for_tokens(f.config));
+	assert_token_is(f.config, "short", "admin_token");
+	assert_token_is(f.config, "plain-0123456789", "plain");
+	assert_token_is(f.config, "plain-012345678", NULL);
+	assert_token_is(f.config, "test", "digest");
+	assert_token_is(f.config, "deploy", NULL);
+	assert_token_is(f.config, "", NULL);
+	assert_int_equal(config_admin_token_find(f.config, "plain-0123456789")->role, ADMIN_ROLE_OPERATE);
+	assert_int_equal(config_admin_token_find(f.config, "test")->role, ADMIN_ROLE_READ);
+	assert_string_equal(config_admin_certificate_find(f.config, "deploy")->name, "cn");
+	assert_null(config_admin_certificate_find(f.config, ""));
+	assert_null(config_admin_certificate_find(f.config, "plain"));
 	end(&f);
 }
 
@@ -594,15 +631,23 @@ static void differences_are_named(void **state)
 		{"databases.c", true, false},
 		{"users.u", true, false},
 		{"hba", true, false},
+		{"admin_tokens.t", true, false},
+		{"admin_tokens.u", true, false},
+		{"admin_tokens.v", true, false},
 		{0},
 	};
 	struct fixture a, b;
 
 	load(&a, NODE "[databases.a]\nmode = \"session\"\n[databases.b]\n[databases.same]\nuser = "
-		      "\"x\"\n[users.u]\npassword = \"x\"\n");
-	load(&b, NODE "weight = 5\n[proxy]\nworkers = 3\nadmin_token = \"hidden\"\n[pool]\nmode = \"statement\"\n"
-		      "[databases.a]\nmode = \"transaction\"\n[databases.c]\n[databases.same]\nuser = \"x\"\n"
-		      "[users.u]\npassword = \"hidden\"\n[[hba]]\naction = \"allow\"\n");
+		      "\"x\"\n[users.u]\npassword = \"x\"\n[admin_tokens.t]\ntoken = \"0123456789abcdef\"\n"
+		      "[admin_tokens.u]\ntoken = \"0123456789abcdeg\"\n"
+		      "[admin_tokens.same]\ntoken = \"0123456789abcdeh\"\n");
+	load(&b,
+	     NODE "weight = 5\n[proxy]\nworkers = 3\nadmin_token = \"hidden\"\n[pool]\nmode = \"statement\"\n"
+		  "[databases.a]\nmode = \"transaction\"\n[databases.c]\n[databases.same]\nuser = \"x\"\n"
+		  "[users.u]\npassword = \"hidden\"\n[[hba]]\naction = \"allow\"\n"
+		  "[admin_tokens.t]\ntoken = \"hidden-0123456789\"\n[admin_tokens.v]\ntoken = \"0123456789abcdeg\"\n"
+		  "[admin_tokens.same]\ntoken = \"0123456789abcdeh\"\n");
 	config_diff(a.config, b.config, expect_difference, expected);
 	for (struct expected_difference *e = expected; e->path; e++)
 		if (!e->seen)
@@ -751,6 +796,7 @@ int main(void)
 		cmocka_unit_test(flags_are_enough),
 		cmocka_unit_test(what_is_printed_loads_the_same),
 		cmocka_unit_test(secrets_are_not_printed),
+		cmocka_unit_test(admin_tokens_are_found),
 		cmocka_unit_test(differences_are_named),
 		cmocka_unit_test(files_are_named_in_errors),
 		cmocka_unit_test(bad_toml_is_refused),
