@@ -83,18 +83,16 @@ static bool read_level(struct request *request, struct answer *answer, const cha
 
 	if (!text || log_level_parse(text, ret) == 0)
 		return true;
-	answer_problem(answer, MHD_HTTP_BAD_REQUEST, "bad_parameter", "%s must be trace, debug, info, warning or error",
-		       parameter);
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s must be trace, debug, info, warning or error", parameter);
 	return false;
 }
 
-static bool read_number(struct request *request, struct answer *answer, const char *parameter, const char *text,
-			uint64_t max, uint64_t *ret)
+static bool read_number(struct answer *answer, const char *parameter, const char *text, uint64_t max, uint64_t *ret)
 {
 	if (!text || parse_number(text, max, ret))
 		return true;
-	answer_problem(answer, MHD_HTTP_BAD_REQUEST, "bad_parameter", "%s must be a number from 0 to %llu", parameter,
-		       (unsigned long long)max);
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s must be a number from 0 to %llu", parameter,
+		     (unsigned long long)max);
 	return false;
 }
 
@@ -116,7 +114,7 @@ static bool read_wish(struct request *request, struct answer *answer, enum feed_
 		return false;
 	}
 	return read_level(request, answer, feed == FEED_EVENTS ? "severity" : "level", &ret->filter.least) &&
-	       read_number(request, answer, "after", after, INT64_MAX, &ret->after);
+	       read_number(answer, "after", after, INT64_MAX, &ret->after);
 }
 
 /* ---- what there is ---- */
@@ -157,7 +155,7 @@ static void answer_entries(struct request *request, struct answer *answer, enum 
 	json_t *items, *json;
 
 	if (!read_wish(request, answer, feed, &wish) ||
-	    !read_number(request, answer, "limit", request_parameter(request, "limit"), LIMIT_MAX, &limit))
+	    !read_number(answer, "limit", request_parameter(request, "limit"), LIMIT_MAX, &limit))
 		return;
 	reader = malloc(sizeof(*reader));
 	if (!reader)
@@ -200,7 +198,7 @@ static void answer_stream(struct request *request, struct answer *answer, enum f
 		return;
 	if (last && *last) { /* it began with ?after=, and was cut off since */
 		wish.resumes = true;
-		if (!read_number(request, answer, "Last-Event-ID", last, INT64_MAX, &wish.after))
+		if (!read_number(answer, "Last-Event-ID", last, INT64_MAX, &wish.after))
 			return;
 	}
 	r = streams_open(request->admin->streams, request->connection, &wish, &answer->response);
