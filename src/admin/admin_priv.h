@@ -10,6 +10,8 @@
  *   routes.c     the table of endpoints
  *   answer.c     what a handler answers
  *   round.c      asking all workers something
+ *   sampler.c    what was counted, by the second
+ *   history.c    rows of that
  *   text.c       pure helpers
  *   provider.c   what Patroni says
  *   endpoints_*  the handlers
@@ -45,7 +47,8 @@ struct admin {
 	struct admin_tls *next_tls; /* of admin_prepare(); the control thread's */
 	struct strikes strikes;
 	struct admin_counts counts;
-	struct round *ping; /* the last one, see endpoint_live(); NULL: none yet */
+	struct round *ping;      /* the last one, see endpoint_live(); NULL: none yet */
+	struct sampler *sampler; /* from before the transports until after them; NULL: there is none */
 };
 
 /* ---- transport.c ---- */
@@ -182,6 +185,17 @@ uint32_t round_late(struct round *round); /* workers that have not answered */
 uint64_t round_age_ms(const struct round *round);
 uint32_t round_count(const struct round *round);
 const struct round_part *round_part(struct round *round, uint32_t index); /* NULL: not done yet */
+
+/* ---- sampler.c ---- */
+void admin_sum_counters(const struct admin *admin, struct counters *ret);
+void admin_sum_latencies(const struct admin *admin, struct latency_totals ret[LATENCY_COUNT]);
+
+struct history_row;
+/* NULL: there will be no history. */
+struct sampler *sampler_start(struct admin *admin);
+void sampler_stop(struct sampler *s); /* NULL is fine, here and below */
+/* The last rows, at most so many, oldest first. How many. */
+uint32_t sampler_copy(struct sampler *s, uint32_t most, struct history_row *rows);
 
 /* ---- what endpoints show in more than one place ---- */
 struct pool_row {

@@ -319,16 +319,6 @@ static void add_crew(struct buf *b, const struct crew *crew)
 		   (double)atomic_load(&c->joins));
 }
 
-static void sum_counters(const struct admin *admin, struct counters *sum)
-{
-	const struct sessions_shared *sessions = admin->context.sessions;
-
-	memset(sum, 0, sizeof(*sum));
-	pools_add_counters(admin->context.pools, sum);
-	for (uint32_t i = 0; i < sessions->worker_count; i++)
-		counters_add(sum, &sessions->workers[i]->pool_thread.counters);
-}
-
 static void add_routes(struct buf *b, const struct counters *sum)
 {
 	_Static_assert(ROUTE_REASON_COUNT <= METRICS_ROUTES_MAX, "a counter for each");
@@ -454,7 +444,7 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 {
 	struct counters sum;
 
-	sum_counters(admin, &sum);
+	admin_sum_counters(admin, &sum);
 	counters_expose(&sum, b);
 	add_routes(b, &sum);
 	if (!add_pools(b, admin))
@@ -477,7 +467,7 @@ void endpoint_metrics_json(struct request *request, struct answer *answer)
 	struct counters sum;
 	json_t *json = json_object();
 
-	sum_counters(request->admin, &sum);
+	admin_sum_counters(request->admin, &sum);
 #define PUT(name, counter) json_put(json, name, json_integer((json_int_t)atomic_load(&sum.counter)))
 	PUT("connections_accepted", connections_total);
 	PUT("connections_closed", connections_closed);
