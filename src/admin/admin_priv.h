@@ -15,6 +15,7 @@
  *   text.c       pure helpers
  *   provider.c   what Patroni says
  *   endpoints_*  the handlers
+ *   metrics_*    what GET /metrics shows, see metrics.h
  */
 #ifndef ADMIN_ADMIN_PRIV_H
 #define ADMIN_ADMIN_PRIV_H
@@ -233,7 +234,6 @@ void request_tell_workers(struct request *request);
 
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */
-void add_patroni_metrics(struct buf *b, struct admin *admin);
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

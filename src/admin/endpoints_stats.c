@@ -2,6 +2,7 @@
 #include "admin/admin_priv.h"
 
 #include "admin/history.h"
+#include "metrics/exposition.h"
 
 #include <math.h>
 
@@ -10,13 +11,18 @@ static json_t *count_json(uint64_t count)
 	return json_integer((json_int_t)count);
 }
 
-static void put_counters(json_t *json, const struct counters *sum, const char *wanted)
+/* Whole, but for times. */
+static json_t *number_json(double value)
 {
-#define METRIC(name, kind, help) \
-	if (strcmp(#kind, wanted) == 0) \
-		json_put(json, #name, count_json(atomic_load(&((struct counters *)(uintptr_t)sum)->name)));
-#include "metrics/metrics.def"
-#undef METRIC
+	return value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
+}
+
+static void put_counters(json_t *json, const struct counters *sum, const char *kind)
+{
+	for (uint32_t i = 0; i < COUNTER_METRICS; i++)
+		if (strcmp(counter_metrics[i].kind, kind) == 0)
+			json_put(json, counter_metrics[i].name + strlen("heliosdb_proxy_"),
+				 number_json(counter_value(sum, i)));
 }
 
 static json_t *gauges_json(const struct admin *admin, const struct counters *sum)

@@ -1,4 +1,5 @@
 /* The command line of heliosdb-proxy. */
+#include "admin/metrics.h"
 #include "config/config.h"
 #include "config/reference.h"
 #include "import/import.h"
@@ -31,7 +32,7 @@ static const char help[] =
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
 	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
-	"                           pgbouncer\n"
+	"                           metrics, pgbouncer\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -89,6 +90,8 @@ static int generate(const char *what)
 		reference_errors(stdout);
 	else if (strcmp(what, "pgbouncer") == 0)
 		import_reference(stdout);
+	else if (strcmp(what, "metrics") == 0)
+		metrics_reference(stdout);
 	else if (strcmp(what, "schema") == 0)
 		return reference_schema(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else
@@ -157,9 +160,9 @@ static int parse(int argc, char **argv, struct command_line *c)
 			break;
 		case OPT_GENERATE:
 			option = generate(optarg);
-			return option == EXIT_USAGE
-				       ? usage_error("--generate takes reference, man, schema, errors or pgbouncer")
-				       : option;
+			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema, errors, "
+								  "metrics or pgbouncer")
+						    : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;
 			break;
