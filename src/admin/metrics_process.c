@@ -43,8 +43,20 @@ static double cpu_seconds(void)
 	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+static uint64_t max_clients(struct admin *admin)
+{
+	uint64_t max;
+
+	pthread_mutex_lock(&admin->lock);
+	max = admin->context.config->proxy.max_clients;
+	pthread_mutex_unlock(&admin->lock);
+	return max;
+}
+
 #define PROCESS_METRICS(X) \
 	X("heliosdb_proxy_ready", "gauge", "1 when the readiness check succeeds.", admin_is_ready(admin, &unused)) \
+	X("heliosdb_proxy_clients_max", "gauge", "Client connections that there may be ([proxy] max_clients).", \
+	  max_clients(admin)) \
 	X("heliosdb_proxy_log_lines_dropped_total", "counter", "Log lines lost: nothing took them in time.", \
 	  log_dropped()) \
 	X("process_start_time_seconds", "gauge", "Start of the process, in seconds since 1970.", \

@@ -191,3 +191,75 @@ def test_a_prometheus_server_reads_it(make_proxy, closing, tmp_path):
     assert [kind["type"] for kind in kinds] == ["histogram"]
     (target,) = server.get("targets")["activeTargets"]
     assert target["lastError"] == ""
+
+
+# ---- what is shipped
+
+ALERTS = REPO / "monitoring/prometheus/alerts.yml"
+DASHBOARD = REPO / "monitoring/grafana/heliosproxy.json"
+
+
+def families(proxy):
+    """Names of what samples are called, of all families that are exposed, with samples or without."""
+    found = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", read(proxy)[1], re.M):
+        found |= {name + end for end in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
+    return found
+
+
+def of_patroni(proxy):
+    """Those of a proxy that asks Patroni: from the reference, which is printed from the same table."""
+    page = subprocess.run([proxy.binary, "--generate", "metrics"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"`(heliosdb_proxy_patroni_\w+)`", page))
+
+
+def expressions(found):
+    """All values of "expr" in the dashboard."""
+    if isinstance(found, dict):
+        return [v for k, v in found.items() if k == "expr"] + [e for v in found.values() for e in expressions(v)]
+    return [e for v in found for e in expressions(v)] if isinstance(found, list) else []
+
+
+def test_the_dashboard_shows_what_there_is(busy):
+    dashboard = json.loads(DASHBOARD.read_text())
+    names = {name for expr in expressions(dashboard) for name in NAMES.findall(expr)}
+    assert len(names) > 40
+    assert names - families(busy) - of_patroni(busy) == set()
+    panels = dashboard["panels"]
+    assert len({p["id"] for p in panels}) == len(panels)
+    for p in panels:
+        assert p["type"] == "row" or p["title"] and p["targets"] and p["fieldConfig" if p["type"] != "heatmap" else "options"]
+
+
+def test_alerts_are_about_what_there_is(busy):
+    rules = ALERTS.read_text()
+    names = {name for expr in re.findall(r"^ +expr: (.*)$", rules, re.M) for name in NAMES.findall(expr)}
+    assert len(names) > 15
+    assert names - families(busy) - of_patroni(busy) == set()
+
+
+def test_alerts_fire_when_they_should():
+    promtool("check", "rules", str(ALERTS))
+    promtool("test", "rules", "alerts_test.yml", cwd=ALERTS.parent)
+    tested = re.findall(r"^  - name: (\w+)$", (ALERTS.parent / "alerts_test.yml").read_text(), re.M)
+    assert tested == re.findall(r"- alert: (\w+)", ALERTS.read_text())
+
+
+def test_each_alert_has_a_page_and_each_page_an_alert():
+    rules = ALERTS.read_text()
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert re.findall(r"runbook_url: (\S+)", rules) == [f"docs/runbooks/{alert}.md" for alert in alerts]
+    pages = {page.stem: page.read_text() for page in (REPO / "docs/runbooks").glob("*.md")}
+    index = pages.pop("README")
+    assert set(pages) == set(alerts)
+    for alert in alerts:
+        assert f"]({alert}.md)" in index
+        assert all(f"\n## {part}\n" in pages[alert] for part in ("What it means", "How to see", "What to do"))
+
+
+def test_metrics_that_pages_name_exist(busy):
+    """In runbooks and docs/metrics.md; "..._x" stands for heliosdb_proxy_x."""
+    known = families(busy) | of_patroni(busy)
+    for page in [*(REPO / "docs/runbooks").glob("*.md"), REPO / "docs/metrics.md"]:
+        for name in re.findall(r"\b(?:heliosdb_proxy|process)_[a-z0-9_]+[a-z0-9]\b(?!\*|_)", page.read_text()):
+            assert name in known or any(k.startswith(name + "_") for k in known), f"{page.name}: {name}"
