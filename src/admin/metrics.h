@@ -4,6 +4,7 @@
  *   metrics_workers.c  what workers count, how long requests take, their loops
  *   metrics_pools.c    pools
  *   metrics_nodes.c    nodes, what is known of them, Patroni, catalogs
+ *   metrics_admin.c    the admin API
  *   metrics_process.c  the process
  */
 #ifndef ADMIN_METRICS_H
@@ -26,7 +27,7 @@ struct metric_group {
 extern const struct metric_group metrics_counters, metrics_old, metrics_latencies, metrics_routes, metrics_loops,
 	metrics_sessions, metrics_crew, metrics_pools, metrics_nodes, metrics_members, metrics_member_sources,
 	metrics_circuits, metrics_facts, metrics_topology, metrics_patroni, metrics_catalogs, metrics_process,
-	metrics_build;
+	metrics_requests, metrics_admin, metrics_build;
 
 /* Labels as samples have them: {a="b",c="d"}; values are escaped. */
 void labels_begin(struct buf *b, const char *label, const char *value);
