@@ -1,5 +1,6 @@
 /* See admin.h. The beginning and the end; transport.c speaks HTTP, dispatch.c finds who answers. */
-#include "admin/admin_priv.h"
+#include "admin/streams.h"
+#include "admin/views.h"
 
 #include "base/log.h"
 
@@ -7,10 +8,14 @@
 
 static void admin_free(struct admin *admin)
 {
+	if (admin->streams)
+		streams_end(admin->streams); /* no connection may be suspended when the library ends */
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_stop(admin->transports[i]);
 	sampler_stop(admin->sampler);
+	streams_free(admin->streams);
 	round_unref(admin->ping);
+	running_config_free(admin->running);
 	admin_tls_unref(admin->tls);
 	admin_tls_unref(admin->next_tls);
 	pthread_mutex_destroy(&admin->lock);
@@ -27,8 +32,10 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 	if (!admin)
 		return -ENOMEM;
 	admin->context = *context;
+	admin->running = running_config_new(context->config);
 	pthread_mutex_init(&admin->lock, NULL);
-	if (!admin_prepare(admin, context->config))
+	r = streams_new(context->config->admin.max_streams, &admin->streams);
+	if (r == 0 && !admin_prepare(admin, context->config))
 		r = -EINVAL;
 	admin->tls = admin->next_tls;
 	admin->next_tls = NULL;
@@ -107,8 +114,11 @@ void admin_set_draining(struct admin *admin)
 
 void admin_quiesce(struct admin *admin)
 {
-	for (uint32_t i = 0; admin && i < admin->transport_count; i++)
+	if (!admin)
+		return;
+	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_quiesce(admin->transports[i]);
+	streams_end(admin->streams);
 }
 
 void admin_stop(struct admin *admin)

@@ -12,6 +12,7 @@
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
+#include "base/buf.h"
 #include "cluster/cluster.h"
 #include "cluster/node.h"
 #include "cluster/patroni.h"
@@ -22,6 +23,14 @@
 
 struct admin;
 
+#define RELOAD_WHY_MAX 512u
+
+/* How a reload went. */
+struct reload_outcome {
+	struct buf changed;       /* what has changed, "pool.mode", "nodes", "databases.shop": each with its NUL */
+	char why[RELOAD_WHY_MAX]; /* it was refused: what is wrong first */
+};
+
 struct admin_context {
 	struct pools *pools;
 	struct node_list *nodes;
@@ -31,12 +40,17 @@ struct admin_context {
 	struct catalogs *catalogs;        /* NULL: none are read */
 	struct sessions_shared *sessions; /* workers are all there, and stay */
 	const struct config *config;      /* at the start; admin_reload() replaces it */
+	bool config_is_imported;          /* it was made from another pooler's */
 	bool test_clock;                  /* POST /debug/clock?advance_ms=N exists */
 	const char *const *features;      /* for GET /version; ends with NULL. NULL: none */
 	uint64_t started_wall;            /* of the process; wall clock, microseconds */
 	/* POST /reload: has the file read again. Called on an admin thread, without locks. 0 or -errno. NULL: not
 	 * offered */
 	int (*reload)(void *server);
+	/* The same, and waits for it, at most for so long. 0; -ENOENT: there is no file; -EINVAL: it was refused, and
+	 * the old configuration stays; -ETIMEDOUT: it is still to come. In any case the caller frees ret->changed.
+	 * NULL: likewise */
+	int (*reload_and_wait)(void *server, unsigned wait_ms, struct reload_outcome *ret);
 	void *server;
 };
 

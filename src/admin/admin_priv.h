@@ -14,6 +14,7 @@
  *   history.c    rows of that
  *   text.c       pure helpers
  *   provider.c   what Patroni says
+ *   streams.c    streams of events and of log lines
  *   endpoints_*  the handlers
  *   metrics_*    what GET /metrics shows, see metrics.h
  */
@@ -48,6 +49,8 @@ struct admin {
 	struct admin_tls *next_tls; /* of admin_prepare(); the control thread's */
 	struct strikes strikes;
 	struct admin_counts counts;
+	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
+	struct streams *streams;
 	struct round *ping;      /* the last one, see endpoint_live(); NULL: none yet */
 	struct sampler *sampler; /* from before the transports until after them; NULL: there is none */
 };
@@ -91,6 +94,7 @@ struct answer {
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
 	unsigned retry_after;          /* seconds; 0: not said */
 	char allow[64];                /* "": none */
+	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
 };
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
@@ -109,6 +113,9 @@ void request_log_change(const struct request *request, const char *message, cons
 
 void answer_json(struct answer *answer, unsigned status, json_t *json); /* takes the reference */
 void answer_error(struct answer *answer, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* The same with a word of its own for programs to tell it by, such as "no_such_node": stable, see docs/admin-api.md. */
+void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
+	PRINTF_LIKE(4, 5);
 /* Takes the bytes over. */
 void answer_text(struct answer *answer, const char *type, struct buf *text);
 /* A JSON string of any bytes; NULL becomes null. */
@@ -142,6 +149,8 @@ struct route {
 extern const struct route routes[];
 extern const size_t route_count;
 
+/* Is it of the versioned API? What that lacks is not found, rather than "not in this build". */
+bool path_is_versioned(const char *path);
 /* NULL: none; then allow says which methods the path has ("": there is no such path). */
 const struct route *route_find(const char *method, const char *path, struct slice *ret_argument, char *allow,
 			       size_t allow_size);
@@ -164,9 +173,10 @@ struct round_part {
 	/* the worker's answer */
 	struct arena arena; /* of rows */
 	struct session_row *rows;
-	uint32_t row_count;
+	uint32_t row_count, matched;             /* matched: rows there would be without a limit */
 	struct routing_explanation *explanation; /* NULL: none */
 	bool found;
+	enum cancel_verdict verdict;
 };
 
 struct session_row {
@@ -180,6 +190,8 @@ typedef void round_work(struct worker *worker, struct round_part *part, uint64_t
 struct round *round_begin(struct sessions_shared *sessions, round_work *work, uint64_t argument);
 struct round *round_ref(struct round *round);
 void round_unref(struct round *round); /* NULL is fine */
+/* The same with a copy of `size` bytes that lives as long as the round; its address is the work's argument. */
+struct round *round_begin_with(struct sessions_shared *sessions, round_work *work, const void *data, size_t size);
 /* Until all are done, or ROUND_WAIT_MS after its begin. True: all are done. */
 bool round_wait(struct round *round);
 uint32_t round_late(struct round *round); /* workers that have not answered */
@@ -227,7 +239,8 @@ const char *circuit_name(const struct node *node); /* state of its circuit break
 struct node *request_node(struct request *request, struct answer *answer);
 /* false: it was answered that the parameter deadline_secs makes no sense. */
 bool request_deadline(struct request *request, struct answer *answer, usec_t *ret);
-bool request_says(const struct request *request, const char *parameter); /* "true" or "1" */
+/* "true" or "1", "false" or "0", or not given; false: it was answered that it is something else. */
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret) MUST_USE;
 bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);

@@ -265,7 +265,8 @@ static void test_draining(void **state)
 	assert_received("Node not found");
 	assert_int_equal(ask("POST", "/nodes/main/drain?force=true&deadline_secs=soon", TOKEN), 400);
 	assert_int_equal(ask("POST", "/nodes/main/drain", TOKEN), 409); /* the primary */
-	assert_int_equal(ask("POST", "/nodes/main/drain?force=no", TOKEN), 409);
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=no", TOKEN), 400);
+	assert_int_equal(ask("POST", "/nodes/main/drain?force=false", TOKEN), 409);
 	assert_true(node_takes_new(node));
 	assert_int_equal(ask("POST", "/nodes/127.0.0.1:5999/drain?force=true", TOKEN), 200);
 	assert_received("\"deadline_in_ms\":null,\"links_left\":0,\"done\":true");

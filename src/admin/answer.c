@@ -1,5 +1,5 @@
 /* What handlers ask of a request, and how they answer. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
 #include "base/log.h"
 
@@ -16,6 +16,28 @@ const char *request_header(const struct request *request, const char *name)
 const char *request_parameter(const struct request *request, const char *name)
 {
 	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool request_text(struct request *request, struct answer *answer, const char *parameter, const char **ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text ? text : "";
+	if (strlen(*ret) <= 4 * REQUEST_TEXT_MAX && count_characters(*ret) <= REQUEST_TEXT_MAX)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s is longer than %u characters", parameter, REQUEST_TEXT_MAX);
+	return false;
+}
+
+bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret)
+{
+	const char *text = request_parameter(request, parameter);
+
+	*ret = text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
+	if (!text || *ret || strcasecmp(text, "false") == 0 || strcmp(text, "0") == 0)
+		return true;
+	answer_error(answer, MHD_HTTP_BAD_REQUEST, "%s must be true or false", parameter);
+	return false;
 }
 
 bool request_accepts_json(const struct request *request)
@@ -86,17 +108,86 @@ void answer_json(struct answer *answer, unsigned status, json_t *json)
 	json_decref(json);
 }
 
-void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+/* ---- errors ---- */
+
+static const char *code_of(unsigned status)
+{
+	switch (status) {
+#define STATUS(number, code, help) \
+	case number: \
+		return code;
+#include "admin/problems.def"
+	default:
+		return status < 500 ? "bad_request" : "internal_error";
+	}
+}
+
+/* "no_such_node" -> "No such node" */
+static json_t *title_json(const char *code)
+{
+	char title[64];
+
+	snprintf(title, sizeof(title), "%s", code);
+	for (char *c = title; *c; c++)
+		if (*c == '_')
+			*c = ' ';
+	if (title[0] >= 'a' && title[0] <= 'z')
+		title[0] = (char)(title[0] - 'a' + 'A');
+	return json_text(title);
+}
+
+/* RFC 9457. code NULL: the status says it all. */
+static json_t *problem_json(unsigned status, const char *code, const char *detail)
+{
+	json_t *json = json_object();
+	char type[96] = "about:blank";
+
+	if (code)
+		snprintf(type, sizeof(type), "/problems/%s", code);
+	json_put(json, "type", json_text(type));
+	json_put(json, "title", code ? title_json(code) : json_text(MHD_get_reason_phrase_for(status)));
+	json_put(json, "status", json_integer(status));
+	json_put(json, "detail", json_text(detail));
+	json_put(json, "code", json_text(code ? code : code_of(status)));
+	return json;
+}
+
+static void answer_failure(struct answer *answer, unsigned status, const char *code, const char *format,
+			   va_list arguments) PRINTF_LIKE(4, 0);
+
+static void answer_failure(struct answer *answer, unsigned status, const char *code, const char *format,
+			   va_list arguments)
 {
 	char text[512];
-	json_t *json = json_object();
+	json_t *json;
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	if (answer->tells_problems) {
+		answer_json(answer, status, problem_json(status, code, text));
+		answer->type = "application/problem+json";
+		return;
+	}
+	json = json_object();
+	json_put(json, "error", json_text(text));
+	answer_json(answer, status, json);
+}
+
+void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+{
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	answer_failure(answer, status, /* code= */ NULL, format, arguments);
 	va_end(arguments);
-	json_put(json, "error", json_text(text));
-	answer_json(answer, status, json);
+}
+
+void answer_problem(struct answer *answer, unsigned status, const char *code, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	answer_failure(answer, status, code, format, arguments);
+	va_end(arguments);
 }
 
 void answer_text(struct answer *answer, const char *type, struct buf *text)

@@ -1,7 +1,7 @@
 /* From a request that has come to the handler that answers it, and what is written down of it. */
 #include "admin/admin_priv.h"
 
-#include "base/log.h"
+#include "base/event.h"
 
 static void run(const struct route *route, struct slice argument, struct request *request, struct answer *answer)
 {
@@ -25,16 +25,20 @@ static void run(const struct route *route, struct slice argument, struct request
 /* One line for each change that was asked for by somebody who is known; handlers say what it meant. */
 static void write_down(const struct request *request, const struct answer *answer)
 {
-	bool of_a_test = strncmp(request->path, "/debug/", 7) == 0;
+	const char *role = access_name(request->right);
 	char client[80];
 
 	if (!request_changes(request) || request->right == ACCESS_OPEN)
 		return;
 	request_client(request, client, sizeof(client));
-	log_at(of_a_test ? LOG_DEBUG : LOG_INFO, "asked for over the admin API", kv_str("method", request->method),
-	       kv_str("path", request->path), kv_uint("status", answer->status), kv_str("token", request->token),
-	       kv_str("role", access_name(request->right)), kv_str("proof", request->proof),
-	       kv_str("admin_client", client));
+	if (strncmp(request->path, "/debug/", 7) == 0) /* a test's */
+		log_debug("asked for over the admin API", kv_str("method", request->method),
+			  kv_str("path", request->path), kv_uint("status", answer->status));
+	else
+		log_event(EVENT_ADMIN_CHANGE, LOG_INFO, "asked for over the admin API",
+			  kv_str("method", request->method), kv_str("path", request->path),
+			  kv_uint("status", answer->status), kv_str("token", request->token), kv_str("role", role),
+			  kv_str("proof", request->proof), kv_str("admin_client", client));
 }
 
 static void count(struct admin *admin, const struct answer *answer)

@@ -1,5 +1,5 @@
 /* Nodes, pools, configuration. Names of fields are the reference's; what it lacks is added. */
-#include "admin/admin_priv.h"
+#include "admin/views.h"
 
 #include "cluster/members.h"
 
@@ -130,7 +130,7 @@ json_t *time_json(uint64_t wall_us)
 }
 
 /* Why its name has no address, else why a pool's last login failed. */
-static json_t *node_error_json(struct node *node, const struct pool_rows *pools)
+json_t *node_error_json(struct node *node, const struct pool_rows *pools)
 {
 	char error[sizeof(node->resolve_error)];
 
@@ -146,7 +146,7 @@ static json_t *node_error_json(struct node *node, const struct pool_rows *pools)
 }
 
 /* "0/3000148", or null. */
-static json_t *lsn_json(uint64_t lsn)
+json_t *lsn_json(uint64_t lsn)
 {
 	char text[32];
 
@@ -156,17 +156,17 @@ static json_t *lsn_json(uint64_t lsn)
 	return json_text(text);
 }
 
-static json_t *known_number(bool known, int64_t number)
+json_t *known_number(bool known, int64_t number)
 {
 	return known ? json_integer((json_int_t)number) : json_null();
 }
 
-static json_t *milliseconds(bool known, int64_t us)
+json_t *milliseconds(bool known, int64_t us)
 {
 	return known ? json_real((double)us / 1000) : json_null();
 }
 
-static json_t *node_name_json(const struct node *node)
+json_t *node_name_json(const struct node *node)
 {
 	return node ? json_text(node->name) : json_null();
 }
@@ -199,7 +199,7 @@ static void put_facts(json_t *json, const struct topology_node *n)
 }
 
 /* System identifiers do not fit into the numbers of every JSON reader. */
-static json_t *system_json(uint64_t id)
+json_t *system_json(uint64_t id)
 {
 	char text[24];
 
@@ -224,7 +224,7 @@ static void put_position(json_t *json, const struct node *node)
 }
 
 /* Where its name leads, what worked last first. */
-static json_t *addresses_json(struct node *node)
+json_t *addresses_json(struct node *node)
 {
 	struct sockaddr_storage addresses[NODE_ADDRESSES_MAX];
 	socklen_t lens[NODE_ADDRESSES_MAX];
@@ -302,7 +302,7 @@ void endpoint_node(struct request *request, struct answer *answer)
 	struct pool_rows pools;
 
 	if (!node) {
-		answer_error(answer, MHD_HTTP_NOT_FOUND, "Node not found");
+		answer_problem(answer, MHD_HTTP_NOT_FOUND, "no_such_node", "Node not found");
 		return;
 	}
 	if (!pool_rows_collect(&pools, request->admin->context.pools))
@@ -327,7 +327,7 @@ static json_t *event_json(const struct topology_event *e)
 }
 
 /* The newest first. */
-static json_t *history_json(const struct topology *t)
+json_t *history_json(const struct topology *t)
 {
 	json_t *list = json_array();
 	const struct topology_event *e;
@@ -338,7 +338,7 @@ static json_t *history_json(const struct topology *t)
 }
 
 /* Nodes that are up and may be used, or those that are not or may not. */
-static json_t *names_json(const struct topology *t, bool healthy)
+json_t *names_json(const struct topology *t, bool healthy)
 {
 	json_t *list = json_array();
 
@@ -352,7 +352,7 @@ static json_t *names_json(const struct topology *t, bool healthy)
 }
 
 /* NULL: those who name a leader say that there is none. */
-static const struct node *named_in(const struct topology *t)
+const struct node *topology_named(const struct topology *t)
 {
 	for (uint32_t i = 0; i < t->count; i++)
 		if (t->nodes[i].named)
@@ -372,7 +372,7 @@ static void put_primary(json_t *json, const struct topology *t, const struct nod
 	json_put(json, "noPrimaryBecause", json_text_or_null(t ? no_primary_text(t->why) : ""));
 	json_put(json, "writes", json_text(topology_writes_text(t ? t->writes : WRITES_GO)));
 	json_put(json, "rolesBy", json_text(!t || t->by_configuration ? "configuration" : "facts"));
-	json_put(json, "leaderNamed", t && t->leader_is_named ? node_name_json(named_in(t)) : json_null());
+	json_put(json, "leaderNamed", t && t->leader_is_named ? node_name_json(topology_named(t)) : json_null());
 	json_put(json, "queriesGoTo", node_name_json(queries));
 }
 

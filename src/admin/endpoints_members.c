@@ -121,10 +121,14 @@ static bool goes_already(struct request *request, struct answer *answer)
 	return true;
 }
 
-/* The primary's clients would have nowhere to go. true: it was answered that it may not. */
+/* The primary's clients would have nowhere to go. true: it was answered that it may not, or that force is no flag. */
 static bool must_stay(struct request *request, struct answer *answer, const struct node *node)
 {
-	if (!node_is_primary(request->admin, node) || request_says(request, "force"))
+	bool force;
+
+	if (!request_flag(request, answer, "force", &force))
+		return true;
+	if (force || !node_is_primary(request->admin, node))
 		return false;
 	answer_error(answer, MHD_HTTP_CONFLICT,
 		     "node %s is the primary: writes would have nowhere to go. force=true does it all the same",
@@ -250,7 +254,7 @@ void endpoint_name_primary(struct request *request, struct answer *answer)
 	if (*name) {
 		node = node_list_find(request->admin->context.nodes, name);
 		if (!node) {
-			answer_error(answer, MHD_HTTP_NOT_FOUND, "Node not found");
+			answer_problem(answer, MHD_HTTP_NOT_FOUND, "no_such_node", "Node not found");
 			return;
 		}
 	}

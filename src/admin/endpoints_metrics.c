@@ -6,10 +6,11 @@
 #define TEXT_MAX (256u << 20)
 
 static const struct metric_group *const groups[] = {
-	&metrics_counters, &metrics_old,      &metrics_latencies,      &metrics_routes,   &metrics_pools,
-	&metrics_nodes,    &metrics_members,  &metrics_member_sources, &metrics_circuits, &metrics_facts,
-	&metrics_topology, &metrics_patroni,  &metrics_catalogs,       &metrics_loops,    &metrics_sessions,
-	&metrics_crew,     &metrics_requests, &metrics_admin,          &metrics_build,    &metrics_process,
+	&metrics_counters, &metrics_old,     &metrics_latencies,      &metrics_routes,       &metrics_pools,
+	&metrics_nodes,    &metrics_members, &metrics_member_sources, &metrics_circuits,     &metrics_facts,
+	&metrics_topology, &metrics_patroni, &metrics_catalogs,       &metrics_loops,        &metrics_sessions,
+	&metrics_crew,     &metrics_events,  &metrics_errors,         &metrics_streams_open, &metrics_streams,
+	&metrics_requests, &metrics_admin,   &metrics_build,          &metrics_process,
 };
 
 /* ---- labels ---- */

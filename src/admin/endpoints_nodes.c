@@ -47,7 +47,7 @@ struct node *request_node(struct request *request, struct answer *answer)
 	struct node *node = node_list_find(request->admin->context.nodes, request->argument);
 
 	if (!node)
-		answer_error(answer, MHD_HTTP_NOT_FOUND, "Node not found");
+		answer_problem(answer, MHD_HTTP_NOT_FOUND, "no_such_node", "Node not found");
 	return node;
 }
 
@@ -58,13 +58,6 @@ bool node_is_primary(struct admin *admin, const struct node *node)
 
 	admin_release_topology(topology);
 	return is;
-}
-
-bool request_says(const struct request *request, const char *parameter)
-{
-	const char *text = request_parameter(request, parameter);
-
-	return text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
 }
 
 static void let_links_go(struct worker *worker, struct round_part *part, uint64_t unused)
@@ -106,10 +99,11 @@ void endpoint_node_drain(struct request *request, struct answer *answer)
 {
 	struct node *node = request_node(request, answer);
 	usec_t deadline;
+	bool force;
 
-	if (!node || !request_deadline(request, answer, &deadline))
+	if (!node || !request_deadline(request, answer, &deadline) || !request_flag(request, answer, "force", &force))
 		return;
-	if (node_is_primary(request->admin, node) && !request_says(request, "force")) {
+	if (node_is_primary(request->admin, node) && !force) {
 		answer_error(answer, MHD_HTTP_CONFLICT,
 			     "node %s is the primary: writes would have nowhere to go. force=true drains it all the "
 			     "same",

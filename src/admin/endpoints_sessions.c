@@ -1,80 +1,21 @@
 /* What is asked of workers by message: sessions, closing one, the clock; and the reload. */
 #include "admin/admin_priv.h"
+#include "admin/views.h"
 
 #include "base/log.h"
 #include "loop/crew.h"
 
-#define SESSIONS_DEFAULT 1000u
-#define SESSIONS_MAX     100000u
-#define ADVANCE_MAX_MS   (366ull * 86400 * 1000)
+#define ADVANCE_MAX_MS (366ull * 86400 * 1000)
 
 /* ---- GET /sessions ---- */
 
-struct collector {
-	struct round_part *part;
-	struct session_row **end;
-	uint64_t limit;
-};
-
-static const char *copy(struct arena *arena, const char *s)
-{
-	return arena_strdup(arena, s ? s : "");
-}
-
-/* On the worker's thread. */
-static void copy_session(const struct session_view *view, void *to)
-{
-	struct collector *c = to;
-	struct arena *arena = &c->part->arena;
-	struct session_row *row;
-
-	if (c->part->row_count >= c->limit)
-		return;
-	row = arena_alloc(arena, sizeof(*row));
-	if (!row)
-		return;
-	*row = (struct session_row){.view = *view};
-	row->view.database = copy(arena, view->database);
-	row->view.user = copy(arena, view->user);
-	row->view.application = copy(arena, view->application);
-	row->view.state = copy(arena, view->state);
-	row->view.address = copy(arena, view->address);
-	row->view.tls = copy(arena, view->tls);
-	*c->end = row;
-	c->end = &row->next;
-	c->part->row_count++;
-}
-
-static void collect_sessions(struct worker *worker, struct round_part *part, uint64_t limit)
-{
-	struct collector c = {.part = part, .end = &part->rows, .limit = limit};
-
-	worker_each_session(worker, copy_session, &c);
-}
-
 static json_t *session_json(const struct session_view *v)
 {
-	json_t *json = json_object();
+	json_t *json = session_common_json(v);
 
-	json_put(json, "pid", json_integer(v->pid));
-	json_put(json, "worker", json_integer(v->worker));
-	json_put(json, "database", json_text(v->database));
-	json_put(json, "user", json_text(v->user));
-	json_put(json, "application", json_text(v->application));
-	json_put(json, "address", json_text(v->address));
-	json_put(json, "tls", json_text_or_null(v->tls));
-	json_put(json, "state", json_text(v->state));
-	json_put(json, "state_ms", json_integer((json_int_t)(v->state_us / 1000)));
-	json_put(json, "connected_ms", json_integer((json_int_t)(v->connected_us / 1000)));
 	json_put(json, "link", v->link ? json_integer((json_int_t)v->link) : json_null());
-	json_put(json, "pinned", json_boolean(v->pinned));
+	json_put(json, "server_pid", v->backend_pid ? json_integer(v->backend_pid) : json_null());
 	return json;
-}
-
-static void add_sessions(json_t *list, const struct round_part *part, uint64_t limit)
-{
-	for (const struct session_row *row = part->rows; row && json_array_size(list) < limit; row = row->next)
-		(void)json_array_append_new(list, session_json(&row->view));
 }
 
 static uint64_t count_sessions(const struct sessions_shared *sessions)
@@ -89,34 +30,18 @@ static uint64_t count_sessions(const struct sessions_shared *sessions)
 void endpoint_sessions(struct request *request, struct answer *answer)
 {
 	struct sessions_shared *sessions = request->admin->context.sessions;
-	const char *wanted = request_parameter(request, "limit");
-	uint64_t limit = SESSIONS_DEFAULT;
-	uint32_t late = 0;
-	json_t *json, *list;
-	struct round *round;
+	struct session_wish wish = {0};
+	struct session_list found;
+	json_t *json;
 
-	if (wanted && !parse_number(wanted, SESSIONS_MAX, &limit)) {
-		answer_error(answer, MHD_HTTP_BAD_REQUEST, "limit must be a number from 0 to %u", SESSIONS_MAX);
+	if (!request_limit(request, answer, &wish.limit))
 		return;
-	}
-	round = round_begin(sessions, collect_sessions, limit);
-	if (!round)
+	if (!sessions_collect(sessions, &wish, session_json, &found))
 		return;
-	(void)round_wait(round);
 	json = json_object();
-	list = json_array();
-	for (uint32_t i = 0; i < round_count(round); i++) {
-		const struct round_part *part = round_part(round, i);
-
-		if (part)
-			add_sessions(list, part, limit);
-		else
-			late++;
-	}
 	json_put(json, "active_sessions", json_integer((json_int_t)count_sessions(sessions)));
-	json_put(json, "workers_late", json_integer(late)); /* whose sessions are not shown */
-	json_put(json, "sessions", list);
-	round_unref(round);
+	json_put(json, "workers_late", json_integer(found.late)); /* whose sessions are not shown */
+	json_put(json, "sessions", found.list);
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 
@@ -134,10 +59,8 @@ void endpoint_session_close(struct request *request, struct answer *answer)
 	uint64_t pid;
 	json_t *json;
 
-	if (!parse_number(request->argument, UINT32_MAX, &pid)) {
-		answer_error(answer, MHD_HTTP_BAD_REQUEST, "a session is named by its pid, a number");
+	if (!request_pid(request, answer, &pid))
 		return;
-	}
 	round = round_begin(request->admin->context.sessions, close_session, pid);
 	if (!round)
 		return;
@@ -153,12 +76,8 @@ void endpoint_session_close(struct request *request, struct answer *answer)
 		json_put(json, "status", json_text("closed"));
 		json_put(json, "pid", json_integer((json_int_t)pid));
 		answer_json(answer, MHD_HTTP_OK, json);
-	} else if (round_late(round) > 0) {
-		answer_error(answer, MHD_HTTP_SERVICE_UNAVAILABLE,
-			     "not found so far; %u workers are late, and close it should they have it",
-			     round_late(round));
 	} else {
-		answer_error(answer, MHD_HTTP_NOT_FOUND, "Session not found");
+		answer_no_session(answer, round_late(round), "close it");
 	}
 	round_unref(round);
 }

@@ -27,7 +27,8 @@ struct metric_group {
 extern const struct metric_group metrics_counters, metrics_old, metrics_latencies, metrics_routes, metrics_loops,
 	metrics_sessions, metrics_crew, metrics_pools, metrics_nodes, metrics_members, metrics_member_sources,
 	metrics_circuits, metrics_facts, metrics_topology, metrics_patroni, metrics_catalogs, metrics_process,
-	metrics_requests, metrics_admin, metrics_build;
+	metrics_requests, metrics_admin, metrics_events, metrics_errors, metrics_streams_open, metrics_streams,
+	metrics_build;
 
 /* Labels as samples have them: {a="b",c="d"}; values are escaped. */
 void labels_begin(struct buf *b, const char *label, const char *value);

@@ -13,6 +13,7 @@ struct round {
 	uint32_t count;
 	round_work *work;
 	uint64_t argument;
+	void *data; /* what it points to, if it is ours; else NULL */
 	struct timespec began;
 	struct round_part parts[];
 };
@@ -66,16 +67,38 @@ static struct round *round_new(uint32_t count)
 	return round;
 }
 
-struct round *round_begin(struct sessions_shared *sessions, round_work *work, uint64_t argument)
+static void round_post(struct round *round, struct sessions_shared *sessions, round_work *work, uint64_t argument)
 {
-	struct round *round = round_new(sessions->worker_count);
-
-	if (!round)
-		return NULL;
 	round->work = work;
 	round->argument = argument;
 	for (uint32_t i = 0; i < round->count; i++)
 		loop_post(sessions->workers[i]->pool_thread.loop, &round->parts[i].message);
+}
+
+struct round *round_begin(struct sessions_shared *sessions, round_work *work, uint64_t argument)
+{
+	struct round *round = round_new(sessions->worker_count);
+
+	if (round)
+		round_post(round, sessions, work, argument);
+	return round;
+}
+
+struct round *round_begin_with(struct sessions_shared *sessions, round_work *work, const void *data, size_t size)
+{
+	struct round *round = round_new(sessions->worker_count);
+	void *copy = malloc(size);
+
+	if (!round || !copy) {
+		if (round)
+			atomic_store(&round->references, 1);
+		round_unref(round);
+		free(copy);
+		return NULL;
+	}
+	memcpy(copy, data, size);
+	round->data = copy;
+	round_post(round, sessions, work, (uintptr_t)copy);
 	return round;
 }
 
@@ -93,6 +116,7 @@ void round_unref(struct round *round)
 		arena_destroy(&round->parts[i].arena);
 	pthread_cond_destroy(&round->done);
 	pthread_mutex_destroy(&round->lock);
+	free(round->data);
 	free(round);
 }
 

@@ -192,6 +192,15 @@ static size_t add_character(struct buf *b, const char *s)
 	return len;
 }
 
+size_t count_characters(const char *s)
+{
+	size_t count = 0;
+
+	for (; *s; s++)
+		count += (*s & 0xc0) != 0x80;
+	return count;
+}
+
 void buf_add_utf8(struct buf *b, const char *s)
 {
 	while (*s)

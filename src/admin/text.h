@@ -36,6 +36,8 @@ bool type_is_json(const char *type) MUST_USE;
 /* Decimal digits and nothing else, at most `max`. */
 bool parse_number(const char *text, uint64_t max, uint64_t *ret) MUST_USE;
 
+/* Of UTF-8, as JSON schemas count; other bytes are one each, more or less. */
+size_t count_characters(const char *s);
 /* Bytes that are no UTF-8 become U+FFFD. */
 void buf_add_utf8(struct buf *b, const char *s);
 /* The value of a Prometheus label, without its quotes. */

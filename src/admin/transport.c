@@ -82,7 +82,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 
 static enum MHD_Result refuse_body(const struct request *request)
 {
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(request->path)};
 
 	answer_error(&answer, MHD_HTTP_CONTENT_TOO_LARGE, "the body is longer than %u bytes", BODY_MAX);
 	dispatch_end(request, &answer);
@@ -148,7 +148,7 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 {
 	struct transport *t = transport;
 	struct request request = {.admin = t->admin, .connection = connection, .method = method, .path = path};
-	struct answer answer = {0};
+	struct answer answer = {.tells_problems = path_is_versioned(path)};
 	struct upload *upload = *state;
 
 	(void)version;
@@ -247,7 +247,7 @@ static size_t on_escaped(void *transport, struct MHD_Connection *connection, cha
 /* fd is the daemon's, whatever comes of it. */
 static struct MHD_Daemon *start_daemon(struct transport *t, int fd)
 {
-	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem tls_options[] = {
 		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, admin_tls_no_key()},
 		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES},

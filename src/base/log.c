@@ -10,6 +10,7 @@
  * costs the lines it held, never the thread.
  */
 #include "base/clock.h"
+#include "base/journal.h"
 #include "base/log_priv.h"
 
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 
 #define RING_SIZE      (1u << 20)
 #define WRITE_AT_ONCE  (128u << 10)
+#define KEPT_AVERAGE   512u
 #define WRITE_PATIENCE 1000 /* ms that a full pipe may keep the writer waiting */
 
 static struct {
@@ -38,6 +40,8 @@ static struct {
 	_Atomic uint64_t dropped;
 	_Atomic int format;
 } writer = {.mutex = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .fd = STDERR_FILENO};
+
+static struct journal *kept; /* set while there is one thread */
 
 enum log_level log_min_level = LOG_INFO;
 
@@ -292,8 +296,12 @@ void log_write(enum log_level level, const char *message, const struct kv *pairs
 	int saved_errno = errno;
 	char line[LOG_LINE_MAX];
 	enum log_format format = (enum log_format)atomic_load_explicit(&writer.format, memory_order_relaxed);
-	size_t len = log_line_format(line, format, level, clock_wall(), message, pairs);
+	uint64_t now = clock_wall();
+	size_t len = log_line_format(line, format, level, now, message, pairs);
 
+	if (kept)
+		journal_add(kept, &(struct journal_entry){
+					  .wall_us = now, .level = level, .message = message, .pairs = pairs});
 	pthread_mutex_lock(&writer.mutex);
 	if (writer.ring)
 		ring_add(line, len);
@@ -301,6 +309,24 @@ void log_write(enum log_level level, const char *message, const struct kv *pairs
 		write_lines(line, len);
 	pthread_mutex_unlock(&writer.mutex);
 	errno = saved_errno;
+}
+
+int log_keep(size_t lines)
+{
+	if (lines > 0)
+		kept = journal_new(lines, lines * KEPT_AVERAGE, clock_wall());
+	return lines > 0 && !kept ? -ENOMEM : 0;
+}
+
+void log_forget(void)
+{
+	journal_free(kept);
+	kept = NULL;
+}
+
+struct journal *log_journal(void)
+{
+	return kept;
 }
 
 void log_reopen(void)

@@ -55,6 +55,13 @@ int log_level_parse(const char *name, enum log_level *ret_level) MUST_USE;
 /* Lines dropped since the start. */
 uint64_t log_dropped(void);
 
+struct journal;
+/* The last lines are kept from now on: no more than so many, of some 512 bytes on average. Before there are other
+ * threads. 0: none. 0 or -ENOMEM. */
+int log_keep(size_t lines) MUST_USE;
+void log_forget(void);             /* when no other thread is left */
+struct journal *log_journal(void); /* NULL: none are kept */
+
 /* Read by all threads without a lock; changed by log_set_level() only. */
 extern enum log_level log_min_level;
 

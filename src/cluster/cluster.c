@@ -1,6 +1,7 @@
 /* See cluster.h. */
 #include "cluster/cluster.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cluster/changes.h"
 #include "cluster/discovery.h"
@@ -95,15 +96,22 @@ const struct topology *cluster_hold(struct cluster *cluster)
 
 static void log_events(const struct topology *t, uint64_t since)
 {
+	static const enum event_kind kinds[] = {
+		[TOPOLOGY_PRIMARY_IS] = EVENT_PRIMARY_FOUND,          [TOPOLOGY_FAILOVER] = EVENT_PRIMARY_CHANGED,
+		[TOPOLOGY_PRIMARY_LOST] = EVENT_PRIMARY_LOST,         [TOPOLOGY_DEMOTED] = EVENT_PRIMARY_DEMOTED,
+		[TOPOLOGY_NODE_REFUSED] = EVENT_NODE_REFUSED,         [TOPOLOGY_NODE_ACCEPTED] = EVENT_NODE_ACCEPTED,
+		[TOPOLOGY_ROLE_CONTRADICTS] = EVENT_NODE_CONTRADICTS, [TOPOLOGY_OTHER_SYSTEM] = EVENT_CLUSTER_REMADE,
+	};
+
 	for (uint64_t i = since; i < t->event_count; i++) {
 		const struct topology_event *e = topology_event(t, i);
 
 		if (!e || e->kind == TOPOLOGY_NODE_DOWN || e->kind == TOPOLOGY_NODE_UP) /* node_set_health() says so */
 			continue;
-		log_at(topology_event_level(e->kind), topology_event_text(e->kind),
-		       kv_str("node", e->node ? e->node->name : NULL),
-		       kv_str("standing", e->node ? standing_name(e->standing) : NULL),
-		       kv_str("reason", e->kind == TOPOLOGY_PRIMARY_LOST ? no_primary_text(e->why) : NULL));
+		log_event(kinds[e->kind], topology_event_level(e->kind), topology_event_text(e->kind),
+			  kv_str("node", e->node ? e->node->name : NULL),
+			  kv_str("standing", e->node ? standing_name(e->standing) : NULL),
+			  kv_str("reason", e->kind == TOPOLOGY_PRIMARY_LOST ? no_primary_text(e->why) : NULL));
 	}
 }
 
@@ -119,7 +127,8 @@ static void shout_if_contested(const struct topology *old, const struct topology
 		if (t->nodes[i].standing == STANDING_CONTESTED)
 			len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s", len ? "," : "",
 						t->nodes[i].node->name);
-	log_error(t->writes == WRITES_REFUSED ? "several nodes claim to be the primary: queries for it are REFUSED"
+	log_event(EVENT_PRIMARY_CONTESTED, LOG_ERROR,
+		  t->writes == WRITES_REFUSED ? "several nodes claim to be the primary: queries for it are REFUSED"
 					      : "several nodes claim to be the primary: queries for it WAIT",
 		  kv_str("nodes", names));
 }

@@ -1,6 +1,7 @@
 /* See discovery.h. */
 #include "cluster/discovery.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cluster/members.h"
 
@@ -105,8 +106,9 @@ static void add(struct discovery *d, const struct facts_sender *s, uint16_t port
 	snprintf(d->list[d->count].host, sizeof(d->list[0].host), "%s", s->address);
 	d->count++;
 	d->is_news = true;
-	log_info("a standby streams from the primary: it is discovered, and asked who it is",
-		 kv_str("address", s->address), kv_uint("port", port), kv_str("application_name", s->name));
+	log_event(EVENT_MEMBER_DISCOVERED, LOG_INFO,
+		  "a standby streams from the primary: it is discovered, and asked who it is",
+		  kv_str("address", s->address), kv_uint("port", port), kv_str("application_name", s->name));
 }
 
 static void take_sender(struct discovery *d, const struct topology *t, const struct topology_node *primary,
@@ -142,8 +144,9 @@ static void forget_old_ones(struct discovery *d, const struct topology_node *pri
 			i++;
 			continue;
 		}
-		log_info("a standby that was discovered has not streamed from the primary for long: it is forgotten",
-			 kv_str("address", e->host), kv_uint("port", e->port));
+		log_event(EVENT_MEMBER_FORGOTTEN, LOG_INFO,
+			  "a standby that was discovered has not streamed from the primary for long: it is forgotten",
+			  kv_str("address", e->host), kv_uint("port", e->port));
 		d->list[i] = d->list[--d->count];
 		d->is_news = true;
 	}

@@ -53,9 +53,12 @@ static int take_host(const json_t *value, char to[MEMBER_HOST_MAX], char *why)
 
 static int take_number(const json_t *value, const char *key, json_int_t min, json_int_t max, json_int_t *to, char *why)
 {
-	if (!json_is_integer(value) || json_integer_value(value) < min || json_integer_value(value) > max)
+	double number = json_number_value(value); /* exact: bounds are small, and 5432.0 is a whole number, too */
+
+	if (!json_is_number(value) || !(number >= (double)min && number <= (double)max) ||
+	    number != (double)(json_int_t)number)
 		return complain(why, "%s must be a number from %lld to %lld", key, (long long)min, (long long)max);
-	*to = json_integer_value(value);
+	*to = (json_int_t)number;
 	return 0;
 }
 

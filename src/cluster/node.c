@@ -1,6 +1,7 @@
 /* See node.h. */
 #include "cluster/node.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cluster/changes.h"
 #include "cluster/members.h"
@@ -205,9 +206,16 @@ static bool publish(struct node_list *list, struct node_set *fresh)
 	if (!old)
 		return true;
 	old->retired = ++list->changes;
-	for (uint32_t i = 0; i < old->count; i++)
-		if (!set_has(fresh, old->nodes[i]))
-			let_go(old->nodes[i], /* is_gone= */ true);
+	for (uint32_t i = 0; i < fresh->count; i++)
+		if (!set_has(old, fresh->nodes[i]))
+			log_event(EVENT_MEMBER_ADDED, LOG_INFO, "a node has come",
+				  kv_str("node", fresh->nodes[i]->name));
+	for (uint32_t i = 0; i < old->count; i++) {
+		if (set_has(fresh, old->nodes[i]))
+			continue;
+		log_event(EVENT_MEMBER_REMOVED, LOG_INFO, "a node has gone", kv_str("node", old->nodes[i]->name));
+		let_go(old->nodes[i], /* is_gone= */ true);
+	}
 	return true;
 }
 
@@ -433,10 +441,10 @@ static void become(struct node *node, bool unhealthy)
 	if (atomic_exchange(&node->unhealthy, unhealthy) == unhealthy)
 		return;
 	if (unhealthy)
-		log_warn("node is unhealthy: it takes no connections", kv_str("node", node->name),
-			 kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
+		log_event(EVENT_NODE_DOWN, LOG_WARN, "node is unhealthy: it takes no connections",
+			  kv_str("node", node->name), kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
 	else
-		log_info("node is healthy again", kv_str("node", node->name));
+		log_event(EVENT_NODE_UP, LOG_INFO, "node is healthy again", kv_str("node", node->name));
 	if (!unhealthy)
 		atomic_store(&node->ramp_since, clock_now());
 	changes_tell();
@@ -568,7 +576,10 @@ void node_in_doubt(struct node *node)
 {
 	void (*alarm)(void *argument) = atomic_load(&node->list->alarm);
 
-	if (!atomic_exchange(&node->doubtful, true) && alarm)
+	if (atomic_exchange(&node->doubtful, true))
+		return;
+	log_event(EVENT_NODE_DOUBTED, LOG_DEBUG, "node is in doubt: it is asked at once", kv_str("node", node->name));
+	if (alarm)
 		alarm(node->list->alarm_argument);
 }
 
@@ -597,8 +608,11 @@ void node_drain(struct node *node, usec_t deadline)
 	if (atomic_load(&node->draining))
 		return;
 	atomic_store(&node->drain_since_wall, clock_wall());
-	if (!atomic_exchange(&node->draining, true))
+	if (!atomic_exchange(&node->draining, true)) {
 		atomic_fetch_add(shunned_count(node), 1);
+		log_event(EVENT_DRAIN_BEGUN, LOG_INFO, "a drain has begun", kv_str("node", node->name),
+			  kv_uint("links", atomic_load(&node->links)));
+	}
 	changes_tell();
 }
 
@@ -608,6 +622,8 @@ bool node_undrain(struct node *node)
 		return false;
 	atomic_fetch_sub(shunned_count(node), 1);
 	atomic_store(&node->ramp_since, clock_update());
+	log_event(EVENT_DRAIN_ENDED, LOG_INFO, "a drain has ended", kv_str("node", node->name),
+		  kv_uint("links", atomic_load(&node->links)));
 	changes_tell();
 	return true;
 }
@@ -702,9 +718,10 @@ static void resolve_failed(struct node *node, int error)
 	pthread_mutex_unlock(&node->lock);
 	atomic_fetch_add(&node->resolve_failures, 1);
 	if (is_news)
-		log_warn(known ? "cannot resolve a node's name; what is known of it stays"
-			       : "cannot resolve a node's name, and no address is known",
-			 kv_str("node", node->name), kv_str("reason", reason));
+		log_event(EVENT_NODE_UNRESOLVED, LOG_WARN,
+			  known ? "cannot resolve a node's name; what is known of it stays"
+				: "cannot resolve a node's name, and no address is known",
+			  kv_str("node", node->name), kv_str("reason", reason));
 }
 
 static void resolved(struct node *node, const struct addrinfo *found)
@@ -716,10 +733,11 @@ static void resolved(struct node *node, const struct addrinfo *found)
 	stayed = take_addresses(node, found);
 	pthread_mutex_unlock(&node->lock);
 	if (was_failing)
-		log_info("a node's name can be resolved again", kv_str("node", node->name));
+		log_event(EVENT_NODE_RESOLVED, LOG_INFO, "a node's name can be resolved again",
+			  kv_str("node", node->name));
 	if (stayed)
 		return;
-	log_warn("a node's name leads to another address now", kv_str("node", node->name));
+	log_event(EVENT_NODE_MOVED, LOG_WARN, "a node's name leads to another address now", kv_str("node", node->name));
 	atomic_fetch_add(&node->moves, 1);
 	node_in_doubt(node);
 }

@@ -85,6 +85,7 @@ struct node {
 	_Atomic uint64_t heartbeats, heartbeat_failures; /* written or read */
 	_Atomic uint32_t moves; /* times that its name no longer led to where connections had been made */
 	_Atomic uint64_t resolve_failures;
+	bool drain_told, lag_told; /* the control thread's: it has said that it is empty, that it lags too far */
 	const struct node_list *list;
 	pthread_mutex_t lock;     /* of what follows */
 	char zone[NODE_ZONE_MAX]; /* "": none */

@@ -1,6 +1,7 @@
 /* See patroni.h. */
 #include "cluster/patroni.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "services/http.h"
 
@@ -195,20 +196,22 @@ static void log_answer(const struct patroni_view *before, const struct patroni_a
 	const char *old_name = old_leader ? old_leader->name : "", *name = leader ? leader->name : "";
 
 	if (before->state == PATRONI_SILENT)
-		log_info("Patroni answers again", kv_str("url", url));
+		log_event(EVENT_PROVIDER_BACK, LOG_INFO, "Patroni answers again", kv_str("url", url));
 	if (strcmp(old_name, name) != 0 || (before->state == PATRONI_WAITING && !leader))
-		log_at(leader ? LOG_INFO : LOG_WARN,
-		       !leader ? "Patroni names no leader: writes wait until it does"
-		       : leader->role == PATRONI_STANDBY_LEADER
-			       ? "Patroni names the leader of a standby cluster: there is no primary, and writes wait"
-			       : "Patroni names its leader",
-		       kv_str("leader", leader ? name : NULL), kv_str("before", *old_name ? old_name : NULL),
-		       kv_uint("members", now->count), kv_str("url", url));
+		log_event(
+			EVENT_PROVIDER_LEADER, leader ? LOG_INFO : LOG_WARN,
+			!leader ? "Patroni names no leader: writes wait until it does"
+			: leader->role == PATRONI_STANDBY_LEADER
+				? "Patroni names the leader of a standby cluster: there is no primary, and writes wait"
+				: "Patroni names its leader",
+			kv_str("leader", leader ? name : NULL), kv_str("before", *old_name ? old_name : NULL),
+			kv_uint("members", now->count), kv_str("url", url));
 	if (now->left_out && now->left_out != before->answer.left_out)
 		log_warn("Patroni names members that cannot be used: without an address yet, or too many",
 			 kv_uint("members", now->left_out), kv_uint("max", PATRONI_MEMBERS_MAX));
 	if (now->paused != before->answer.paused)
-		log_warn(now->paused ? "Patroni is paused: it does not fail over" : "Patroni is not paused any more");
+		log_event(EVENT_PROVIDER_PAUSED, LOG_WARN,
+			  now->paused ? "Patroni is paused: it does not fail over" : "Patroni is not paused any more");
 }
 
 static void take_answer(struct patroni *p, const struct patroni_answer *answer, const char *url)
@@ -252,7 +255,8 @@ static void take_silence(struct patroni *p)
 		tell(p, /* decides= */ false);
 	if (!is_news)
 		return;
-	log_error(
+	log_event(
+		EVENT_PROVIDER_LOST, LOG_ERROR,
 		"Patroni does not answer: its members stay as they were, and what the nodes say of themselves decides",
 		kv_str("reason", p->round.error), kv_uint("urls", p->round.count),
 		kv_uint("members", p->view.answer.count));

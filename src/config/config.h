@@ -242,7 +242,9 @@ void config_print(const struct config *c, FILE *out);
 
 /* Each key of the sections. Values are texts for people; secrets "***". */
 struct config_value_view {
-	const char *section, *key, *value, *default_text;
+	const char *section, *key, *value, *default_text, *help;
+	const char *origin; /* "default", "file", "environment", "command line" */
+	uint32_t line;      /* of the file; 0: from elsewhere */
 	bool reloads;
 };
 void config_each_value(const struct config *c, void (*each)(const struct config_value_view *view, void *to), void *to);

@@ -7,17 +7,30 @@
 
 #define COMMENT_COLUMN 40u
 
+static const char *origin_name(enum origin_kind kind)
+{
+	switch (kind) {
+	case ORIGIN_FILE:
+		return "file";
+	case ORIGIN_ENVIRONMENT:
+		return "environment";
+	case ORIGIN_FLAG:
+		return "command line";
+	case ORIGIN_DEFAULT:
+		break;
+	}
+	return "default";
+}
+
 static void print_origin(const struct config *c, const struct config_origin *origin, FILE *out)
 {
 	switch (origin->kind) {
 	case ORIGIN_DEFAULT:
-		fputs("default", out);
-		return;
 	case ORIGIN_FLAG:
-		fputs("command line", out);
+		fputs(origin_name(origin->kind), out);
 		return;
 	case ORIGIN_ENVIRONMENT:
-		fputs("environment", out);
+		fputs(origin_name(origin->kind), out);
 		if (origin->line)
 			fprintf(out, ", %s:%u", c->path, origin->line);
 		return;
@@ -134,6 +147,9 @@ void config_each_value(const struct config *c, void (*each)(const struct config_
 		struct config_value_view v = {.section = key->section,
 					      .key = key->name,
 					      .default_text = key->default_text,
+					      .help = key->help,
+					      .origin = origin_name(c->origins[i].kind),
+					      .line = c->origins[i].line,
 					      .reloads = key->reloads};
 
 		value_print(key, (const char *)c + key->offset, /* show_secrets= */ false, &value);

@@ -1,4 +1,5 @@
 /* See reference.h. The JSON schema is schema.c. */
+#include "base/event.h"
 #include "config/keys.h"
 #include "config/reference.h"
 #include "config/value.h"
@@ -252,6 +253,33 @@ void reference_errors(FILE *out)
 		markdown(out, info->when ? info->when : "");
 		fputs(" | ", out);
 		markdown(out, info->hint ? info->hint : "");
+		fputs(" |\n", out);
+	}
+}
+
+/* ------------------------------------------------------------------------------------------- events */
+
+static void cell(FILE *out, const char *text)
+{
+	fputs(" | ", out);
+	markdown(out, text);
+}
+
+void reference_events(FILE *out)
+{
+	fputs("# Events\n\n"
+	      "<!-- Made by the proxy from src/base/events.def. Do not edit. -->\n\n"
+	      "What each kind means, and what to do. How to get them: [events](../events.md).\n\n"
+	      "| kind | when | subject | other fields | what to do |\n|---|---|---|---|---|\n",
+	      out);
+	for (uint32_t i = 0; i < EVENT_KIND_COUNT; i++) {
+		const struct event_info *info = event_info((enum event_kind)i);
+
+		fprintf(out, "| `%s`", info->name);
+		cell(out, info->when);
+		cell(out, info->subject);
+		cell(out, info->fields);
+		cell(out, info->action);
 		fputs(" |\n", out);
 	}
 }

@@ -75,6 +75,7 @@ static void link_free(struct loop_deferred *deferred)
 	params_unref(link->reported);
 	params_unref(link->reported_at_mark);
 	buf_free(&link->batch);
+	free(link->text);
 	statement_set_clear(&link->statements);
 	expects_free(&link->expects);
 	buf_free(&link->error);

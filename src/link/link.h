@@ -150,6 +150,9 @@ struct link {
 	bool unnamed_in_batch; /* it has bound the unnamed statement: nothing may change what that means before it ends
 				*/
 	struct buf batch;      /* its messages as the client sent them, if it may have to be run again; see repair.c */
+	char *text; /* its user's own: the beginning of the request that an entry of expects says it is of; see
+		       session/underway.h */
+	uint32_t text_len, text_room;
 	struct expects expects;
 	struct buf error;          /* ErrorResponse to something of the proxy's own, until its ReadyForQuery */
 	uint32_t statements_epoch; /* of its pool, when its statements were last known to be good */

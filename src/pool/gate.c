@@ -7,6 +7,7 @@
  */
 #include "pool/pool_priv.h"
 
+#include "base/event.h"
 #include "config/config.h"
 
 struct gate *gate_find(struct pools *pools, const char *database)
@@ -92,6 +93,8 @@ int pools_pause(struct pools *pools, const char *database)
 	if (r == 0) /* behind the mark: who sees the new destination sees that, too */
 		r = renew(pools, database);
 	pthread_mutex_unlock(&pools->lock);
+	if (r == 0)
+		log_event(EVENT_DATABASE_PAUSED, LOG_INFO, "paused", kv_str("database", database));
 	return r;
 }
 
@@ -129,6 +132,8 @@ int pools_resume(struct pools *pools, const char *database)
 	if (r == 0)
 		kick(pools, database);
 	pthread_mutex_unlock(&pools->lock);
+	if (r == 0)
+		log_event(EVENT_DATABASE_RESUMED, LOG_INFO, "resumed", kv_str("database", database));
 	return r;
 }
 
@@ -142,6 +147,9 @@ int pools_reconnect(struct pools *pools, const char *database)
 	else
 		r = renew(pools, database);
 	pthread_mutex_unlock(&pools->lock);
+	if (r == 0)
+		log_event(EVENT_DATABASE_RECONNECTED, LOG_INFO, "server connections are made anew",
+			  kv_str("database", database));
 	return r;
 }
 
@@ -155,6 +163,9 @@ int pools_disable(struct pools *pools, const char *database, bool disabled)
 	if (r == 0)
 		atomic_store(&gate->disabled, disabled);
 	pthread_mutex_unlock(&pools->lock);
+	if (r == 0)
+		log_event(disabled ? EVENT_DATABASE_DISABLED : EVENT_DATABASE_ENABLED, LOG_INFO,
+			  disabled ? "disabled: no new clients" : "enabled", kv_str("database", database));
 	return r;
 }
 

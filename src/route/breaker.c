@@ -1,6 +1,7 @@
 /* See breaker.h. */
 #include "route/breaker.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cluster/changes.h"
 
@@ -160,8 +161,11 @@ static void become(struct breaker *b, enum breaker_state to, enum breaker_reason
 	}
 	atomic_store_explicit(&b->gate.state, to, memory_order_release);
 	changes_tell();
-	log_at(to == BREAKER_OPEN ? LOG_WARN : LOG_INFO, "circuit breaker", kv_str("node", b->node->name),
-	       kv_str("state", breaker_state_name(to)), kv_str("reason", breaker_reason_text(why)));
+	log_event(to == BREAKER_OPEN        ? EVENT_BREAKER_OPENED
+		  : to == BREAKER_HALF_OPEN ? EVENT_BREAKER_HALF_OPEN
+					    : EVENT_BREAKER_CLOSED,
+		  to == BREAKER_OPEN ? LOG_WARN : LOG_INFO, "circuit breaker", kv_str("node", b->node->name),
+		  kv_str("state", breaker_state_name(to)), kv_str("reason", breaker_reason_text(why)));
 }
 
 static void half_open_if_due(struct breaker *b)

@@ -9,6 +9,7 @@
  */
 #include "server/proxy_priv.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "server/notify.h"
 
@@ -57,7 +58,8 @@ static void begin_to_leave(struct proxy *p, enum proxy_state state, const char *
 
 	snprintf(text, sizeof(text), "%llus",
 		 (unsigned long long)(p->config->proxy.shutdown_drain_timeout / USEC_PER_SEC));
-	log_info(message, kv_uint("clients", proxy_clients(p)), kv_str("deadline", text));
+	log_event(EVENT_PROXY_STOPPING, LOG_INFO, message, kv_uint("clients", proxy_clients(p)),
+		  kv_str("deadline", text));
 	p->drain_until = clock_update() + p->config->proxy.shutdown_drain_timeout;
 	admin_set_draining(p->admin);
 	if (p->state == PROXY_RUNNING)
@@ -104,9 +106,11 @@ static void begin_handover(struct proxy *p)
 			: -EALREADY;
 
 	if (r < 0)
-		log_error("cannot start the next process; this one goes on", kv_str("reason", strerror(-r)));
+		log_event(EVENT_HANDOVER_FAILED, LOG_ERROR, "cannot start the next process; this one goes on",
+			  kv_str("reason", strerror(-r)));
 	else
-		log_info("starting the next process", kv_int("next_pid", p->handover.pid));
+		log_event(EVENT_HANDOVER_BEGUN, LOG_INFO, "starting the next process",
+			  kv_int("next_pid", p->handover.pid));
 }
 
 static void look_after_handover(struct proxy *p)
@@ -119,7 +123,8 @@ static void look_after_handover(struct proxy *p)
 			p->handover.pid = 0; /* SIGTERM came first: both end */
 		break;
 	case HANDOVER_FAILED:
-		log_error("the next process did not start; this one goes on. Its own log says why");
+		log_event(EVENT_HANDOVER_FAILED, LOG_ERROR,
+			  "the next process did not start; this one goes on. Its own log says why");
 		break;
 	case HANDOVER_NONE:
 	case HANDOVER_WAITING:
@@ -138,7 +143,8 @@ static bool sockets_are_closed(struct proxy *p)
 
 static int end_by_force(struct proxy *p, const char *why, unsigned grace_ms)
 {
-	log_warn("closing all clients at once", kv_str("reason", why), kv_uint("clients", proxy_clients(p)));
+	log_event(EVENT_PROXY_FORCED, LOG_WARN, "closing all clients at once", kv_str("reason", why),
+		  kv_uint("clients", proxy_clients(p)));
 	p->grace_ms = grace_ms;
 	return EXIT_FORCED;
 }
@@ -248,6 +254,7 @@ static void tick(struct proxy *p)
 	jobs_run(p);
 	look_up_names(p);
 	pools_keep_stats(p->pools);
+	watch_tick(p);
 	admin_tick(p->admin);
 	if (now >= p->sweep_at) {
 		pools_sweep(p->pools);

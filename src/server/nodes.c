@@ -4,6 +4,7 @@
  */
 #include "server/proxy_priv.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "cluster/members.h"
 #include "route/breaker.h"
@@ -82,8 +83,8 @@ void nodes_primary_moved(struct proxy *p, uint32_t pools)
 	if (!pools)
 		return;
 	catalogs_primary_changed(p->catalogs);
-	log_info("queries for the primary go to another node from now on",
-		 kv_str("node", primary ? primary->name : NULL), kv_uint("pools", pools));
+	log_event(EVENT_PRIMARY_FOLLOWED, LOG_INFO, "queries for the primary go to another node from now on",
+		  kv_str("node", primary ? primary->name : NULL), kv_uint("pools", pools));
 }
 
 void nodes_tick(struct proxy *p)

@@ -1,7 +1,7 @@
 /* See proxy.h. The start and the end. */
 #include "server/proxy_priv.h"
 
-#include "base/log.h"
+#include "base/event.h"
 #include "route/breaker.h"
 #include "server/built_in.h"
 #include "server/notify.h"
@@ -52,9 +52,11 @@ static bool start_admin(struct proxy *p)
 		.catalogs = p->catalogs,
 		.sessions = &p->shared,
 		.config = p->config,
+		.config_is_imported = p->options->config_path && p->options->is_pgbouncer,
 		.test_clock = p->options->test_clock,
 		.started_wall = clock_wall(),
 		.reload = reload_ask,
+		.reload_and_wait = reload_and_wait,
 		.features = features,
 		.server = p,
 	};
@@ -185,7 +187,8 @@ static bool start(struct proxy *p)
 		return false;
 	p->pools = pools_new(c, p->nodes, p->server_tls);
 	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
-	if (!p->shared.breakers || !make_catalogs(p) || !make_console(p))
+	p->watch = watch_new();
+	if (!p->shared.breakers || !p->watch || !make_catalogs(p) || !make_console(p))
 		return false;
 	p->thread_count = worker_count(c);
 	(void)node_list_resolve(p->nodes, c->health.dns_interval, /* at_once= */ true);
@@ -207,6 +210,7 @@ static void end(struct proxy *p)
 {
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
+	reload_news_end(&p->reload_news);
 	admin_stop(p->admin); /* first: it asks the workers */
 	jobs_end(p);
 	patroni_stop(p->patroni);
@@ -216,6 +220,7 @@ static void end(struct proxy *p)
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* are_ours= */ !p->admin, files_are_ours);
 	console_free(p->console);
+	watch_free(p->watch);
 	catalogs_free(p->catalogs);
 	if (p->pools)
 		pools_free(p->pools);
@@ -227,6 +232,7 @@ static void end(struct proxy *p)
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);
+	reload_news_free(&p->reload_news);
 	if (!p->handed_over && p->wrote_pid_file)
 		unlink(p->config->proxy.pid_file);
 }
@@ -241,16 +247,21 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	jobs_init(&p);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
+	reload_news_init(&p.reload_news);
 	handover_init();
 	if (log_start(config->log.file, config->log.format, config->log.level) < 0) {
 		fprintf(stderr, "heliosdb-proxy: cannot open the log file %s\n", config->log.file);
 		config_free(config);
 		return EXIT_START;
 	}
+	if (log_keep(config->admin.log_lines) < 0 || event_keep(config->admin.events) < 0)
+		log_error("out of memory: the last log lines or events are not kept");
 	log_info("heliosdb-proxy starts", kv_str("version", HELIOS_VERSION), kv_int("pid", getpid()));
 	if (start(&p)) {
 		p.serves = true;
 		say_where(&p);
+		log_event(EVENT_PROXY_STARTED, LOG_INFO, "clients are served", kv_str("version", HELIOS_VERSION),
+			  kv_int("pid", getpid()));
 		handover_tell_ready();
 		notify_ready();
 		p.watchdog_period = notify_watchdog_period();
@@ -259,6 +270,8 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	end(&p);
 	log_info("heliosdb-proxy ends", kv_int("status", status));
 	log_stop();
+	event_forget();
+	log_forget();
 	config_free(p.config);
 	return status;
 }

@@ -4,6 +4,7 @@
  *   proxy.c     the start and the end
  *   control.c   the control thread: signals, draining, what is due now and then
  *   workers.c   the workers and their threads, and talking to them
+ *   watch.c     events that follow from counts
  *   nodes.c     members that come and go
  *   provider.c  members that a provider names (Patroni)
  *   reload.c    a new configuration; TLS contexts
@@ -32,6 +33,15 @@ enum proxy_state { PROXY_RUNNING, PROXY_LEAVING, PROXY_DRAINING, PROXY_HANDED_OV
 struct worker_thread {
 	struct worker worker;
 	bool is_made; /* worker_init() was called, worker_destroy() is owed */
+};
+
+/* Of the last reload, for who waits for one. */
+struct reload_news {
+	pthread_mutex_t lock; /* of all below */
+	pthread_cond_t over;
+	uint64_t asked, done; /* done: what was asked for up to there is over */
+	int result;
+	struct reload_outcome outcome;
 };
 
 struct proxy {
@@ -64,8 +74,10 @@ struct proxy {
 	usec_t drain_until, sweep_at, watchdog_at, watchdog_period;
 	uint64_t trimmed_at; /* tls_handshakes_total, when memory was last given back */
 	unsigned grace_ms;   /* for last words, at the end */
+	struct watch *watch; /* NULL: no memory */
 	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
+	struct reload_news reload_news;
 	_Atomic uint64_t reloads, reloads_failed; /* that are over */
 	_Atomic int shutdown_asked;               /* enum console_shutdown + 1; 0: nobody did */
 	_Atomic bool nobody_accepts;              /* every worker has stopped listening */
@@ -111,6 +123,13 @@ void nodes_primary_moved(struct proxy *p, uint32_t pools);
 /* What is due of that. */
 void nodes_tick(struct proxy *p);
 
+/* ---- watch.c ---- */
+/* NULL: out of memory. */
+struct watch *watch_new(void);
+void watch_free(struct watch *watch); /* NULL is fine */
+/* Once a second or oftener: what has become of counts and states is told as events. */
+void watch_tick(struct proxy *p);
+
 /* ---- jobs.c ---- */
 void jobs_init(struct proxy *p);
 /* For console_context.let_run. */
@@ -135,6 +154,11 @@ void reload(struct proxy *p);
 /* Also when systemd or the admin API asks: from any thread; the control thread does it. 0, -ENOENT: there is no file.
  */
 int reload_ask(void *proxy);
+/* See admin_context. */
+int reload_and_wait(void *proxy, unsigned wait_ms, struct reload_outcome *ret);
+void reload_news_init(struct reload_news *news);
+void reload_news_end(struct reload_news *news); /* nobody is kept waiting any more */
+void reload_news_free(struct reload_news *news);
 void reload_count(void *proxy, uint64_t *ret_over, uint64_t *ret_failed);
 
 #endif

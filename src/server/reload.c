@@ -4,10 +4,16 @@
  */
 #include "server/proxy_priv.h"
 
+#include "base/event.h"
 #include "base/log.h"
 #include "route/breaker.h"
 #include "server/load.h"
 #include "server/notify.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#define CHANGED_MAX (1u << 20) /* bytes of names; more are in the log only */
 
 /* ---- TLS ---- */
 
@@ -94,18 +100,50 @@ static void free_old(void *argument)
 	free(r);
 }
 
-static void log_difference(void *argument, const char *path, const char *old_value, const char *new_value, bool reloads)
+static void tell_difference(void *argument, const char *path, const char *old_value, const char *new_value,
+			    bool reloads)
 {
-	(void)argument;
+	struct reload_outcome *outcome = argument;
+
 	if (reloads)
-		log_info("configuration changed", kv_str("key", path), kv_str("from", old_value),
-			 kv_str("to", new_value));
-	else
-		log_warn("configuration changed, but this key needs a restart; the running value stays",
-			 kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
+		buf_add(&outcome->changed, path, strlen(path) + 1);
+	log_event(EVENT_CONFIG_CHANGED, reloads ? LOG_INFO : LOG_WARN,
+		  reloads ? "configuration changed"
+			  : "configuration changed, but this key needs a restart; the running value stays",
+		  kv_str("key", path), kv_str("from", old_value), kv_str("to", new_value));
 }
 
-static struct config *load_again(struct proxy *p)
+static uint32_t count_changed(const struct reload_outcome *outcome)
+{
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < outcome->changed.len; i++)
+		count += outcome->changed.bytes[i] == 0;
+	return count;
+}
+
+static void log_reloaded(const struct proxy *p, const struct config *c, const struct reload_outcome *outcome,
+			 bool client_tls, bool server_tls)
+{
+	log_event(EVENT_CONFIG_RELOADED, LOG_INFO, "configuration reloaded", kv_str("file", p->options->config_path),
+		  kv_uint("changed", count_changed(outcome)));
+	if (client_tls || (server_tls && (*c->server_tls.cert_path || *c->server_tls.ca_path)))
+		log_event(EVENT_TLS_RELOADED, LOG_INFO, "certificates read again",
+			  kv_str("cert_path", client_tls ? c->tls.cert_path : NULL),
+			  kv_str("server_cert_path", server_tls ? or_null(c->server_tls.cert_path) : NULL));
+}
+
+static void keep_reason(struct reload_outcome *outcome, const struct report_message *m)
+{
+	if (m->severity != REPORT_ERROR || outcome->why[0])
+		return;
+	if (m->line)
+		snprintf(outcome->why, sizeof(outcome->why), "%s:%u: %s", m->file, m->line, m->text);
+	else
+		snprintf(outcome->why, sizeof(outcome->why), "%s%s%s", m->file, m->file[0] ? ": " : "", m->text);
+}
+
+static struct config *load_again(struct proxy *p, struct reload_outcome *outcome)
 {
 	struct config_report report;
 	struct config *fresh = NULL;
@@ -113,10 +151,12 @@ static struct config *load_again(struct proxy *p)
 
 	config_report_init(&report, p->options->strict);
 	r = load_config(p->options, &fresh, &report);
-	for (const struct report_message *m = report.first; m; m = m->next)
+	for (const struct report_message *m = report.first; m; m = m->next) {
+		keep_reason(outcome, m);
 		if (m->severity != REPORT_NOTICE)
 			log_at(m->severity == REPORT_ERROR ? LOG_ERROR : LOG_WARN, m->text, kv_str("file", m->file),
 			       kv_uint("line", m->line));
+	}
 	config_report_free(&report);
 	if (r < 0) {
 		config_free(fresh);
@@ -125,8 +165,104 @@ static struct config *load_again(struct proxy *p)
 	return fresh;
 }
 
+/* ---- who waits for a reload ---- */
+
+void reload_news_init(struct reload_news *news)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&news->over, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_mutex_init(&news->lock, NULL);
+}
+
+void reload_news_free(struct reload_news *news)
+{
+	buf_free(&news->outcome.changed);
+	pthread_cond_destroy(&news->over);
+	pthread_mutex_destroy(&news->lock);
+}
+
+/* What is asked for from now on needs one more: this one may have read the file already. */
+static uint64_t news_begin(struct reload_news *news)
+{
+	uint64_t asked;
+
+	pthread_mutex_lock(&news->lock);
+	asked = news->asked;
+	pthread_mutex_unlock(&news->lock);
+	return asked;
+}
+
+/* Takes the outcome over. */
+static void news_tell(struct reload_news *news, uint64_t asked, int result, struct reload_outcome *outcome)
+{
+	pthread_mutex_lock(&news->lock);
+	buf_free(&news->outcome.changed);
+	news->outcome = *outcome;
+	news->result = result;
+	news->done = MAX(news->done, asked);
+	pthread_cond_broadcast(&news->over);
+	pthread_mutex_unlock(&news->lock);
+}
+
+void reload_news_end(struct reload_news *news)
+{
+	struct reload_outcome nothing = {.why = "the proxy ends"};
+
+	news_tell(news, UINT64_MAX, -EINVAL, &nothing);
+}
+
+static struct timespec after(unsigned ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
+int reload_and_wait(void *proxy, unsigned wait_ms, struct reload_outcome *ret)
+{
+	struct proxy *p = proxy;
+	struct reload_news *news = &p->reload_news;
+	struct timespec until = after(wait_ms);
+	uint64_t number;
+	int r;
+
+	*ret = (struct reload_outcome){.changed = BUF_INIT(CHANGED_MAX)};
+	pthread_mutex_lock(&news->lock);
+	number = ++news->asked;
+	pthread_mutex_unlock(&news->lock);
+	r = reload_ask(p);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&news->lock);
+	while (news->done < number && r == 0)
+		if (pthread_cond_timedwait(&news->over, &news->lock, &until) == ETIMEDOUT)
+			r = -ETIMEDOUT;
+	if (news->done >= number) {
+		r = news->result;
+		buf_add(&ret->changed, news->outcome.changed.bytes, news->outcome.changed.len);
+		memcpy(ret->why, news->outcome.why, sizeof(ret->why));
+	}
+	pthread_mutex_unlock(&news->lock);
+	return r;
+}
+
+/* ---- the reload itself ---- */
+
 void reload(struct proxy *p)
 {
+	struct reload_outcome outcome = {.changed = BUF_INIT(CHANGED_MAX)};
+	uint64_t asked = news_begin(&p->reload_news);
 	struct tls_context *client_tls = NULL, *server_tls = NULL;
 	struct reloaded *r = calloc(1, sizeof(*r));
 	struct config *fresh = NULL;
@@ -136,11 +272,11 @@ void reload(struct proxy *p)
 		log_warn("there is no file to reload: the configuration was given by flags");
 		goto fail;
 	}
-	fresh = r ? load_again(p) : NULL;
+	fresh = r ? load_again(p, &outcome) : NULL;
 	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls) ||
 	    !admin_prepare(p->admin, fresh))
 		goto fail;
-	config_diff(p->config, fresh, log_difference, NULL);
+	config_diff(p->config, fresh, tell_difference, &outcome);
 	log_set_level(fresh->log.level);
 	log_set_format(fresh->log.format);
 	r->config = p->config;
@@ -162,19 +298,22 @@ void reload(struct proxy *p)
 	admin_reload(p->admin, fresh);
 	workers_let_spin(p);
 	workers_tell(p, take_settings, free_old, r);
-	log_info("configuration reloaded", kv_str("file", p->options->config_path));
+	log_reloaded(p, fresh, &outcome, client_tls != NULL, server_tls != NULL);
 	notify_ready();
 	atomic_fetch_add(&p->reloads, 1);
+	news_tell(&p->reload_news, asked, 0, &outcome);
 	return;
 fail:
 	tls_context_unref(client_tls);
 	tls_context_unref(server_tls);
 	config_free(fresh);
 	free(r);
-	log_error("configuration not reloaded; keeping the old one");
+	log_event(EVENT_CONFIG_REFUSED, LOG_ERROR, "configuration not reloaded; keeping the old one",
+		  kv_str("reason", outcome.why[0] ? outcome.why : NULL));
 	notify_ready();
 	atomic_fetch_add(&p->reloads_failed, 1);
 	atomic_fetch_add(&p->reloads, 1);
+	news_tell(&p->reload_news, asked, -EINVAL, &outcome);
 }
 
 int reload_ask(void *proxy)
@@ -184,6 +323,7 @@ int reload_ask(void *proxy)
 	if (!p->options->config_path)
 		return -ENOENT;
 	atomic_store(&p->reload_asked, true);
+	(void)pthread_kill(p->control, SIGNAL_MEMBERS); /* it looks at once */
 	return 0;
 }
 

@@ -243,6 +243,50 @@ bool cancel_overdue(struct session *s)
 	return false;
 }
 
+/* ---- asked for by an operator ---- */
+
+static void forget(struct cancel_message *m)
+{
+	free(m);
+}
+
+/* Rather than idle, or idle in a transaction. */
+static bool is_at_work(struct session *s)
+{
+	switch (s->state) {
+	case SESSION_WAITING:
+	case SESSION_SHARED:
+	case SESSION_REPLICATION:
+		return true;
+	case SESSION_CONSOLE:
+		return console_is_at_work(s);
+	default:
+		return s->link && s->link->expects.answers > 0;
+	}
+}
+
+/* As if its client had asked, with the key that it was given. */
+enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
+{
+	uint32_t slot = (pid - 1) & ((1u << SLOT_BITS) - 1);
+	struct session *s = slot < w->slot_count ? w->slots[slot] : NULL;
+	struct cancel_message *m;
+
+	if (!s || ((uintptr_t)s & 1) || session_pid(s) != pid || !s->logged)
+		return CANCEL_NO_SESSION;
+	if (!is_at_work(s))
+		return CANCEL_NOTHING_RUNS;
+	m = malloc(sizeof(*m));
+	if (!m)
+		return CANCEL_NO_MEMORY;
+	*m = (struct cancel_message){.from = w, .over = forget, .pid = pid, .key_len = s->long_key ? 32 : 4};
+	memcpy(m->key, s->secret, m->key_len);
+	session_tell(s, EVENT_SESSION_CANCELLED, "cancelled by an operator");
+	if (!cancel_session(s, m))
+		cancel_is_over(m);
+	return CANCEL_BEGUN;
+}
+
 /* ---- asked for by a client ---- */
 
 static void close_cancel_connection(struct cancel_message *m)

@@ -133,6 +133,11 @@ bool console_ended(struct session *s, bool first)
 	return is_busy || conn_queued(&s->conn) > 0;
 }
 
+bool console_is_at_work(struct session *s)
+{
+	return ops_of(s)->is_busy(s->console);
+}
+
 void console_cancelled(struct session *s)
 {
 	ops_of(s)->cancelled(s->console);

@@ -3,7 +3,7 @@
  * the server than the client's (see prepared.h); in session mode everything passes as it is.
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
  */
-#include "session/session_priv.h"
+#include "session/underway.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -214,6 +214,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 	const char *what;
 	bool fine;
 
+	s->bound_mark = UNDERWAY_UNKNOWN;
 	if (!complete)
 		return parse_huge(s, f, whole, available);
 	name = memo ? memo->name : read_cstring(&r);
@@ -277,6 +278,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	struct slice portal, name;
 	struct statement_text *text;
 	size_t names_end;
+	uint16_t hash;
 
 	if (memo) {
 		name = memo->name;
@@ -299,6 +301,8 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		return 0;
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
+	if (portal.len == 0)
+		s->bound_mark = text ? UNDERWAY_UNNAMED : UNDERWAY_UNKNOWN;
 	if (!text || name.len == 0) {
 		/* an unknown name is the server's to refuse, unless SQL PREPARE made it known there */
 		if ((name.len == 0 && !prepared_ensure_unnamed(s, text)) ||
@@ -312,7 +316,10 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 		return available;
 	s->link->shares = true;
 	count_add(&session_stats(s)->binds, 1);
-	expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
+	hash = prepared_name_hash(name);
+	expects_last(&s->link->expects)->name_hash = hash;
+	if (portal.len == 0)
+		s->bound_mark = underway_mark_of(hash);
 	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), text->server_name,
 			  names_end))
 		return available;
@@ -364,6 +371,8 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		return s->waits_for_name ? 0 : available;
 	if (!push(s, EXPECT_EXECUTE, 0, PURPOSE_CLIENT, query_info_ref(info)))
 		return available;
+	if (likely(portal.len == 0))
+		expects_last(&s->link->expects)->name_hash = s->bound_mark;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
 	if (unlikely(info))
@@ -418,6 +427,7 @@ static size_t close_message(struct session *s, const struct frame *f, const uint
 
 	if (!reader_done(&r))
 		return malformed(s, "malformed Close", available);
+	s->bound_mark = UNDERWAY_UNKNOWN;
 	if (what == 'S' && name.len == 0 && s->link)
 		return close_unnamed(s, f, whole, available);
 	if (what == 'S' && name.len == 0)
@@ -493,11 +503,15 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 		return 0;
 	if (f->type == 'P')
 		s->link->changed = true;
+	if (f->type != 'E')
+		underway_learn(s, f, available);
 	if (unlikely(s->worker->pipeline))
 		learn_texts(s, f, available);
 	if (s->state == SESSION_CLOSED || !push(s, kinds[f->type], 0, PURPOSE_CLIENT, NULL))
 		return available;
 	if (f->type == 'E') {
+		if (f->body_len && f->body[0] == 0)
+			expects_last(&s->link->expects)->name_hash = s->bound_mark;
 		count_add(&session_stats(s)->queries, 1);
 		if (unlikely(s->worker->pipeline))
 			observe_execute(s, f);

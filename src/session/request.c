@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "session/underway.h"
 
 /* ---- passing on ---- */
 
@@ -408,6 +409,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		prepared_pushed_deallocate(s);
 	if (unlikely(info))
 		prepared_note_changes(s, info);
+	underway_query(s, f->body, complete ? text_len - 1 : text_len);
+	s->unnamed_kept = false;
 	if (unlikely(s->worker->pipeline))
 		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), /* extended= */ false);
 	s->link->begin_sent = s->link->begin_sent || info;

@@ -12,6 +12,7 @@
 #ifndef SESSION_SESSION_PRIV_H
 #define SESSION_SESSION_PRIV_H
 
+#include "base/event.h"
 #include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
@@ -99,6 +100,7 @@ struct session {
 	usec_t came; /* its next request has waited since then: for a link, or another batch; 0: it has not */
 	usec_t transaction_began; /* of more than one request, that is not over; 0: none */
 	uint64_t serial;          /* unique in the worker */
+	uint16_t bound_mark;      /* of an Execute of the unnamed portal; see underway.h */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
@@ -139,6 +141,7 @@ struct session {
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
+	bool unnamed_kept : 1;    /* session mode: the text of the unnamed statement is the link's, see underway.h */
 	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
 	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
@@ -243,6 +246,7 @@ bool console_trusts(const struct session *s);
 void console_welcome(struct session *s);
 size_t console_received(struct session *s, uint8_t *bytes, size_t len);
 bool console_ended(struct session *s, bool first);
+bool console_is_at_work(struct session *s);
 void console_cancelled(struct session *s);
 void console_drained(struct session *s);
 void console_closed(struct session *s);
@@ -546,6 +550,8 @@ void settings_report(struct session *s);
 
 /* ---- cancel.c ---- */
 uint32_t session_pid(const struct session *s);
+/* An event about it; the log says the same in its own way. */
+void session_tell(const struct session *s, enum event_kind kind, const char *message);
 /* s: the connection that asks; it is closed when the cancel is done with. false: there is nothing to be done. */
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 /* What the session runs has taken too long: cancels it. false: that can't be done now. */

@@ -181,9 +181,14 @@ bool share_in_message(const struct session *s)
 	return lane && queue_first(&lane->queue) == s->turn && lane->link->left && !lane->link->left_swallow;
 }
 
-uint64_t share_link_id(const struct session *s)
+const struct link *share_link(const struct session *s)
 {
-	return s->turn && s->turn->lane ? s->turn->lane->link->id : 0;
+	return s->turn && s->turn->lane ? s->turn->lane->link : NULL;
+}
+
+usec_t share_sent(const struct session *s)
+{
+	return s->turn && s->turn->lane ? s->turn->sent : 0;
 }
 
 /* ---- answered ---- */

@@ -25,6 +25,7 @@
 #ifndef SESSION_SHARE_H
 #define SESSION_SHARE_H
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/slab.h"
 
@@ -56,7 +57,9 @@ struct link *share_cancellable(struct session *s);
 void share_drained(struct session *s); /* its client takes bytes again */
 /* A part of a message was passed on, and its end was not yet. */
 bool share_in_message(const struct session *s);
-/* Of its lane, for people. 0: it waits. */
-uint64_t share_link_id(const struct session *s);
+/* When its request was sent; 0: it waits. */
+usec_t share_sent(const struct session *s);
+/* Of its lane, for people. NULL: it waits. */
+const struct link *share_link(const struct session *s);
 
 #endif

@@ -1,5 +1,5 @@
 /* See worker.h. */
-#include "session/session_priv.h"
+#include "session/underway.h"
 
 #include "base/log.h"
 #include "stage/stage.h"
@@ -101,6 +101,7 @@ void worker_destroy(struct worker *w)
 	introductions_forget(w);
 	scram_cache_free(w->scram_cache);
 	share_destroy(&w->share);
+	buf_free(&w->shown);
 	slab_destroy(&w->session_slab);
 	free(w->slots);
 }
@@ -263,8 +264,24 @@ bool worker_is_quiet(const struct worker *w)
 
 /* ---- for people ---- */
 
+/* Of what is under way; as long as the next call. */
+static const char *shown_text(struct worker *w, struct slice text, uint32_t most)
+{
+	struct slice cut = underway_cut(text, most);
+
+	if (!text.bytes || most == 0)
+		return NULL;
+	w->shown = w->shown.max ? w->shown : BUF_INIT(STATEMENT_BYTES_MAX + 1);
+	buf_clear(&w->shown);
+	buf_add(&w->shown, cut.bytes, cut.len);
+	return w->shown.failed ? NULL : buf_cstr(&w->shown);
+}
+
 static void view_of(struct session *s, struct session_view *v, char *address, size_t size)
 {
+	const struct link *link = s->link ? s->link : share_link(s);
+	struct underway u = underway_of(s);
+	uint32_t most = s->worker->settings.config->admin.statement_bytes;
 	usec_t now = clock_now();
 
 	session_address_text(s, address, size);
@@ -279,7 +296,12 @@ static void view_of(struct session *s, struct session_view *v, char *address, si
 		.tls = conn_tls_version(&s->conn),
 		.connected_us = now - s->connected,
 		.state_us = now - s->since,
-		.link = s->link ? s->link->id : share_link_id(s),
+		.link = link ? link->id : 0,
+		.backend_pid = link ? link->backend_pid : 0,
+		.node = link ? link_node(link)->name : "",
+		.statement = shown_text(s->worker, u.text, most),
+		.statement_is_cut = u.text.len > most,
+		.query_us = u.since ? MAX(now - u.since, (usec_t)1) : 0,
 		.pinned = s->pins != 0,
 		.logged_in = s->logged,
 		.waits = s->state == SESSION_WAITING,
@@ -384,12 +406,24 @@ void worker_each_link(struct worker *w, void (*each)(const struct link_view *vie
 	pool_thread_each_link(&w->pool_thread, view_link, &visit);
 }
 
+void session_tell(const struct session *s, enum event_kind kind, const char *message)
+{
+	const struct pool *pool = s->shard ? session_pool(s) : NULL;
+
+	event_write(kind, LOG_INFO, message,
+		    (const struct kv[]){kv_uint("pid", session_pid(s)),
+					kv_str("user", pool ? pool_user(pool) : NULL),
+					kv_str("database", pool ? pool_database(pool) : NULL),
+					{.type = KV_END}});
+}
+
 bool worker_kill_session(struct worker *w, uint32_t pid)
 {
 	list_for_each (node, &w->sessions) {
 		struct session *s = list_entry(node, struct session, node);
 
 		if (session_pid(s) == pid) {
+			session_tell(s, EVENT_SESSION_KILLED, "session closed by an operator");
 			session_fatal(s, ERROR_ADMIN_KILL, NULL);
 			return true;
 		}

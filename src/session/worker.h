@@ -5,6 +5,7 @@
 #ifndef SESSION_WORKER_H
 #define SESSION_WORKER_H
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/slab.h"
@@ -100,6 +101,7 @@ struct worker {
 	struct log_limit refusals; /* lines of refused logins */
 	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;
+	struct buf shown;                /* the text of a session that is looked at */
 	struct list cancels;             /* that are to be sent once more, see cancel.c */
 	struct map introductions;        /* by startup packet, see introduction.c */
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
@@ -134,6 +136,11 @@ struct session_view {
 	const char *database, *user, *application, *state, *address, *tls;
 	uint64_t connected_us, state_us; /* how long ago */
 	uint64_t link;                   /* 0: none */
+	uint32_t backend_pid;            /* the server's of that link; 0: not known */
+	const char *node;                /* where it leads; "": there is none */
+	const char *statement;           /* of what is under way, or waits; NULL: none, or it is not known */
+	uint64_t query_us;               /* it runs for so long; 0: nothing does */
+	bool statement_is_cut;
 	bool pinned;
 	bool logged_in, waits, runs; /* runs: the server owes it an answer */
 	bool replicates;
@@ -146,6 +153,10 @@ uint32_t worker_some_sessions(struct worker *w, uint32_t slot, uint32_t count,
 			      void (*each)(const struct session_view *view, void *to), void *to);
 /* false: no such session here. */
 bool worker_kill_session(struct worker *w, uint32_t pid);
+/* Cancels what it runs, or ends its waiting for a link, as its client could; a moment later both may be over by
+ * themselves. */
+enum cancel_verdict { CANCEL_NO_SESSION, CANCEL_NOTHING_RUNS, CANCEL_NO_MEMORY, CANCEL_BEGUN };
+enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid);
 /* All of a database (NULL: all that lead to nodes). How many. */
 uint32_t worker_kill_sessions(struct worker *w, const char *database);
 

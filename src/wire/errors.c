@@ -4,6 +4,7 @@
 #include "wire/errors.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "wire/message.h"
@@ -30,6 +31,14 @@ const struct proxy_error_info *proxy_error_info(enum proxy_error id)
 	return &errors[id];
 }
 
+static _Atomic uint64_t counts[PROXY_ERROR_COUNT];
+
+uint64_t proxy_error_count(enum proxy_error id)
+{
+	assert((unsigned)id < PROXY_ERROR_COUNT);
+	return atomic_load_explicit(&counts[id], memory_order_relaxed);
+}
+
 /* Drops a UTF-8 character that the cut has split: clients must get valid text. */
 static void trim_split_character(char *text, size_t len)
 {
@@ -47,6 +56,7 @@ void error_message_va(struct buf *out, enum proxy_error id, const char *severity
 	char text[ERROR_TEXT_MAX];
 	int len = vsnprintf(text, sizeof(text), info->message, args);
 
+	atomic_fetch_add_explicit(&counts[id], 1, memory_order_relaxed);
 	if (len < 0)
 		text[0] = 0;
 	else if ((size_t)len >= sizeof(text))

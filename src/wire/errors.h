@@ -26,6 +26,9 @@ struct proxy_error_info {
 	const char *when; /* for the docs */
 };
 
+/* How often it was made, since the start: once where several clients are told the same. */
+uint64_t proxy_error_count(enum proxy_error id);
+
 /* Never NULL; id is below PROXY_ERROR_COUNT. */
 const struct proxy_error_info *proxy_error_info(enum proxy_error id);
 
