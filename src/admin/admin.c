@@ -15,6 +15,7 @@ static void admin_free(struct admin *admin)
 	for (uint32_t i = 0; i < admin->transport_count; i++)
 		transport_stop(admin->transports[i]);
 	sql_runner_free(admin->sql);
+	sampler_stop(admin->sampler);
 	streams_free(admin->streams);
 	round_unref(admin->ping);
 	running_config_free(admin->running);
@@ -44,6 +45,7 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 		r = -EINVAL;
 	admin->tls = admin->next_tls;
 	admin->next_tls = NULL;
+	admin->sampler = r == 0 ? sampler_start(admin) : NULL;
 	for (uint32_t i = 0; i < count && r == 0; i++) {
 		struct transport *t = NULL;
 

@@ -10,10 +10,13 @@
  *   routes.c     the table of endpoints
  *   answer.c     what a handler answers
  *   round.c      asking all workers something
+ *   sampler.c    what was counted, by the second
+ *   history.c    rows of that
  *   text.c       pure helpers
  *   provider.c   what Patroni says
  *   streams.c    streams of events and of log lines
  *   endpoints_*  the handlers
+ *   metrics_*    what GET /metrics shows, see metrics.h
  */
 #ifndef ADMIN_ADMIN_PRIV_H
 #define ADMIN_ADMIN_PRIV_H
@@ -49,7 +52,8 @@ struct admin {
 	struct admin_counts counts;
 	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
 	struct streams *streams;
-	struct round *ping; /* the last one, see endpoint_live(); NULL: none yet */
+	struct round *ping;      /* the last one, see endpoint_live(); NULL: none yet */
+	struct sampler *sampler; /* from before the transports until after them; NULL: there is none */
 };
 
 /* ---- transport.c ---- */
@@ -216,6 +220,17 @@ uint64_t round_age_ms(const struct round *round);
 uint32_t round_count(const struct round *round);
 const struct round_part *round_part(struct round *round, uint32_t index); /* NULL: not done yet */
 
+/* ---- sampler.c ---- */
+void admin_sum_counters(const struct admin *admin, struct counters *ret);
+void admin_sum_latencies(const struct admin *admin, struct latency_totals ret[LATENCY_COUNT]);
+
+struct history_row;
+/* NULL: there will be no history. */
+struct sampler *sampler_start(struct admin *admin);
+void sampler_stop(struct sampler *s); /* NULL is fine, here and below */
+/* The last rows, at most so many, oldest first. How many. */
+uint32_t sampler_copy(struct sampler *s, uint32_t most, struct history_row *rows);
+
 /* ---- what endpoints show in more than one place ---- */
 struct pool_row {
 	struct pool_row *next;
@@ -251,14 +266,8 @@ bool node_is_primary(struct admin *admin, const struct node *node);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);
 
-/* metrics_events.c */
-void add_event_metrics(struct buf *b, struct admin *admin);
-
 /* provider.c */
 json_t *patroni_json(struct admin *admin); /* null: it is not asked */
-void add_patroni_metrics(struct buf *b, struct admin *admin);
-
-void add_sql_metrics(struct buf *b, struct admin *admin); /* endpoints_sql.c */
 
 /* Enabled nodes that are not known to be unhealthy. */
 uint32_t nodes_healthy(const struct node_list *nodes);

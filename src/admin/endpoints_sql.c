@@ -285,30 +285,6 @@ static void run(struct request *request, struct answer *answer, struct sql_job *
 	sql_runner_run(runner, job);
 }
 
-/* ---- metrics ---- */
-
-void add_sql_metrics(struct buf *b, struct admin *admin)
-{
-	static const char *const results[] = {[SQL_RESULT_OK] = "ok",
-					      [SQL_RESULT_ERROR] = "error",
-					      [SQL_RESULT_STOPPED] = "stopped",
-					      [SQL_RESULT_REFUSED] = "refused"};
-	struct sql_counts counts;
-
-	sql_runner_count(admin->sql, &counts);
-	buf_printf(b,
-		   "# HELP heliosdb_proxy_admin_statements_running Statements that POST /sql runs now.\n"
-		   "# TYPE heliosdb_proxy_admin_statements_running gauge\n"
-		   "heliosdb_proxy_admin_statements_running %u\n"
-		   "# HELP heliosdb_proxy_admin_statements_total Statements of POST /sql: done, failed, stopped before "
-		   "their end, or refused for others that ran.\n"
-		   "# TYPE heliosdb_proxy_admin_statements_total counter\n",
-		   counts.running);
-	for (size_t i = 0; i < SQL_RESULTS; i++)
-		buf_printf(b, "heliosdb_proxy_admin_statements_total{result=\"%s\"} %llu\n", results[i],
-			   (unsigned long long)counts.done[i]);
-}
-
 /* ---- answers ---- */
 
 static const char *role_of(const struct sql_job *job)

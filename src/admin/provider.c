@@ -1,6 +1,8 @@
 /* What a provider says of the cluster, for /topology and the metrics. */
 #include "admin/admin_priv.h"
 
+#include "admin/metrics.h"
+
 #include "cluster/patroni.h"
 
 static const char *state_word(enum patroni_state state)
@@ -101,20 +103,26 @@ json_t *patroni_json(struct admin *admin)
 	X("last_answer_timestamp_seconds", "gauge", "When it answered last, in seconds since 1970; 0: never.", \
 	  (double)view->answered_wall / 1e6)
 
-/* Without Patroni there are no lines. */
-void add_patroni_metrics(struct buf *b, struct admin *admin)
+static const struct metric patroni_metrics[] = {
+#define X(name, kind, help, value) {"heliosdb_proxy_patroni_" name, kind, help},
+	PATRONI_METRICS(X)
+#undef X
+};
+
+/* Without Patroni there are no samples. */
+static bool expose_patroni(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	struct patroni_view *view = look(admin);
 	const struct patroni_member *leader = view ? patroni_answer_leader(&view->answer) : NULL;
 
 	if (!view)
-		return;
-#define X(metric, kind, help, value) \
-	buf_printf(b, \
-		   "# HELP heliosdb_proxy_patroni_" metric " " help "\n# TYPE heliosdb_proxy_patroni_" metric " " kind \
-		   "\nheliosdb_proxy_patroni_" metric " %.15g\n", \
-		   (double)(value));
+		return true;
+#define X(name, kind, help, value) exposition_single(e, m++, (double)(value));
 	PATRONI_METRICS(X)
 #undef X
 	free(view);
+	return true;
 }
+
+const struct metric_group metrics_patroni = {"", "What [Patroni](../patroni.md) says, where it is asked.",
+					     patroni_metrics, ARRAY_SIZE(patroni_metrics), expose_patroni};

@@ -41,6 +41,8 @@ struct expect {
 			       PARSE of the unnamed one: a serial number */
 	uint16_t statements; /* of a QUERY: CommandCompletes seen, saturating */
 	void *object;        /* counted by whoever put it there; see free_object of expect_clear */
+	uint64_t began;      /* of what ends with ReadyForQuery: clock_now() when the client's request was received */
+	uint64_t unused;     /* a size that is a power of two is found faster */
 };
 
 struct expects {

@@ -128,6 +128,7 @@ struct link {
 	usec_t lent;  /* its pool's own: since when its user has it */
 	usec_t asked; /* its user's own: something was sent then that is not answered yet; 0: nothing, or not measured
 		       */
+	usec_t answered;   /* likewise: a request was, with others behind it */
 	usec_t busy_since; /* likewise, while it is kept: the server owes answers since then; 0: none */
 	uint32_t ticket;   /* its pool's own: see pool_watcher.opening() */
 	const struct link_events *events;

@@ -5,13 +5,20 @@
 #ifndef METRICS_METRICS_H
 #define METRICS_METRICS_H
 
-#include "base/buf.h"
+#include "base/common.h"
 
 #include <stdatomic.h>
 
 typedef _Atomic uint64_t counter_t;
 
 #define METRICS_ROUTES_MAX 16u
+
+enum {
+#define METRIC(name, kind, help) COUNTER_##name,
+#include "metrics/metrics.def"
+#undef METRIC
+	COUNTER_METRICS
+};
 
 struct counters {
 #define METRIC(name, kind, help) counter_t name;
@@ -33,7 +40,13 @@ static inline void count_sub(counter_t *counter, uint64_t n)
 /* *sum += *part, counter by counter; sum belongs to the caller alone. */
 void counters_add(struct counters *sum, const struct counters *part);
 
-/* Prometheus text exposition (version 0.0.4) of all counters. */
-void counters_expose(const struct counters *sum, struct buf *out);
+/* A family of metrics. Counters end in _total; kind: counter, gauge, histogram or untyped. help: one line. */
+struct metric {
+	const char *name, *kind, *help;
+};
+
+/* How counters are exposed, and the value of one in the unit of its name. */
+extern const struct metric counter_metrics[COUNTER_METRICS];
+double counter_value(const struct counters *sum, uint32_t index);
 
 #endif

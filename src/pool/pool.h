@@ -18,7 +18,7 @@
 #include "cluster/node.h"
 #include "config/config.h"
 #include "link/link.h"
-#include "metrics/metrics.h"
+#include "metrics/latency.h"
 
 #define POOL_FAIRNESS_SLACK (2 * USEC_PER_MSEC)
 #define THREADS_MAX         256u
@@ -57,6 +57,7 @@ struct pool_thread {
 	uint32_t index;
 	struct loop *loop;
 	struct counters counters;
+	struct latencies latencies;
 	struct list shards;    /* all shards of this thread */
 	struct timer tick;     /* once a second: idle time-outs, lifetimes, warm links */
 	struct timer pressure; /* while somebody waits, see active.c */
@@ -160,6 +161,11 @@ void pools_each_gone(struct pools *pools, void (*each)(const char *database, con
 		     void *to);
 /* The counters of all pools, and of those that are gone, on top of what is there. */
 void pools_add_counters(struct pools *pools, struct counters *sum);
+/* Links of all pools, twins too. */
+struct pool_link_totals {
+	uint32_t pools, active, idle, opening;
+};
+void pools_sum_links(struct pools *pools, struct pool_link_totals *ret);
 /* Once in POOLS_STATS_PERIOD: averages are from the stats before on, see pool_view (control thread). */
 #define POOLS_STATS_PERIOD (60 * USEC_PER_SEC)
 void pools_keep_stats(struct pools *pools);

@@ -343,8 +343,9 @@ void pool_wait_end(struct waiter *waiter)
 	budget_want_end(shard->pool, waiter->since, next ? list_entry(next, struct waiter, node)->since : 0);
 	if (likely(!waiter->for_many))
 		count_sub(&shard->thread->counters.clients_waiting, 1);
-	count_add(&shard->thread->counters.link_wait_us_total, clock_now() - waiter->since);
+	count_add(&shard->thread->counters.link_wait_us, clock_now() - waiter->since);
 	count_add(&shard->stats.wait_us, clock_now() - waiter->since);
+	latency_add(&shard->thread->latencies, LATENCY_WAIT, clock_now() - waiter->since);
 	shard_maybe_unused(shard);
 }
 

@@ -115,6 +115,30 @@ void pools_add_counters(struct pools *pools, struct counters *sum)
 	count_add(&sum->bytes_sent_total, all.bytes_sent);
 }
 
+static void add_links(struct pool_link_totals *sum, struct shard *shard)
+{
+	sum->active += atomic_load_explicit(&shard->active_count, memory_order_relaxed);
+	sum->idle += atomic_load_explicit(&shard->idle_count, memory_order_relaxed) +
+		     atomic_load_explicit(&shard->parked_count, memory_order_relaxed);
+	sum->opening += atomic_load_explicit(&shard->opening_count, memory_order_relaxed);
+}
+
+void pools_sum_links(struct pools *pools, struct pool_link_totals *ret)
+{
+	*ret = (struct pool_link_totals){0};
+	pthread_mutex_lock(&pools->lock);
+	for (struct pool *p = pools->first; p; p = p->next) {
+		ret->pools++;
+		for (uint32_t i = 0; i < atomic_load(&pools->thread_count); i++) {
+			struct shard *shard = atomic_load_explicit(&p->shards[i], memory_order_acquire);
+
+			if (shard)
+				add_links(ret, shard);
+		}
+	}
+	pthread_mutex_unlock(&pools->lock);
+}
+
 void pools_keep_stats(struct pools *pools)
 {
 	usec_t now = clock_now();

@@ -1,4 +1,5 @@
 /* The command line of heliosdb-proxy. */
+#include "admin/metrics.h"
 #include "admin/reference.h"
 #include "config/config.h"
 #include "config/reference.h"
@@ -32,7 +33,7 @@ static const char help[] =
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
 	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
-	"                           events, endpoints, pgbouncer\n"
+	"                           events, endpoints, metrics, pgbouncer\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -94,6 +95,8 @@ static int generate(const char *what)
 		return admin_reference(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else if (strcmp(what, "pgbouncer") == 0)
 		import_reference(stdout);
+	else if (strcmp(what, "metrics") == 0)
+		metrics_reference(stdout);
 	else if (strcmp(what, "schema") == 0)
 		return reference_schema(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else
@@ -163,7 +166,7 @@ static int parse(int argc, char **argv, struct command_line *c)
 		case OPT_GENERATE:
 			option = generate(optarg);
 			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema, errors, "
-								  "events, endpoints or pgbouncer")
+								  "events, endpoints, metrics or pgbouncer")
 						    : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;

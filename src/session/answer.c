@@ -183,6 +183,7 @@ static enum answer ready(struct session *s, const struct frame *f)
 	struct link *link = s->link;
 	struct expect *x = expects_first(&link->expects);
 	bool swallow;
+	usec_t began;
 
 	if (unlikely(s->fault))
 		return repair_go_on(s) ? ANSWER_SWALLOW : ANSWER_GONE;
@@ -209,11 +210,13 @@ static enum answer ready(struct session *s, const struct frame *f)
 			cancel_held_back(s);
 		return s->state == SESSION_CLOSED || !s->link ? ANSWER_GONE : ANSWER_SWALLOW;
 	}
+	began = x->began;
 	pop(s);
 	if (unlikely(s->begin_state == BEGIN_SENT))
 		begin_forget(s);
 	if (link->expects.count > 0)
 		drop_copy_ends(s);
+	latency_answered(s, began, link->tx_status);
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
 	link->answering = false;
@@ -394,8 +397,11 @@ static enum answer copy_in(struct session *s)
 	for (uint32_t i = 0; i < e->count; i++) {
 		struct expect x = *expects_at(e, i);
 
-		if (in_copy && i > 0 && x.kind == EXPECT_SYNC)
+		if (in_copy && i > 0 && x.kind == EXPECT_SYNC) {
+			if (!s->came)
+				s->came = x.began;
 			continue;
+		}
 		if (in_copy && i > 0 && simple && x.kind != EXPECT_COPY_END) {
 			prepared_undo(s, expects_at(e, i), /* failed= */ false);
 			prepared_settled(s, &x);

@@ -143,7 +143,7 @@ static const char *run_here(struct session *s, struct query_info *info)
 			return NULL;
 		s->begin = query_info_ref(info);
 		s->begin_state = BEGIN_DEFERRED;
-		s->since = clock_now();
+		s->since = s->transaction_began = clock_now();
 		count_add(&session_counters(s)->begins_deferred_total, 1);
 		return tag;
 	}
@@ -154,6 +154,7 @@ static const char *run_here(struct session *s, struct query_info *info)
 	if (s->begin_state == BEGIN_FAILED)
 		tag = "ROLLBACK";
 	begin_forget(s);
+	latency_ended_here(s);
 	count_add(&session_stats(s)->transactions, 1);
 	return tag;
 }
@@ -164,6 +165,7 @@ static void answer(struct session *s, struct buf *out, const char *tag)
 	message_command_complete(out, tag);
 	message_ready(out, begin_status(s));
 	session_send_buf(s, out);
+	latency_answered_here(s);
 	s->batch++;
 	s->routed = false;
 	count_add(&session_stats(s)->queries, 1);

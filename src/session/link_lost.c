@@ -20,6 +20,7 @@ static void survive(struct session *s, struct slice sqlstate, const uint8_t *err
 	struct buf out = BUF_INIT(len + 4096);
 
 	observe_failed(s, expects_first(e), sqlstate);
+	latency_lost(s);
 	s->syncing = false;
 	if (s->begin_state != BEGIN_DEFERRED)
 		begin_fail(s);

@@ -490,6 +490,7 @@ static void welcome(struct session *s, const struct params *reported)
 	session_send_buf(s, &out);
 	introduction_remember(s->worker, introduction);
 	count_add(&session_counters(s)->logins_total, 1);
+	latency_add(session_latencies(s), LATENCY_LOGIN, clock_since(s->connected, clock_now()));
 	count_add(&session_stats(s)->logins, 1);
 	session_set_state(s, s->login->replication ? SESSION_REPLICATION : SESSION_IDLE);
 	session_set_timer(s, TIMER_IDLE, s->login->replication ? 0 : session_settings(s)->client_idle_timeout);

@@ -72,6 +72,8 @@ int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint
 	struct link *link = s->link;
 	struct expect x = {.kind = (uint8_t)kind, .flags = flags, .purpose = purpose, .object = object};
 
+	if (kind <= EXPECT_FUNCTION && !(flags & EXPECT_SWALLOW))
+		x.began = latency_take_begin(s);
 	if (!(flags & EXPECT_SWALLOW) && (link->fresh || (link->expects.count == 0 && link->tx_status == 'I'))) {
 		link->fresh = false;
 		s->learned = false;
@@ -247,6 +249,7 @@ static size_t fail_this(struct session *s, const struct frame *f, size_t availab
 {
 	s->fail_next = false;
 	if (f->type == 'Q' || f->type == 'F' || f->type == 'S') {
+		latency_answered_here(s);
 		send_ready(s, begin_status(s));
 		s->routed = false;
 	} else {
@@ -263,6 +266,7 @@ static void answer_simple(struct session *s, const char *tag)
 
 	message_command_complete(&out, tag);
 	message_ready(&out, 'I');
+	latency_answered_here(s);
 	session_send_buf(s, &out);
 }
 
@@ -336,6 +340,7 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 	} else {
 		begin_fail(s);
+		latency_answered_here(s);
 		send_error(s, out.bytes, out.len);
 		send_ready(s, begin_status(s));
 	}
@@ -441,6 +446,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 	}
 	if (!s->link) {
 		s->skip_to_sync = false;
+		latency_answered_here(s);
 		send_ready(s, begin_status(s));
 		return FRAME_HEADER;
 	}
@@ -453,6 +459,7 @@ static size_t sync(struct session *s, const struct frame *f, const uint8_t *whol
 
 static size_t flush(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
+	s->came = 0; /* the client may think about the answer before it sends the rest */
 	if (!s->link)
 		return drop(s, f, available);
 	answer_locals(s);
@@ -579,8 +586,10 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 	struct frame f;
 
 	s->synced = false;
-	if (unlikely(routes) && !s->routed && from_message && !routing_begin(s, bytes, len))
+	if (unlikely(routes) && !s->routed && from_message && !routing_begin(s, bytes, len)) {
+		latency_waits(s, bytes, len);
 		return 0;
+	}
 	if (!s->link && unlikely(session_settings(s)->share != SHARE_OFF) && share_request(s, bytes, len))
 		return 0;
 	while (at < len) {
@@ -598,15 +607,18 @@ static size_t take_requests(struct session *s, uint8_t *bytes, size_t len)
 		case FRAME_WHOLE:
 			break;
 		}
-		if (unlikely(s->timeout) && hinted_holds(s, f.type))
+		if ((unlikely(s->timeout) && hinted_holds(s, f.type)) ||
+		    (unlikely(routes) && !s->routed && !routing_begin(s, bytes + at, len - at))) {
+			latency_waits(s, bytes + at, len - at);
 			break;
-		if (unlikely(routes) && !s->routed && !routing_begin(s, bytes + at, len - at))
-			break;
+		}
 		taken = one_message(s, &f, bytes + at, len - at);
 		if (unlikely(s->state == SESSION_CLOSED))
 			return len;
-		if (taken == 0)
+		if (taken == 0) {
+			latency_waits(s, bytes + at, len - at);
 			break;
+		}
 		at += taken;
 		if (unlikely(s->paused_for_link && conn_is_paused(&s->conn)))
 			break;

@@ -709,6 +709,8 @@ bool routing_repeat(struct session *s)
 {
 	struct link *link = s->link;
 
+	if (link->expects.count)
+		s->came = expects_last(&link->expects)->began;
 	for (uint32_t i = link->expects.count; i-- > 0;)
 		prepared_undo(s, expects_at(&link->expects, i), /* failed= */ false);
 	while (link->expects.count)

@@ -47,7 +47,7 @@ static bool leave(struct session *s)
 	if (list_is_empty(&s->replaying))
 		return false;
 	list_remove(&s->replaying);
-	count_add(&session_counters(s)->replay_wait_us_total, clock_since(s->since, clock_now()));
+	count_add(&session_counters(s)->replay_wait_us, clock_since(s->since, clock_now()));
 	await(s->worker, -1);
 	if (s->timer_meaning == TIMER_REPLAY)
 		session_set_timer(s, TIMER_REPLAY, 0);

@@ -400,7 +400,7 @@ bool session_admit(struct worker *w, int fd)
 	if (atomic_fetch_add(&w->shared->clients, 1) < w->settings.config->proxy.max_clients + 16u)
 		return true;
 	atomic_fetch_sub(&w->shared->clients, 1);
-	count_add(&w->pool_thread.counters.connections_closed, 1);
+	count_add(&w->pool_thread.counters.connections_closed_total, 1);
 	refuse_connection(w, fd);
 	return false;
 }
@@ -536,7 +536,7 @@ static void session_end(struct session *s, const char *why)
 	w->session_count--;
 	atomic_store_explicit(&w->session_count_seen, w->session_count, memory_order_relaxed);
 	atomic_fetch_sub(&w->shared->clients, 1);
-	count_add(&w->pool_thread.counters.connections_closed, 1);
+	count_add(&w->pool_thread.counters.connections_closed_total, 1);
 	count_sub(&w->pool_thread.counters.clients, 1);
 }
 

@@ -97,8 +97,10 @@ struct session {
 	usec_t wrote_at;
 	uint64_t own_lsn;
 	uint32_t own_timeline;
-	uint64_t serial;     /* unique in the worker */
-	uint16_t bound_mark; /* of an Execute of the unnamed portal; see underway.h */
+	usec_t came; /* its next request has waited since then: for a link, or another batch; 0: it has not */
+	usec_t transaction_began; /* of more than one request, that is not over; 0: none */
+	uint64_t serial;          /* unique in the worker */
+	uint16_t bound_mark;      /* of an Execute of the unnamed portal; see underway.h */
 	uint32_t slot;
 	uint32_t address; /* IPv4, network order; 0: unix or IPv6 */
 	uint16_t port;
@@ -448,6 +450,48 @@ void observe_dropped(struct session *s);
 /* A request on a shared link is over. sqlstate: "" or of its error. */
 void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate);
 void observe_end(struct session *s);
+
+/* ---- latency.c: how long requests take ---- */
+/* What is at the head of its bytes was not taken: it must wait, unless its rest is still to come. */
+void latency_waits(struct session *s, const uint8_t *bytes, size_t len);
+
+/* When the request that is sent now was received. */
+static inline usec_t latency_take_begin(struct session *s)
+{
+	usec_t came = s->came;
+
+	if (likely(!came))
+		return clock_now();
+	s->came = 0;
+	return came;
+}
+
+static inline struct latencies *session_latencies(const struct session *s)
+{
+	return &s->worker->pool_thread.latencies;
+}
+
+/* A server has answered what began then, and is in this state. */
+void latency_answered_apart(struct session *s, usec_t began, char status);
+static inline void latency_answered(struct session *s, usec_t began, char status)
+{
+	const struct link *link = s->link;
+
+	if (unlikely(status != 'I' || s->transaction_began || began < link->lent || link->expects.count ||
+		     began < link->answered))
+		latency_answered_apart(s, began, status);
+	else
+		latency_add(session_latencies(s), LATENCY_REQUEST, clock_now() - began);
+}
+
+/* The same of one on a link that is shared; sent: then. */
+void latency_answered_shared(struct session *s, usec_t began, usec_t sent);
+/* The proxy has answered. Of what had not to wait for that, nothing is counted. */
+void latency_answered_here(struct session *s);
+/* Its link is lost, or expelled, and its request fails of that. */
+void latency_lost(struct session *s);
+/* A transaction is over of which no server knows. */
+void latency_ended_here(struct session *s);
 
 /* ---- contested.c ---- */
 /* It needs a link to the primary, of which there are several: true: its request fails of that. */

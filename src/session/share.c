@@ -123,6 +123,8 @@ static struct turn *detach(struct session *s)
 
 void share_return(struct session *s)
 {
+	if (!s->came)
+		s->came = s->since;
 	detach(s);
 	s->share_refused = true;
 	count_add(&session_counters(s)->shared_returned_total, 1);
@@ -216,6 +218,8 @@ void share_answered(struct worker *w, struct turn *turn)
 		turn_free(w, turn);
 		return;
 	}
+	latency_answered_shared(s, s->came ? s->came : s->since, turn->sent);
+	s->came = 0;
 	detach(s);
 	if (unlikely(w->pipeline))
 		observe(s, turn);

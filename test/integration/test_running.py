@@ -268,7 +268,7 @@ def test_metrics_are_prometheus_text(make_proxy):
     for line in text.splitlines():
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ")
-            assert kind in ("counter", "gauge", "histogram", "summary")
+            assert kind in ("counter", "gauge", "histogram", "summary", "untyped")
             assert name not in names, "each metric is described once"
             names.add(name)
         elif line and not line.startswith("#"):

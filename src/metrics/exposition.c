@@ -1,0 +1,105 @@
+/* See exposition.h. https://prometheus.io/docs/instrumenting/exposition_formats/, https://openmetrics.io */
+#include "metrics/exposition.h"
+
+#include <stdio.h>
+
+#define WHOLE_MAX 9007199254740992.0 /* 2^53 */
+
+static bool is_counter(const struct metric *m)
+{
+	return strcmp(m->kind, "counter") == 0;
+}
+
+/* In OpenMetrics a counter is called without the end of its samples' names. */
+static void add_family(struct exposition *e, const struct metric *m)
+{
+	size_t len = strlen(m->name), end = strlen("_total");
+
+	if (e->open_metrics && is_counter(m) && len > end && strcmp(m->name + len - end, "_total") == 0)
+		len -= end;
+	buf_add(e->out, m->name, len);
+}
+
+static void add_help(struct exposition *e, const char *help)
+{
+	for (; *help; help++) {
+		if (*help == '\\' || (*help == '"' && e->open_metrics))
+			buf_add_char(e->out, '\\');
+		buf_add_char(e->out, *help);
+	}
+}
+
+void exposition_begin(struct exposition *e, const struct metric *m)
+{
+	bool unknown = e->open_metrics && strcmp(m->kind, "untyped") == 0;
+
+	e->metric = m;
+	buf_add_str(e->out, "# HELP ");
+	add_family(e, m);
+	buf_add_char(e->out, ' ');
+	add_help(e, m->help);
+	buf_add_str(e->out, "\n# TYPE ");
+	add_family(e, m);
+	buf_add_char(e->out, ' ');
+	buf_add_str(e->out, unknown ? "unknown" : m->kind);
+	buf_add_char(e->out, '\n');
+}
+
+/* With a thousand pools most of a scrape is numbers, and most of these are whole and short. */
+static void add_whole(struct buf *out, uint64_t value)
+{
+	char digits[24], *at = digits + sizeof(digits);
+
+	do
+		*--at = (char)('0' + value % 10);
+	while (value /= 10);
+	buf_add(out, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+static void add_number(struct buf *out, double value)
+{
+	if (value >= 0 && value <= WHOLE_MAX && value == (double)(uint64_t)value)
+		add_whole(out, (uint64_t)value);
+	else
+		buf_printf(out, "%.15g", value);
+}
+
+void exposition_add(struct exposition *e, const char *labels, double value)
+{
+	buf_add_str(e->out, e->metric->name);
+	buf_add_str(e->out, labels);
+	buf_add_char(e->out, ' ');
+	add_number(e->out, value);
+	buf_add_char(e->out, '\n');
+}
+
+static void add_bucket(struct exposition *e, const char *bound, uint64_t count)
+{
+	buf_printf(e->out, "%s_bucket{le=\"%s\"} %llu\n", e->metric->name, bound, (unsigned long long)count);
+}
+
+/* Bounds are floating-point numbers in OpenMetrics ("1.0"): in both, so that they name the same series. */
+void exposition_add_histogram(struct exposition *e, const struct latency_totals *t)
+{
+	char bound[32];
+
+	for (uint32_t i = 0; i < LATENCY_SHOWN; i++) {
+		snprintf(bound, sizeof(bound), latency_shown[i] % 1000000 ? "%.6g" : "%.1f", latency_shown[i] / 1e6);
+		add_bucket(e, bound, latency_within(t, latency_shown[i]));
+	}
+	add_bucket(e, "+Inf", t->count);
+	buf_printf(e->out, "%s_sum %.15g\n", e->metric->name, (double)t->sum / 1e6);
+	buf_printf(e->out, "%s_count %llu\n", e->metric->name, (unsigned long long)t->count);
+}
+
+void exposition_single(struct exposition *e, const struct metric *metric, double value)
+{
+	exposition_begin(e, metric);
+	exposition_add(e, "", value);
+}
+
+void exposition_end(struct exposition *e)
+{
+	if (e->open_metrics)
+		buf_add_str(e->out, "# EOF\n");
+}
