@@ -10,6 +10,7 @@
 #include "loop/crew.h"
 #include "route/breaker.h"
 #include "route/route.h"
+#include "telemetry/exporter.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -325,6 +326,7 @@ static void sum_counters(const struct admin *admin, struct counters *sum)
 
 	memset(sum, 0, sizeof(*sum));
 	pools_add_counters(admin->context.pools, sum);
+	exporter_add_counters(sum);
 	for (uint32_t i = 0; i < sessions->worker_count; i++)
 		counters_add(sum, &sessions->workers[i]->pool_thread.counters);
 }
@@ -471,6 +473,12 @@ static bool metrics_text(struct admin *admin, struct buf *b)
 	add_process(b, admin);
 	add_event_metrics(b, admin);
 	return !b->failed;
+}
+
+void admin_expose(struct admin *admin, struct buf *out)
+{
+	if (!metrics_text(admin, out))
+		out->failed = true;
 }
 
 void endpoint_metrics_json(struct request *request, struct answer *answer)
