@@ -388,7 +388,8 @@ static void check_telemetry(struct loader *l)
 
 	if (t->endpoint[0] && !is_web_address(t->endpoint))
 		error_at(l, line_of(l, "telemetry", "endpoint"),
-			 "[telemetry] endpoint: \"%s\" is not of the form http://host:4318 or https://host:4318", t->endpoint);
+			 "[telemetry] endpoint: \"%s\" is not of the form http://host:4318 or https://host:4318",
+			 t->endpoint);
 	if (t->cert_path[0] && !t->key_path[0])
 		error_at(l, line_of(l, "telemetry", "cert_path"), "[telemetry] cert_path needs key_path");
 }

@@ -89,7 +89,8 @@ static void values_are_read(void **state)
 		 "[pool]\nmode = \"Transaction\"\nidle_timeout = 12\nmax_lifetime_ms = 1500\nconnect_timeout_secs = 7\n"
 		 "query_wait_timeout = \"2min\"\nquery_timeout = 0.25\ntrack_parameters = [\"a\", \"b\"]\n"
 		 "ignore_startup_parameters = \"extra_float_digits\"\n"
-		 "[limits]\nmax_message_kept = \"64kB\"\n[log]\nformat = \"json\"\n" NODE);
+		 "[telemetry]\nsample_ratio = 0.25\n[limits]\nmax_message_kept = \"64kB\"\n[log]\nformat = "
+		 "\"json\"\n" NODE);
 	assert_int_equal(f.config->proxy.listen_address.count, 2);
 	assert_string_equal(f.config->proxy.listen_address.items[1], "unix:/run/p.sock");
 	assert_int_equal(f.config->proxy.io, IO_EPOLL);

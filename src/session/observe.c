@@ -121,7 +121,8 @@ void observe_refusal(struct session *s, const uint8_t *error, size_t len)
 /* As far as it has come: of a query all of it, of a Parse what is behind its name. */
 static struct slice text_of(const struct frame *f, size_t available)
 {
-	struct slice text = {f->body, available > FRAME_HEADER ? MIN(available - FRAME_HEADER, (size_t)f->body_len) : 0};
+	struct slice text = {f->body,
+			     available > FRAME_HEADER ? MIN(available - FRAME_HEADER, (size_t)f->body_len) : 0};
 	const uint8_t *nul = memchr(text.bytes, 0, text.len);
 
 	if (f->type != 'Q' && f->type != 'P')

@@ -12,9 +12,9 @@
 struct summarizer {
 	struct lexer lexer;
 	struct token now, next;
-	char before[WORD_MAX]; /* the word in front of `now`, in upper case; "": it was none */
+	char before[WORD_MAX];              /* the word in front of `now`, in upper case; "": it was none */
 	uint32_t tokens, statements, depth; /* depth: of parentheses around `now` */
-	uint64_t queries;                   /* by depth: a verb that FROM belongs to was there; not so in extract(x FROM y) */
+	uint64_t queries; /* by depth: a verb that FROM belongs to was there; not so in extract(x FROM y) */
 	bool is_full;
 	struct sql_summary *to;
 	size_t len;
@@ -148,10 +148,10 @@ static void put_next_name(struct summarizer *s, bool in_from)
 /* CREATE UNIQUE INDEX x: the kind of thing and its name. */
 static void put_object(struct summarizer *s)
 {
-	static const char *const kinds[] = {"TABLE",     "INDEX",  "VIEW",     "SEQUENCE", "SCHEMA", "FUNCTION", "PROCEDURE",
-					    "DATABASE",  "ROLE",   "USER",     "TYPE",     "DOMAIN", "TRIGGER",  "EXTENSION",
-					    "AGGREGATE", "POLICY", "PUBLICATION", NULL};
-	static const char *const skipped[] = {"OR",   "REPLACE",      "TEMP",   "TEMPORARY", "UNLOGGED", "UNIQUE",
+	static const char *const kinds[] = {
+		"TABLE", "INDEX", "VIEW",   "SEQUENCE", "SCHEMA",    "FUNCTION",  "PROCEDURE", "DATABASE",    "ROLE",
+		"USER",  "TYPE",  "DOMAIN", "TRIGGER",  "EXTENSION", "AGGREGATE", "POLICY",    "PUBLICATION", NULL};
+	static const char *const skipped[] = {"OR",        "REPLACE",      "TEMP",   "TEMPORARY", "UNLOGGED", "UNIQUE",
 					      "RECURSIVE", "MATERIALIZED", "GLOBAL", "LOCAL",     "FOREIGN",  NULL};
 	char kind[WORD_MAX];
 
@@ -198,8 +198,8 @@ static bool take_verb(struct summarizer *s)
 static void take_first(struct summarizer *s)
 {
 	static const char *const ddl[] = {"CREATE", "ALTER", "DROP", NULL};
-	static const char *const named[] = {"TRUNCATE", "LOCK", "COPY", "ANALYZE", "VACUUM", "REINDEX", "CLUSTER",
-					    "CALL",     "TABLE", NULL};
+	static const char *const named[] = {"TRUNCATE", "LOCK",    "COPY", "ANALYZE", "VACUUM",
+					    "REINDEX",  "CLUSTER", "CALL", "TABLE",   NULL};
 	static const char *const silent[] = {"WITH", NULL};
 	char word[WORD_MAX];
 	size_t len = copy_upper(s, &s->now, word, sizeof(word));
@@ -230,8 +230,8 @@ static bool is_in_query(const struct summarizer *s)
 
 void sql_summarize(struct slice text, struct sql_summary *ret)
 {
-	struct summarizer s = {
-		.lexer = {.text = text.bytes, .limit = (uint32_t)MIN(text.len, (size_t)UINT32_MAX - 1)}, .to = ret};
+	struct summarizer s = {.lexer = {.text = text.bytes, .limit = (uint32_t)MIN(text.len, (size_t)UINT32_MAX - 1)},
+			       .to = ret};
 	bool begins = true;
 
 	memset(ret, 0, sizeof(*ret));

@@ -148,7 +148,8 @@ static bool is_blank(uint8_t c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* The next key='value'; at behind it. False: there is none. */
+/* The next key='value'; at behind it. Some libraries write numbers without quotes: such a value is empty here. False:
+ * there is none. */
 static bool next_pair(const uint8_t **at, const uint8_t *end, struct slice *ret_key, struct slice *ret_value)
 {
 	const uint8_t *p = *at, *start;
@@ -159,8 +160,15 @@ static bool next_pair(const uint8_t **at, const uint8_t *end, struct slice *ret_
 	while (p < end && *p != '=' && *p != '\'' && !is_blank(*p))
 		p++;
 	*ret_key = slice_make(start, (size_t)(p - start));
-	if (end - p < 2 || p[0] != '=' || p[1] != '\'')
+	*ret_value = (struct slice){0};
+	if (end - p < 2 || p[0] != '=')
 		return false;
+	if (p[1] != '\'') {
+		while (p < end && *p != ',' && *p != '\'')
+			p++;
+		*at = p;
+		return p == end || *p == ',';
+	}
 	start = p += 2;
 	while (p < end && *p != '\'')
 		p += *p == '\\' && p + 1 < end ? 2 : 1;

@@ -60,9 +60,8 @@ struct request *request_new(struct pipeline *p, struct slice text)
 
 	if (!r)
 		return NULL;
-	*r = (struct request){.pipeline = pipeline_ref(p),
-			      .text_len = (uint32_t)MIN(text.len, UINT32_MAX),
-			      .end_len = (uint32_t)end};
+	*r = (struct request){
+		.pipeline = pipeline_ref(p), .text_len = (uint32_t)MIN(text.len, UINT32_MAX), .end_len = (uint32_t)end};
 	if (kept > 0)
 		memcpy(r->text, text.bytes, kept);
 	if (end > 0)

@@ -19,16 +19,16 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-#define REQUESTS_MAX   512u        /* in one message */
-#define MESSAGE_MAX    (8u << 20)  /* bytes */
-#define MESSAGE_ENOUGH (1u << 20)  /* no more are added then */
-#define METRICS_MAX    (64u << 20) /* of all metrics, as text */
-#define PAUSE_MIN      (250 * USEC_PER_MSEC)
-#define PAUSE_MAX      (15 * USEC_PER_SEC)
+#define REQUESTS_MAX    512u        /* in one message */
+#define MESSAGE_MAX     (8u << 20)  /* bytes */
+#define MESSAGE_ENOUGH  (1u << 20)  /* no more are added then */
+#define METRICS_MAX     (64u << 20) /* of all metrics, as text */
+#define PAUSE_MIN       (250 * USEC_PER_MSEC)
+#define PAUSE_MAX       (15 * USEC_PER_SEC)
 #define RETRY_AFTER_MAX (5 * 60 * USEC_PER_SEC)
-#define HURRY_MIN      (10 * USEC_PER_MSEC)
-#define TURN_MAX       (10 * USEC_PER_SEC)
-#define LAST_WORDS     (2 * USEC_PER_SEC) /* at the end, for all that is left */
+#define HURRY_MIN       (10 * USEC_PER_MSEC)
+#define TURN_MAX        (10 * USEC_PER_SEC)
+#define LAST_WORDS      (2 * USEC_PER_SEC) /* at the end, for all that is left */
 
 enum channel_state { CHANNEL_EMPTY, CHANNEL_SENDING, CHANNEL_RESTING };
 
@@ -52,10 +52,10 @@ struct exporter {
 	struct telemetry_settings *settings;
 	struct channel traces, metrics;
 	struct buf raw;
-	bool replaces;         /* the HTTP client: what is under way is sent again by the next one */
-	usec_t pace;           /* how often rings are looked at now */
-	bool is_silent;        /* the collector does not take things, and a line said so */
-	uint64_t lost_silent;  /* since then */
+	bool replaces;        /* the HTTP client: what is under way is sent again by the next one */
+	usec_t pace;          /* how often rings are looked at now */
+	bool is_silent;       /* the collector does not take things, and a line said so */
+	uint64_t lost_silent; /* since then */
 	/* shared */
 	pthread_mutex_t lock;
 	struct telemetry_settings *fresh; /* NULL: none */
@@ -97,7 +97,8 @@ static void tell_trouble(struct channel *c, const struct http_answer *answer)
 	if (answer->status)
 		snprintf(status, sizeof(status), "%u", answer->status);
 	log_warn("the telemetry collector does not take what is sent; what it does not take in time is dropped",
-		 kv_str("what", c->what), kv_str("url", c == &e->traces ? e->settings->traces_url : e->settings->metrics_url),
+		 kv_str("what", c->what),
+		 kv_str("url", c == &e->traces ? e->settings->traces_url : e->settings->metrics_url),
 		 kv_str("status", *status ? status : NULL), kv_str("reason", *answer->error ? answer->error : NULL));
 }
 
@@ -202,9 +203,8 @@ static void answered(void *argument, const struct http_answer *answer)
 static void send_payload(struct channel *c, const char *url, usec_t now)
 {
 	struct exporter *e = c->exporter;
-	const struct http_post post = {.headers = (const char *const *)e->settings->headers,
-				       .body = c->payload.bytes,
-				       .len = c->payload.len};
+	const struct http_post post = {
+		.headers = (const char *const *)e->settings->headers, .body = c->payload.bytes, .len = c->payload.len};
 
 	c->state = CHANNEL_SENDING;
 	c->sent = now;
@@ -472,7 +472,8 @@ static int start_thread(struct exporter *e, struct telemetry_settings *s)
 		return r;
 	e->settings = s;
 	e->pace = s->interval;
-	e->metrics.due = clock_update() + MIN(s->metrics_interval, USEC_PER_SEC); /* the first soon: one sees that it works */
+	e->metrics.due =
+		clock_update() + MIN(s->metrics_interval, USEC_PER_SEC); /* the first soon: one sees that it works */
 	r = -pthread_create(&e->thread, NULL, exporter_main, e);
 	e->has_thread = r == 0;
 	if (r < 0) {

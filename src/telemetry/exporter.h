@@ -1,8 +1,8 @@
 /*
  * The thread that sends traces and metrics to a collector: OTLP over HTTP, protobuf. It alone waits for the collector:
  * one request of each kind at a time. What the collector does not take now (429, 502, 503, 504, no answer) is sent
- * again, after a pause that doubles, or as long as its Retry-After says; meanwhile new spans stay in the workers' rings,
- * which drop when they are full. After TELEMETRY_PATIENCE it is given up, and counted.
+ * again, after a pause that doubles, or as long as its Retry-After says; meanwhile new spans stay in the workers'
+ * rings, which drop when they are full. After TELEMETRY_PATIENCE it is given up, and counted.
  *
  * Without [telemetry] enabled there is no thread.
  */

@@ -18,8 +18,8 @@ void otlp_end(struct otlp_message *m);
 
 /*
  * The spans of a request: one of the proxy's own (SERVER), with the parent that the client named, and below it the wait
- * for a link (INTERNAL), if there was one, and the time of the server (CLIENT), if it was sent to one. Their number. wall_offset: what makes
- * wall-clock microseconds of the record's times.
+ * for a link (INTERNAL), if there was one, and the time of the server (CLIENT), if it was sent to one. Their number.
+ * wall_offset: what makes wall-clock microseconds of the record's times.
  */
 #define OTLP_SPANS_MAX 3u
 uint32_t otlp_add_request(struct otlp_message *m, const struct trace_record *record, int64_t wall_offset,

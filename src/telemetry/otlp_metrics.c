@@ -1,7 +1,7 @@
 /*
- * Metrics, from the text that /metrics has: what is told there is told here, under the same names, and nothing has to be
- * kept in step. Samples of a family stand together, and the buckets of a histogram's series are in order, as the format
- * asks for. https://prometheus.io/docs/instrumenting/exposition_formats/
+ * Metrics, from the text that /metrics has: what is told there is told here, under the same names, and nothing has to
+ * be kept in step. Samples of a family stand together, and the buckets of a histogram's series are in order, as the
+ * format asks for. https://prometheus.io/docs/instrumenting/exposition_formats/
  */
 #include "telemetry/otlp.h"
 

@@ -1,6 +1,6 @@
 /*
- * Spans. Names of attributes are OpenTelemetry's, where it has one (https://opentelemetry.io/docs/specs/semconv/database/);
- * our own begin with "helios.".
+ * Spans. Names of attributes are OpenTelemetry's, where it has one
+ * (https://opentelemetry.io/docs/specs/semconv/database/); our own begin with "helios.".
  */
 #include "telemetry/otlp.h"
 
@@ -15,10 +15,10 @@
 enum span_kind { SPAN_INTERNAL = 1, SPAN_SERVER = 2, SPAN_CLIENT = 3 };
 enum { SPAN_ATTRIBUTES = 9, SPAN_EVENTS = 11, SPAN_STATUS = 15, SPAN_FLAGS = 16, EVENT_ATTRIBUTES = 3 };
 
-#define STATUS_ERROR        2u
-#define FLAG_KNOWS_REMOTE   BIT(8)
-#define FLAG_PARENT_REMOTE  BIT(9)
-#define FLAG_SAMPLED        BIT(0)
+#define STATUS_ERROR       2u
+#define FLAG_KNOWS_REMOTE  BIT(8)
+#define FLAG_PARENT_REMOTE BIT(9)
+#define FLAG_SAMPLED       BIT(0)
 
 /* ---- the frame ---- */
 

@@ -1,6 +1,6 @@
 /*
- * Protocol buffers' wire format, as much of it as OTLP needs: a writer behind a struct buf (which remembers failure) and
- * a reader that trusts nothing. https://protobuf.dev/programming-guides/encoding/
+ * Protocol buffers' wire format, as much of it as OTLP needs: a writer behind a struct buf (which remembers failure)
+ * and a reader that trusts nothing. https://protobuf.dev/programming-guides/encoding/
  */
 #ifndef TELEMETRY_PROTOBUF_H
 #define TELEMETRY_PROTOBUF_H

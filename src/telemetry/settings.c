@@ -8,8 +8,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define RESOURCE_MAX   16384u
-#define VALUE_MAX      4096u
+#define RESOURCE_MAX     16384u
+#define VALUE_MAX        4096u
 #define DEFAULT_ENDPOINT "http://localhost:4318"
 
 const char *telemetry_environment(const char *name)
@@ -24,7 +24,9 @@ const char *telemetry_environment(const char *name)
 /* Of a character of UTF-8 that begins here; 0: none does. */
 static size_t character_len(const uint8_t *at, size_t left)
 {
-	size_t len = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
+	size_t len = at[0] < 0x80                    ? 1
+		     : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+		     : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
 		     : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
 						     : 0;
 
@@ -121,7 +123,8 @@ static void decode(const char *from, const char *to, char out[VALUE_MAX])
 static bool next_pair(const char **at, char name[VALUE_MAX], char value[VALUE_MAX])
 {
 	while (**at) {
-		const char *end = *at + strcspn(*at, ","), *from = *at, *equals = memchr(from, '=', (size_t)(end - from));
+		const char *end = *at + strcspn(*at, ","), *from = *at,
+			   *equals = memchr(from, '=', (size_t)(end - from));
 		const char *name_end = equals, *value_from = equals + 1;
 
 		*at = *end ? end + 1 : end;
@@ -179,9 +182,9 @@ static void add_instance(struct buf *b)
 	uint8_t r[16] = {0};
 
 	if (!id[0] && getrandom(r, sizeof(r), 0) == sizeof(r))
-		snprintf(id, sizeof(id), "%02x%02x%02x%02x-%02x%02x-4%01x%02x-8%01x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
-			 r[2], r[3], r[4], r[5], r[6] & 15, r[7], r[8] & 15, r[9], r[10], r[11], r[12], r[13], r[14],
-			 r[15]);
+		snprintf(id, sizeof(id), "%02x%02x%02x%02x-%02x%02x-4%01x%02x-8%01x%02x-%02x%02x%02x%02x%02x%02x", r[0],
+			 r[1], r[2], r[3], r[4], r[5], r[6] & 15, r[7], r[8] & 15, r[9], r[10], r[11], r[12], r[13],
+			 r[14], r[15]);
 	otlp_string(b, 1, "service.instance.id", slice_str(id));
 }
 

@@ -1,6 +1,6 @@
 /*
- * What telemetry reads of a query: whatever the bytes, a context that is found is valid by W3C's rules, and a summary is
- * bounded, whole, and the same for the same bytes.
+ * What telemetry reads of a query: whatever the bytes, a context that is found is valid by W3C's rules, and a summary
+ * is bounded, whole, and the same for the same bytes.
  */
 #include "sql/summary.h"
 #include "sql/trace_context.h"

@@ -7,7 +7,7 @@ import urllib.parse
 
 import psycopg
 import pytest
-from harness import Collector, lease_port, wait_until
+from harness import Collector, wait_until
 from harness.wire import bind, errors, execute, parse, query, run, sync
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -177,18 +177,15 @@ def test_a_real_library_as_the_client(make_proxy, collector):
     proxy = make_proxy(config(collector, telemetry={"sample_ratio": 0}))
     theirs, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(theirs))
-    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="app", dbname="app", autocommit=True) as plain:
-        db = PsycopgInstrumentor().instrument_connection(plain, tracer_provider=provider)
-        tracer = provider.get_tracer("test")
-        # sqlcommenter of one connection needs the factory itself
-        from opentelemetry.instrumentation.psycopg import _new_cursor_factory
-        from opentelemetry.instrumentation.dbapi import DatabaseApiIntegration
-        db.cursor_factory = _new_cursor_factory(
-            DatabaseApiIntegration("test", "postgresql", tracer_provider=provider, enable_commenter=True,
-                                   connect_module=psycopg))
-        with tracer.start_as_current_span("handler"):
-            db.execute("SELECT count(*) FROM pg_class WHERE relname = %s", ["pg_class"]).fetchall()
-            db.execute("SELECT count(*) FROM pg_index").fetchall()
+    instrumentor = PsycopgInstrumentor()
+    instrumentor.instrument(tracer_provider=provider, enable_commenter=True, skip_dep_check=True)
+    try:
+        with psycopg.connect(host="127.0.0.1", port=proxy.port, user="app", dbname="app", autocommit=True) as db:
+            with provider.get_tracer("test").start_as_current_span("handler"):
+                db.execute("SELECT count(*) FROM pg_class WHERE relname = %s", ["pg_class"]).fetchall()
+                db.execute("SELECT count(*) FROM pg_index").fetchall()
+    finally:
+        instrumentor.uninstrument()
     for name in ("SELECT pg_class", "SELECT pg_index"):
         span = collector.wait_request(name)
         parents = [s for s in theirs.get_finished_spans() if f"{s.context.span_id:016x}" == span.parent]
@@ -408,7 +405,7 @@ def test_the_last_spans_and_metrics_are_sent_at_the_end(make_proxy, closing, col
 
 
 def test_many_requests_of_many_clients(make_proxy, closing, collector):
-    proxy = make_proxy(config(collector, pool_more=None) | {"pool": {"mode": "transaction", "max_connections": 5}})
+    proxy = make_proxy(config(collector) | {"pool": {"mode": "transaction", "max_connections": 5}})
     clients = [closing(proxy.wire()) for _ in range(8)]
     for _ in range(25):
         for client in clients:

@@ -112,7 +112,7 @@ static void record(const struct request *r, struct policy *p, const struct trace
 	}
 	memcpy(record.sqlstate, r->sqlstate, sizeof(record.sqlstate));
 	count_add(trace_ring_add(p->ring, &record, &strings) ? &r->counters->telemetry_traces_recorded_total
-							      : &r->counters->telemetry_traces_dropped_total,
+							     : &r->counters->telemetry_traces_dropped_total,
 		  1);
 }
 
