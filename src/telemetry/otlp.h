@@ -5,6 +5,7 @@
 #ifndef TELEMETRY_OTLP_H
 #define TELEMETRY_OTLP_H
 
+#include "telemetry/attributes.h"
 #include "telemetry/settings.h"
 #include "telemetry/trace_ring.h"
 

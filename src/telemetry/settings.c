@@ -1,7 +1,7 @@
 /* See settings.h. */
 #include "telemetry/settings.h"
 
-#include "telemetry/protobuf.h"
+#include "telemetry/attributes.h"
 
 #include <stdio.h>
 #include <sys/random.h>
@@ -17,70 +17,6 @@ const char *telemetry_environment(const char *name)
 	const char *value = getenv(name);
 
 	return value && *value ? value : NULL;
-}
-
-/* ---- attributes ---- */
-
-/* Of a character of UTF-8 that begins here; 0: none does. */
-static size_t character_len(const uint8_t *at, size_t left)
-{
-	size_t len = at[0] < 0x80                    ? 1
-		     : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-		     : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
-		     : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
-						     : 0;
-
-	if (len == 0 || len > left)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-	if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) ||
-	    (at[0] == 0xf4 && at[1] > 0x8f))
-		return 0;
-	return len;
-}
-
-/* A collector refuses a whole request for a string that isn't UTF-8. */
-static void add_text(struct buf *b, uint32_t field, struct slice text)
-{
-	size_t begun = pb_begin(b, field);
-
-	for (size_t at = 0; at < text.len;) {
-		size_t good = 0, len;
-
-		while (at + good < text.len && (len = character_len(text.bytes + at + good, text.len - at - good)) > 0)
-			good += len;
-		buf_add(b, text.bytes + at, good);
-		at += good;
-		if (at < text.len) {
-			buf_add_char(b, '?');
-			at++;
-		}
-	}
-	pb_end(b, begun);
-}
-
-void otlp_string(struct buf *b, uint32_t field, const char *key, struct slice value)
-{
-	size_t attribute = pb_begin(b, field), any;
-
-	add_text(b, 1, slice_str(key));
-	any = pb_begin(b, 2);
-	add_text(b, 1, value);
-	pb_end(b, any);
-	pb_end(b, attribute);
-}
-
-void otlp_integer(struct buf *b, uint32_t field, const char *key, int64_t value)
-{
-	size_t attribute = pb_begin(b, field), any;
-
-	pb_string(b, 1, key);
-	any = pb_begin(b, 2);
-	pb_varint_always(b, 3, (uint64_t)value);
-	pb_end(b, any);
-	pb_end(b, attribute);
 }
 
 /* ---- lists of name=value ---- */

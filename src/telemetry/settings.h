@@ -37,8 +37,4 @@ void telemetry_settings_free(struct telemetry_settings *s); /* NULL is fine */
 struct telemetry_sampler telemetry_sampler_of(const struct config *config, telemetry_getenv *env);
 const char *telemetry_environment(const char *name); /* getenv; empty is as not set */
 
-/* A key=value of OTLP's attributes, as field `field` of a message. Bytes that aren't UTF-8 become '?'. */
-void otlp_string(struct buf *b, uint32_t field, const char *key, struct slice value);
-void otlp_integer(struct buf *b, uint32_t field, const char *key, int64_t value);
-
 #endif
