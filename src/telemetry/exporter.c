@@ -389,6 +389,10 @@ static void take_settings(struct exporter *e)
 	e->pace = fresh->interval;
 	e->traces.due = e->metrics.due = now;
 	e->traces.first_sent = e->metrics.first_sent = now;
+	if (!fresh->traces && e->traces.state != CHANNEL_EMPTY)
+		lose(&e->traces);
+	if (!fresh->metrics && e->metrics.state != CHANNEL_EMPTY)
+		lose(&e->metrics);
 }
 
 static usec_t until_next(const struct exporter *e)

@@ -9,6 +9,7 @@ import urllib.parse
 import psycopg
 import pytest
 
+from harness.collector import Collector
 from harness.postgres import Postgres
 from harness.proxy import Proxy
 from harness.wait import wait_until
@@ -95,6 +96,25 @@ def test_reads_go_to_standbys_in_turn(make_proxy, cluster):
     assert proxy.metric("routed_total", to="standby", reason="read") >= 20
     nodes = {pool["node"]: pool for pool in proxy.pools()}
     assert set(nodes) == {"a", "b", "c"}, "a pool on each node"
+
+
+def test_traces_tell_the_node_and_the_reason(make_proxy, cluster, closing):
+    collector = closing(Collector())
+    proxy = split_proxy(make_proxy, cluster, {"telemetry": {
+        "enabled": True, "endpoint": collector.url, "interval": "20ms", "metrics": False}})
+    wait_split(proxy)
+    with proxy.connect() as db:
+        db.execute("SELECT count(*) FROM items")  # the long way, and then the short one
+        db.execute("SELECT count(*) FROM items")
+        db.execute("DELETE FROM items WHERE id = -1")
+    reads = collector.wait_request("SELECT items", 2)
+    write = collector.wait_request("DELETE items")
+    assert {"helios.node": "a", "helios.node.role": "primary", "helios.route.reason": "write"} == write.events["helios.routed"]
+    for read in reads:
+        told = read.events["helios.routed"]
+        assert told["helios.route.reason"] == "read" and told["helios.node"] in "bc"
+        (server,) = [s for s in collector.children(read) if s.kind == "CLIENT"]
+        assert server["server.port"] == cluster[NAMES.index(told["helios.node"])].port
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])

@@ -220,6 +220,18 @@ def test_where_it_went(make_proxy, make_postgres, postgres, closing, collector):
     assert by_kind(collector, span)["CLIENT"]["helios.node"] == "alpha"
 
 
+def test_requests_on_shared_links(make_proxy, postgres, closing, collector):
+    proxy = make_proxy(config(collector, proxy={"workers": 1}) | {"pool": {
+        "mode": "transaction", "max_connections": 5, "share": "autocommit", "share_connections": 1, "share_max_cost": "1h"}})
+    client = closing(proxy.wire())
+    for _ in range(8):
+        client.query("SELECT count(*) FROM pg_am")
+        client.batch(run("SELECT count(*) FROM pg_am WHERE amname = $1", ["x"]))
+    assert proxy.metric("shared_requests_total") > 0
+    for span in collector.wait_request("SELECT pg_am", 16):
+        assert by_kind(collector, span)["CLIENT"]["server.port"] == postgres.port
+
+
 def test_metrics_are_those_of_the_page(make_proxy, closing, collector):
     proxy = make_proxy(config(collector, telemetry={"metrics": True, "traces": False, "metrics_interval": "1s"}))
     client = closing(proxy.wire())
@@ -363,6 +375,15 @@ def test_given_up_after_a_while(make_proxy, closing, collector):
     wait_until(lost)
 
 
+def test_turned_off_while_it_is_tried_again(make_proxy, closing, collector):
+    collector.stop()
+    proxy = make_proxy(config(collector))
+    closing(proxy.wire()).query("SELECT 1 FROM pg_class LIMIT 0")
+    wait_until(lambda: proxy.metric("telemetry_export_failures_total") >= 1)
+    proxy.reload({"telemetry": {"enabled": False, "endpoint": ""}})
+    wait_until(lambda: proxy.metric("telemetry_spans_failed_total") == 2)
+
+
 def test_a_silent_collector_holds_up_nobody(make_proxy, closing, collector):
     """It takes a request and does not answer: clients go on, far beyond the buffer; what has no room is counted."""
     proxy = make_proxy(config(collector, telemetry={"buffer": "64kB"}, proxy={"workers": 1}))
@@ -372,7 +393,7 @@ def test_a_silent_collector_holds_up_nobody(make_proxy, closing, collector):
     for _ in range(40):
         client.send(*[run(text) for _ in range(10)], sync())
         client.until_ready()
-    wait_until(lambda: proxy.metric("telemetry_traces_dropped_total") > 200)
+    wait_until(lambda: proxy.metric("telemetry_traces_dropped_total") > 200 and collector.count("/v1/traces"))
     told = proxy.metric("telemetry_traces_recorded_total") + proxy.metric("telemetry_traces_dropped_total")
     assert told == 400 and collector.count("/v1/traces") == 1
     collector.held.set()
