@@ -9,7 +9,6 @@ import urllib.parse
 import psycopg
 import pytest
 
-from harness.collector import Collector
 from harness.postgres import Postgres
 from harness.proxy import Proxy
 from harness.wait import wait_until
@@ -99,6 +98,8 @@ def test_reads_go_to_standbys_in_turn(make_proxy, cluster):
 
 
 def test_traces_tell_the_node_and_the_reason(make_proxy, cluster, closing):
+    pytest.importorskip("opentelemetry.proto", reason="needs opentelemetry-proto (requirements.txt)")
+    from harness.collector import Collector
     collector = closing(Collector())
     proxy = split_proxy(make_proxy, cluster, {"telemetry": {
         "enabled": True, "endpoint": collector.url, "interval": "20ms", "metrics": False}})

@@ -1,7 +1,6 @@
 """Starts real PostgreSQL servers and the real proxy, and speaks the wire protocol to both."""
 
 from .certs import Certificates
-from .collector import Collector
 from .crowd import crowd
 from .fake import FakeServer, Relay
 from .gate import Gate
@@ -14,7 +13,6 @@ from .wire import Message, ServerError, Wire
 
 __all__ = [
     "Certificates",
-    "Collector",
     "FakeServer",
     "Gate",
     "IniProxy",
