@@ -40,6 +40,7 @@ struct channel {
 	uint64_t items;     /* spans, or metrics, in it */
 	usec_t due;         /* RESTING: sent again; EMPTY: made anew */
 	usec_t pause, first_sent, sent;
+	bool is_packed;
 	bool again; /* there was more than had room */
 };
 
@@ -203,8 +204,9 @@ static void answered(void *argument, const struct http_answer *answer)
 static void send_payload(struct channel *c, const char *url, usec_t now)
 {
 	struct exporter *e = c->exporter;
-	const struct http_post post = {
-		.headers = (const char *const *)e->settings->headers, .body = c->payload.bytes, .len = c->payload.len};
+	const struct http_post post = {.headers = (const char *const *)e->settings->headers + !c->is_packed,
+				       .body = c->payload.bytes,
+				       .len = c->payload.len};
 
 	c->state = CHANNEL_SENDING;
 	c->sent = now;
@@ -226,6 +228,7 @@ static bool pack(struct channel *c, usec_t now)
 		r = gzip_pack(slice_make(e->raw.bytes, e->raw.len), &c->payload);
 	else
 		buf_add(&c->payload, e->raw.bytes, e->raw.len);
+	c->is_packed = e->settings->gzip; /* a reload may change that before it is sent again */
 	c->pause = PAUSE_MIN;
 	c->first_sent = now;
 	return r == 0 && !c->payload.failed;

@@ -101,9 +101,8 @@ static void add_headers(struct telemetry_settings *s, const char *list, bool *fa
 {
 	char name[VALUE_MAX], value[VALUE_MAX];
 
+	add_header(s, "Content-Encoding", "gzip", failed);
 	add_header(s, "Content-Type", "application/x-protobuf", failed);
-	if (s->gzip)
-		add_header(s, "Content-Encoding", "gzip", failed);
 	for (uint32_t i = 0; i < TELEMETRY_HEADERS_MAX && next_pair(&list, name, value); i++)
 		if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == strlen(name))
 			add_header(s, name, value, failed);

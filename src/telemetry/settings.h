@@ -22,7 +22,7 @@ struct telemetry_settings {
 	bool enabled, traces, metrics; /* the latter two only when enabled */
 	bool query_text, gzip;
 	char *traces_url, *metrics_url;
-	char *headers[TELEMETRY_HEADERS_MAX + 4]; /* "Name: value", NULL at the end; with those of the format */
+	char *headers[TELEMETRY_HEADERS_MAX + 4]; /* "Name: value", NULL at the end; the first: for what is packed */
 	uint32_t header_count;
 	struct buf resource; /* attributes, as OTLP's Resource has them */
 	char *ca_path, *cert_path, *key_path;

@@ -58,8 +58,9 @@ static void nothing_said(void **state)
 
 	assert_string_equal(s->traces_url, "http://localhost:4318/v1/traces");
 	assert_string_equal(s->metrics_url, "http://localhost:4318/v1/metrics");
-	assert_string_equal(s->headers[0], "Content-Type: application/x-protobuf");
-	assert_null(s->headers[1]);
+	assert_string_equal(s->headers[0], "Content-Encoding: gzip");
+	assert_string_equal(s->headers[1], "Content-Type: application/x-protobuf");
+	assert_null(s->headers[2]);
 	assert_true(s->traces && !s->metrics && has(&s->resource, "heliosdb-proxy") &&
 		    has(&s->resource, "service.instance.id"));
 	telemetry_settings_free(s);
@@ -81,10 +82,10 @@ static void the_environment_fills_in(void **state)
 	struct telemetry_settings *s = with(c, variables);
 
 	assert_string_equal(s->traces_url, "https://c:1/base/v1/traces");
-	assert_string_equal(s->headers[1], "a: b c");
-	assert_string_equal(s->headers[2], "d: %zz");
-	assert_string_equal(s->headers[3], "e: X: y"); /* one line, whatever was tried */
-	assert_null(s->headers[4]);
+	assert_string_equal(s->headers[2], "a: b c");
+	assert_string_equal(s->headers[3], "d: %zz");
+	assert_string_equal(s->headers[4], "e: X: y"); /* one line, whatever was tried */
+	assert_null(s->headers[5]);
 	assert_true(has(&s->resource, "mine") && !has(&s->resource, "other") && has(&s->resource, "k"));
 	telemetry_settings_free(s);
 	c->telemetry.endpoint = "http://d:2";
@@ -145,12 +146,12 @@ static void too_much(void **state)
 		memcpy(list + 4 * i, "h=v,", 4);
 	c->telemetry.headers = list;
 	s = with(c, NULL);
-	assert_int_equal(s->header_count, 1 + TELEMETRY_HEADERS_MAX);
+	assert_int_equal(s->header_count, 2 + TELEMETRY_HEADERS_MAX);
 	telemetry_settings_free(s);
 	memset(list, 'x', 50000);
 	list[1] = '=';
 	s = with(c, NULL);
-	assert_true(strlen(s->headers[1]) < 5000);
+	assert_true(strlen(s->headers[2]) < 5000);
 	telemetry_settings_free(s);
 	free(list);
 	free(c);
