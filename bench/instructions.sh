@@ -7,7 +7,7 @@
 #
 # BINARY is a release build; without it build-release is made and brought up to date. pgbench's select-only with a
 # fixed seed runs twice with different numbers of queries; the difference between both counts is theirs alone, without
-# start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate).
+# start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate); MORE=FILE is added to proxy.toml.
 set -eu
 
 allowed=3
@@ -46,7 +46,7 @@ esac
 ports=$(free_ports 2)
 port=${ports% *} listen=${ports#* }
 make_primary "$port"
-configure "$port" "$listen" "" < /dev/null
+configure "$port" "$listen" "" < "${MORE:-/dev/null}"
 
 # count PROTOCOL QUERIES: the instructions of a whole life of the proxy.
 count()

@@ -70,6 +70,8 @@ void admin_tick(struct admin *admin);
 bool admin_prepare(struct admin *admin, const struct config *config) MUST_USE;
 /* From the control thread; the old config may be freed afterwards. */
 void admin_reload(struct admin *admin, const struct config *config);
+/* All metrics in Prometheus' format, as /metrics answers; on any thread. */
+void admin_expose(struct admin *admin, struct buf *out);
 /* From now on the readiness check fails. */
 void admin_set_draining(struct admin *admin);
 /* Accepts no more, but leaves the socket open and served requests alone: for a hand-over to the next process. */

@@ -61,6 +61,23 @@ const char *labels_end(struct buf *b)
 /* ---- endpoints ---- */
 
 /* False: out of memory. */
+static bool expose_all(struct admin *admin, struct exposition *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+		if (!groups[i]->expose(e, admin, groups[i]->metrics))
+			return false;
+	exposition_end(e);
+	return !e->out->failed;
+}
+
+void admin_expose(struct admin *admin, struct buf *out)
+{
+	struct exposition e = {.out = out, .rows_max = METRICS_POOLS_MAX};
+
+	if (!expose_all(admin, &e))
+		out->failed = true;
+}
+
 static bool metrics_text(struct request *request, bool open_metrics, struct buf *b)
 {
 	struct exposition e = {.out = b, .open_metrics = open_metrics, .rows_max = METRICS_POOLS_MAX};
@@ -69,11 +86,7 @@ static bool metrics_text(struct request *request, bool open_metrics, struct buf 
 
 	if (pools && parse_number(pools, METRICS_POOLS_MAX, &rows))
 		e.rows_max = (uint32_t)rows;
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
-		if (!groups[i]->expose(&e, request->admin, groups[i]->metrics))
-			return false;
-	exposition_end(&e);
-	return !b->failed;
+	return expose_all(request->admin, &e);
 }
 
 void endpoint_metrics_json(struct request *request, struct answer *answer)

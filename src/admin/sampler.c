@@ -6,6 +6,7 @@
 
 #include "admin/history.h"
 #include "base/log.h"
+#include "telemetry/exporter.h"
 
 #include <signal.h>
 
@@ -35,6 +36,7 @@ void admin_sum_counters(const struct admin *admin, struct counters *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	pools_add_counters(admin->context.pools, ret);
+	exporter_add_counters(ret);
 	for (uint32_t i = 0; i < sessions->worker_count; i++)
 		counters_add(ret, &sessions->workers[i]->pool_thread.counters);
 }

@@ -325,11 +325,18 @@ static void check_auth(struct loader *l)
 
 /* ----------------------------------------------------------------------------------------- topology */
 
+static bool is_web_address(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	return host && (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) && host[3] &&
+	       !strpbrk(host + 3, "@?# \t") && strlen(url) < URL_MAX;
+}
+
 static void check_url(struct loader *l, const char *url)
 {
 	const char *host = strstr(url, "://");
-	bool good = host && (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) && host[3] &&
-		    !strpbrk(host + 3, "@?# \t") && strlen(url) < URL_MAX;
+	bool good = is_web_address(url);
 	const char *path = good ? strchr(host + 3, '/') : NULL;
 
 	if (!good || (path && path[1]))
@@ -375,6 +382,18 @@ static void check_heliosdb(struct loader *l)
 			 "[[nodes]]");
 }
 
+static void check_telemetry(struct loader *l)
+{
+	const struct config_telemetry *t = &l->config->telemetry;
+
+	if (t->endpoint[0] && !is_web_address(t->endpoint))
+		error_at(l, line_of(l, "telemetry", "endpoint"),
+			 "[telemetry] endpoint: \"%s\" is not of the form http://host:4318 or https://host:4318",
+			 t->endpoint);
+	if (t->cert_path[0] && !t->key_path[0])
+		error_at(l, line_of(l, "telemetry", "cert_path"), "[telemetry] cert_path needs key_path");
+}
+
 static void check_topology(struct loader *l)
 {
 	const struct config_topology *t = &l->config->topology;
@@ -396,6 +415,7 @@ void config_finish(struct loader *l)
 	check_auth(l);
 	check_health(l);
 	check_topology(l);
+	check_telemetry(l);
 	check_lag(l);
 	config_finish_admin(l);
 }

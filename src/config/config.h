@@ -51,7 +51,10 @@ enum read_your_writes { /* inherit: of a user, as of all */
 };
 enum when_contested { WHEN_CONTESTED_HOLD, WHEN_CONTESTED_REFUSE };
 enum admin_role { ADMIN_ROLE_READ, ADMIN_ROLE_OPERATE, ADMIN_ROLE_ADMIN };
+enum compression { COMPRESSION_NONE, COMPRESSION_GZIP };
 enum hba_action { HBA_ALLOW, HBA_REJECT };
+
+#define RATIO_UNSAID (-1.0)
 
 struct config_strings {
 	const char *const *items;
@@ -63,6 +66,7 @@ typedef bool config_type_bool;
 typedef uint32_t config_type_uint;
 typedef uint64_t config_type_size; /* bytes */
 typedef usec_t config_type_duration;
+typedef double config_type_ratio; /* RATIO_UNSAID: "" */
 typedef const char *config_type_string;
 typedef const char *config_type_secret;
 typedef const char *config_type_address;
@@ -89,6 +93,7 @@ typedef enum read_your_writes config_type_enum_read_your_writes;
 typedef enum read_your_writes config_type_enum_user_read_your_writes;
 typedef enum when_contested config_type_enum_when_contested;
 typedef enum admin_role config_type_enum_admin_role;
+typedef enum compression config_type_enum_compression;
 typedef enum hba_action config_type_enum_hba_action;
 
 /* struct config_proxy, struct config_pool ...: a field for each key. A SECTION row ends one struct, begins the next. */

@@ -89,7 +89,8 @@ static void values_are_read(void **state)
 		 "[pool]\nmode = \"Transaction\"\nidle_timeout = 12\nmax_lifetime_ms = 1500\nconnect_timeout_secs = 7\n"
 		 "query_wait_timeout = \"2min\"\nquery_timeout = 0.25\ntrack_parameters = [\"a\", \"b\"]\n"
 		 "ignore_startup_parameters = \"extra_float_digits\"\n"
-		 "[limits]\nmax_message_kept = \"64kB\"\n[log]\nformat = \"json\"\n" NODE);
+		 "[telemetry]\nsample_ratio = 0.25\n[limits]\nmax_message_kept = \"64kB\"\n[log]\nformat = "
+		 "\"json\"\n" NODE);
 	assert_int_equal(f.config->proxy.listen_address.count, 2);
 	assert_string_equal(f.config->proxy.listen_address.items[1], "unix:/run/p.sock");
 	assert_int_equal(f.config->proxy.io, IO_EPOLL);
@@ -104,6 +105,7 @@ static void values_are_read(void **state)
 	assert_int_equal(f.config->limits.max_message_kept, 65536);
 	assert_int_equal(f.config->log.format, LOG_FORMAT_JSON);
 	assert_true(f.config->pool.given);
+	assert_true(f.config->telemetry.sample_ratio == 0.25);
 	end(&f);
 }
 
@@ -119,6 +121,12 @@ static void mistakes_are_told_with_their_place(void **state)
 		{NODE "[pool]\nmax_conections = 5\n", 5,
 		 "unknown key pool.max_conections; did you mean max_connections?"},
 		{NODE "[pool]\n\nzzzzzz = 5\n", 6, "unknown key pool.zzzzzz"},
+		{NODE "[telemetry]\nsample_ratio = 2\n", 5, "must be a number from 0 to 1"},
+		{NODE "[telemetry]\nsample_ratio = -0.5\n", 5, "must be a number from 0 to 1"},
+		{NODE "[telemetry]\nsample_ratio = \"much\"\n", 5, "must be a number from 0 to 1"},
+		{NODE "[telemetry]\nsample_ratio = true\n", 5, "must be a number from 0 to 1"},
+		{NODE "[telemetry]\nendpoint = \"localhost:4318\"\n", 5, "is not of the form"},
+		{NODE "[telemetry]\ncert_path = \"x\"\n", 5, "needs key_path"},
 		{NODE "[poool]\n", 4, "unknown table poool; did you mean pool?"},
 		{"listen_adress = \"1.1.1.1:1\"\n" NODE, 1, "did you mean listen_address?"},
 		{NODE "[cache]\nenabledd = true\n", 5, "unknown key cache.enabledd; did you mean enabled?"},

@@ -11,6 +11,7 @@ enum config_type {
 	TYPE_uint,
 	TYPE_size,
 	TYPE_duration,
+	TYPE_ratio,
 	TYPE_string,
 	TYPE_secret,
 	TYPE_address,
@@ -38,6 +39,7 @@ enum config_type {
 	TYPE_enum_read_your_writes,
 	TYPE_enum_user_read_your_writes,
 	TYPE_enum_when_contested,
+	TYPE_enum_compression,
 };
 
 #define FIELD_SIZE_MAX 16u /* of any C type in config.h */

@@ -39,6 +39,9 @@ static json_t *type_schema(const struct config_key *key)
 	case TYPE_size:
 	case TYPE_duration:
 		return number_schema(key);
+	case TYPE_ratio:
+		return json_pack("{s:[{s:s, s:i, s:i}, {s:s}]}", "anyOf", "type", "number", "minimum", 0, "maximum", 1,
+				 "const", "");
 	case TYPE_string:
 	case TYPE_secret:
 	case TYPE_address:

@@ -59,6 +59,9 @@ void value_describe(const struct config_key *key, struct buf *out)
 			buf_printf(out, " from %s to %s", duration_print(key->min * USEC_PER_SEC, low),
 				   duration_print(key->max * USEC_PER_SEC, high));
 		return;
+	case TYPE_ratio:
+		buf_add_str(out, "a number from 0 to 1");
+		return;
 	case TYPE_string:
 	case TYPE_secret:
 		buf_add_str(out, "a string");
@@ -135,6 +138,40 @@ static int check_address(const struct config_key *key, const char *text, char wh
 	uint32_t port;
 
 	return address_split(text, host, &port) < 0 ? refuse_value(key, why) : 0;
+}
+
+static int store_ratio(const struct config_key *key, double ratio, double *field, char why[WHY_SIZE])
+{
+	if (!(ratio >= 0 && ratio <= 1))
+		return refuse_value(key, why);
+	*field = ratio;
+	return 0;
+}
+
+static int ratio_from_text(const struct config_key *key, const char *text, double *field, char why[WHY_SIZE])
+{
+	char *end;
+	double ratio = strtod(text, &end);
+
+	if (*text == 0) {
+		*field = RATIO_UNSAID;
+		return 0;
+	}
+	return store_ratio(key, *end == 0 && strspn(text, "0123456789.e-") == strlen(text) ? ratio : -1, field, why);
+}
+
+static int ratio_from_toml(const struct config_key *key, const struct toml_value *v, double *field, char why[WHY_SIZE])
+{
+	switch (v->type) {
+	case TOML_INTEGER:
+		return store_ratio(key, (double)v->integer, field, why);
+	case TOML_FLOAT:
+		return store_ratio(key, v->real, field, why);
+	case TOML_STRING:
+		return ratio_from_text(key, v->string.text, field, why);
+	default:
+		return refuse_type(key, v, why);
+	}
 }
 
 static int keep_string(const char *text, struct arena *arena, const char **ret)
@@ -249,6 +286,8 @@ int value_from_toml(const struct config_key *key, const struct toml_value *v, us
 		return number_from_toml(key, v, unit, field, why);
 	case TYPE_uint:
 		return number_from_toml(key, v, unit, field, why);
+	case TYPE_ratio:
+		return ratio_from_toml(key, v, field, why);
 	case TYPE_strings:
 	case TYPE_addresses:
 		return strings_from_toml(key, v, arena, field, why);
@@ -296,6 +335,8 @@ int value_from_text(const struct config_key *key, const char *text, struct arena
 	case TYPE_size:
 	case TYPE_duration:
 		return number_from_text(key, text, USEC_PER_SEC, field, why);
+	case TYPE_ratio:
+		return ratio_from_text(key, text, field, why);
 	case TYPE_strings:
 	case TYPE_addresses:
 		return strings_from_text(key, text, arena, field, why);
@@ -365,6 +406,12 @@ void value_print(const struct config_key *key, const void *field, bool show_secr
 		return;
 	case TYPE_duration:
 		value_print_string(duration_print(*(const usec_t *)field, text), out);
+		return;
+	case TYPE_ratio:
+		if (*(const double *)field < 0)
+			buf_add_str(out, "\"\"");
+		else
+			buf_printf(out, "%.9g", *(const double *)field);
 		return;
 	case TYPE_secret:
 		string = *(const char *const *)field;

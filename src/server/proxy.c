@@ -2,6 +2,7 @@
 #include "server/proxy_priv.h"
 
 #include "base/event.h"
+#include "metrics/exposition.h"
 #include "route/breaker.h"
 #include "server/built_in.h"
 #include "server/notify.h"
@@ -143,6 +144,37 @@ static bool make_catalogs(struct proxy *p)
 	return p->catalogs != NULL;
 }
 
+static void expose(void *server, struct buf *out)
+{
+	struct proxy *p = server;
+	struct exposition e = {.out = out};
+	struct counters sum;
+
+	if (p->admin) {
+		admin_expose(p->admin, out);
+		return;
+	}
+	memset(&sum, 0, sizeof(sum));
+	pools_add_counters(p->pools, &sum);
+	exporter_add_counters(&sum);
+	for (uint32_t i = 0; i < p->shared.worker_count; i++)
+		counters_add(&sum, &p->shared.workers[i]->pool_thread.counters);
+	for (uint32_t i = 0; i < COUNTER_METRICS; i++)
+		exposition_single(&e, &counter_metrics[i], counter_value(&sum, i));
+}
+
+static bool start_telemetry(struct proxy *p)
+{
+	struct exporter_context context = {.expose = expose, .server = p, .started_wall = clock_wall()};
+	int r;
+
+	p->telemetry = exporter_new(&context);
+	r = p->telemetry ? exporter_configure(p->telemetry, p->config) : -ENOMEM;
+	if (r < 0)
+		log_error("cannot start telemetry", kv_str("reason", strerror(-r)));
+	return r == 0;
+}
+
 static void write_pid_file(struct proxy *p)
 {
 	const char *path = p->config->proxy.pid_file;
@@ -200,7 +232,7 @@ static bool start(struct proxy *p)
 	if (!provider_start(p) || !nodes_take(p) || !workers_start(p) || !start_cluster(p))
 		return false;
 	write_pid_file(p); /* ahead of the admin API: who is told that the proxy is ready may look for it */
-	return start_admin(p);
+	return start_admin(p) && start_telemetry(p);
 }
 
 /* ---- the end ---- */
@@ -211,11 +243,13 @@ static void end(struct proxy *p)
 	bool files_are_ours = !p->handed_over && (p->serves || !p->listeners.inherited);
 
 	reload_news_end(&p->reload_news);
-	admin_stop(p->admin); /* first: it asks the workers */
+	exporter_expose_no_more(p->telemetry); /* it asks the admin API */
+	admin_stop(p->admin);                  /* first: it asks the workers */
 	jobs_end(p);
 	patroni_stop(p->patroni);
 	cluster_stop(p->cluster); /* it tells the workers, too */
 	workers_end(p);
+	exporter_free(p->telemetry); /* what the workers have left behind is sent */
 	listen_set_close(&p->listeners, files_are_ours);
 	handover_close(&p->handover);
 	listen_set_close_admin(&p->listeners, /* are_ours= */ !p->admin, files_are_ours);

@@ -23,6 +23,7 @@
 #include "server/listen.h"
 #include "server/proxy.h"
 #include "session/worker.h"
+#include "telemetry/exporter.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -60,6 +61,7 @@ struct proxy {
 	uint32_t thread_count;
 	struct listen_set listeners;
 	struct admin *admin;
+	struct exporter *telemetry;
 	struct console *console;
 	struct {
 		pthread_mutex_t lock;

@@ -285,6 +285,8 @@ void reload(struct proxy *p)
 	p->config = fresh;
 	p->client_tls = client_tls;
 	members_reload(p->members, fresh);
+	if (exporter_configure(p->telemetry, fresh) < 0)
+		log_error("no memory to configure telemetry anew: it goes on as before");
 	provider_reload(p);
 	(void)nodes_take(p); /* ahead of the pools, which look for theirs */
 	pools_reload(p->pools, fresh, server_tls, &r->settings);

@@ -23,6 +23,7 @@ struct http_request {
 	struct http *http;
 	struct http_request *next;
 	CURL *easy;
+	struct curl_slist *headers;
 	struct buf body;
 	bool is_too_long;
 	char error[CURL_ERROR_SIZE];
@@ -89,6 +90,7 @@ static void request_free(struct http_request *r)
 		curl_multi_remove_handle(r->http->multi, r->easy);
 		curl_easy_cleanup(r->easy);
 	}
+	curl_slist_free_all(r->headers);
 	buf_free(&r->body);
 	free(r);
 }
@@ -185,8 +187,34 @@ static bool set_limits(const struct http *h, struct http_request *r)
 	return !failed;
 }
 
-int http_get(struct http *h, const char *url, void (*answered)(void *argument, const struct http_answer *answer),
-	     void *argument)
+static bool add_header(struct http_request *r, const char *header)
+{
+	struct curl_slist *longer = curl_slist_append(r->headers, header);
+
+	if (longer)
+		r->headers = longer;
+	return longer != NULL;
+}
+
+/* post NULL: nothing is. */
+static bool set_body(struct http_request *r, const struct http_post *post)
+{
+	bool failed = false;
+
+	if (!post)
+		return true;
+	for (const char *const *header = post->headers; header && *header; header++)
+		failed |= !add_header(r, *header);
+	failed |= !add_header(r, "Expect:"); /* a long body is sent without asking first */
+	SET(r->easy, CURLOPT_POST, 1l);
+	SET(r->easy, CURLOPT_POSTFIELDS, post->body);
+	SET(r->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->len);
+	SET(r->easy, CURLOPT_HTTPHEADER, r->headers);
+	return !failed;
+}
+
+static int ask(struct http *h, const char *url, const struct http_post *post,
+	       void (*answered)(void *argument, const struct http_answer *answer), void *argument)
 {
 	struct http_request *r = calloc(1, sizeof(*r));
 
@@ -197,7 +225,7 @@ int http_get(struct http *h, const char *url, void (*answered)(void *argument, c
 				   .easy = curl_easy_init(),
 				   .answered = answered,
 				   .argument = argument};
-	if (!r->easy || !set_trust(h, r->easy) || !set_limits(h, r) ||
+	if (!r->easy || !set_trust(h, r->easy) || !set_limits(h, r) || !set_body(r, post) ||
 	    curl_easy_setopt(r->easy, CURLOPT_URL, url) != CURLE_OK ||
 	    curl_multi_add_handle(h->multi, r->easy) != CURLM_OK) {
 		request_free(r);
@@ -209,18 +237,33 @@ int http_get(struct http *h, const char *url, void (*answered)(void *argument, c
 	return 0;
 }
 
+int http_get(struct http *h, const char *url, void (*answered)(void *argument, const struct http_answer *answer),
+	     void *argument)
+{
+	return ask(h, url, NULL, answered, argument);
+}
+
+int http_post(struct http *h, const char *url, const struct http_post *post,
+	      void (*answered)(void *argument, const struct http_answer *answer), void *argument)
+{
+	return ask(h, url, post, answered, argument);
+}
+
 /* ---- turns ---- */
 
 static void finish(CURL *easy, CURLcode result)
 {
 	struct http_answer answer = {.error = ""};
 	struct http_request *r = NULL;
+	curl_off_t retry_after = 0;
 	long status = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&r);
 	if (result == CURLE_OK) {
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+		(void)curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry_after);
 		answer.status = (unsigned)status;
+		answer.retry_after = retry_after > 0 ? (usec_t)retry_after * USEC_PER_SEC : 0;
 		answer.body = buf_cstr(&r->body);
 		answer.len = r->body.len;
 	} else {

@@ -30,6 +30,7 @@ struct http_answer {
 	const char *body;
 	size_t len;
 	bool timed_out;
+	usec_t retry_after; /* by its Retry-After; 0: it said nothing */
 };
 
 struct http;
@@ -43,6 +44,16 @@ void http_free(struct http *http);
  */
 int http_get(struct http *http, const char *url, void (*answered)(void *argument, const struct http_answer *answer),
 	     void *argument) MUST_USE;
+
+/* What is posted. All of it must stay until it is answered. */
+struct http_post {
+	const char *const *headers; /* "Name: value", NULL at the end; NULL: none */
+	const void *body;
+	size_t len;
+};
+/* The same with POST. */
+int http_post(struct http *http, const char *url, const struct http_post *post,
+	      void (*answered)(void *argument, const struct http_answer *answer), void *argument) MUST_USE;
 uint32_t http_under_way(const struct http *http);
 /* Until something happened, it was woken, or so long. */
 void http_turn(struct http *http, usec_t wait);

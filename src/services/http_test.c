@@ -38,11 +38,32 @@ static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
 	return result;
 }
 
+/* Answers with a header and the body that were posted. */
+static enum MHD_Result take_post(struct MHD_Connection *connection, const char *upload, size_t *upload_size,
+				 void **state)
+{
+	static char posted[200];
+	const char *header = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "X-Test");
+
+	if (!*state) {
+		*state = posted;
+		snprintf(posted, sizeof(posted), "%s:", header ? header : "none");
+		return MHD_YES;
+	}
+	if (*upload_size == 0)
+		return reply(connection, 503, posted, strlen(posted), "Retry-After", "7");
+	strncat(posted, upload, MIN(*upload_size, 100u));
+	*upload_size = 0;
+	return MHD_YES;
+}
+
 static enum MHD_Result handle(void *argument, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload, size_t *upload_size, void **state)
 {
 	const char *proof = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
 
+	if (strcmp(method, "POST") == 0)
+		return take_post(connection, upload, upload_size, state);
 	if (strcmp(url, "/ok") == 0)
 		return reply(connection, 200, "fine", 4, NULL, NULL);
 	if (strcmp(url, "/empty") == 0)
@@ -82,6 +103,7 @@ struct got {
 	char body[64], error[300];
 	size_t len;
 	bool timed_out;
+	usec_t retry_after;
 };
 
 static void take(void *argument, const struct http_answer *answer)
@@ -92,6 +114,7 @@ static void take(void *argument, const struct http_answer *answer)
 	got->status = answer->status;
 	got->len = answer->len;
 	got->timed_out = answer->timed_out;
+	got->retry_after = answer->retry_after;
 	snprintf(got->error, sizeof(got->error), "%s", answer->error);
 	snprintf(got->body, sizeof(got->body), "%s", answer->body ? answer->body : "");
 }
@@ -148,6 +171,27 @@ static void answers(void **state)
 	assert_non_null(strstr(got.error, "too long"));
 	ask(http, "/ok", &got); /* the client is none the worse */
 	assert_string_equal(got.body, "fine");
+	http_free(http);
+}
+
+static void posts(void **state)
+{
+	static const char *const headers[] = {"X-Test: yes", "Content-Type: application/x", NULL};
+	const struct http_post post = {.headers = headers, .body = "what\0ever", .len = 4};
+	struct http *http = client("", 30 * USEC_PER_SEC);
+	struct got got = {0};
+	char url[100];
+
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u/", port);
+	assert_int_equal(http_post(http, url, &post, take, &got), 0);
+	for (int i = 0; i < TURNS_MAX && got.calls == 0; i++)
+		http_turn(http, USEC_PER_SEC);
+	assert_int_equal(got.status, 503);
+	assert_string_equal(got.body, "yes:what");
+	assert_int_equal(got.retry_after, 7 * USEC_PER_SEC);
+	ask(http, "/ok", &got); /* a get is none the worse */
+	assert_string_equal(got.body, "fine");
+	assert_int_equal(got.retry_after, 0);
 	http_free(http);
 }
 
@@ -259,9 +303,13 @@ static void no_other_schemes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers),   cmocka_unit_test(proofs),
-		cmocka_unit_test(no_answer), cmocka_unit_test(end_with_a_request_under_way),
-		cmocka_unit_test(woken),     cmocka_unit_test(no_other_schemes),
+		cmocka_unit_test(answers),
+		cmocka_unit_test(proofs),
+		cmocka_unit_test(posts),
+		cmocka_unit_test(no_answer),
+		cmocka_unit_test(end_with_a_request_under_way),
+		cmocka_unit_test(woken),
+		cmocka_unit_test(no_other_schemes),
 	};
 
 	return cmocka_run_group_tests_name("http", tests, start, stop);

@@ -237,6 +237,8 @@ void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 	begin_fail(s);
 	send_error(s, error, len);
 	s->fail_next = true;
+	if (unlikely(s->worker->pipeline))
+		observe_refusal(s, error, len);
 	if (s->link && s->link->expects.count == 0)
 		session_release(s);
 	else if (s->state == SESSION_WAITING)
@@ -248,6 +250,8 @@ void session_fail_request(struct session *s, const uint8_t *error, size_t len)
 static size_t fail_this(struct session *s, const struct frame *f, size_t available)
 {
 	s->fail_next = false;
+	if (unlikely(s->worker->pipeline))
+		observe_refused(s, f, available);
 	if (f->type == 'Q' || f->type == 'F' || f->type == 'S') {
 		latency_answered_here(s);
 		send_ready(s, begin_status(s));

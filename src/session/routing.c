@@ -548,6 +548,7 @@ static bool decide(struct session *s, const struct batch *b, const struct topolo
 		s->last_standby = choice.node;
 	if (unlikely(w->routing->logs))
 		log_decision(b, &choice);
+	s->route_reason = (uint8_t)choice.reason;
 	count_add(&session_counters(s)->routed[choice.reason], 1);
 	if (choice.node)
 		go_to(s, choice.node);
@@ -591,6 +592,7 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 
 	if (s->link)
 		return follow_link(s);
+	s->route_reason = ROUTE_REASON_COUNT;
 	splits = pool_follows_primary(session_pool(s)) && session_settings(s)->mode != POOL_MODE_SESSION;
 	if (unlikely(!s->rules))
 		s->rules = routing_rules_of(s->worker->routing, pool_user(session_pool(s)));
@@ -608,8 +610,8 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 	t = routing_topology(s->worker);
 	if (!may_go_away(s, t)) {
 		s->replay_until = 0;
-		count_add(&session_counters(s)->routed[t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY],
-			  1);
+		s->route_reason = t && t->has_standby ? ROUTE_NOT_UNDERSTOOD : ROUTE_NO_STANDBY;
+		count_add(&session_counters(s)->routed[s->route_reason], 1);
 		go_home(s, /* writes= */ true);
 		return true;
 	}

@@ -150,6 +150,7 @@ static inline bool go_in_turn(struct session *s, bool leaves_nothing)
 	s->source = fit->shards[turn];
 	s->leaves_nothing = leaves_nothing;
 	s->routed = true;
+	s->route_reason = ROUTE_READ;
 	count_add(&w->pool_thread.counters.routed[ROUTE_READ], 1);
 	return true;
 }

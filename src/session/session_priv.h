@@ -109,6 +109,8 @@ struct session {
 	uint8_t mode;            /* enum pool_mode, as of the time the link was taken */
 	uint8_t timer_meaning;   /* enum session_timer */
 	uint8_t key_kind;        /* enum hash_key: of `key` */
+	uint8_t route_reason;    /* enum route_reason: of the batch that `source` is for; ROUTE_REASON_COUNT: none */
+	char refused[6];         /* fail_next: with this SQLSTATE, if stages are to hear of it; "" */
 	uint8_t begin_state;     /* enum begin_state */
 	uint8_t fault;           /* of its batch, which is run again as soon as ReadyForQuery comes; 0: none */
 	bool left_dropped : 1;   /* left: to be dropped rather than passed on */
@@ -448,7 +450,10 @@ void observe_failed(struct session *s, const struct expect *x, struct slice sqls
 void observe_settled(struct session *s, bool skipped);
 void observe_dropped(struct session *s);
 /* A request on a shared link is over. sqlstate: "" or of its error. */
-void observe_shared(struct session *s, struct slice text, bool extended, usec_t sent, const char *sqlstate);
+void observe_shared(struct session *s, const struct turn *turn, struct slice text);
+/* The request at the head of the client's bytes fails without a server, with this ErrorResponse; then it is dropped. */
+void observe_refusal(struct session *s, const uint8_t *error, size_t len);
+void observe_refused(struct session *s, const struct frame *f, size_t available);
 void observe_end(struct session *s);
 
 /* ---- latency.c: how long requests take ---- */

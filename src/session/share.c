@@ -199,9 +199,9 @@ static void observe(struct session *s, const struct turn *turn)
 	struct slice kept = conn_kept(&s->conn);
 
 	if (turn->text)
-		observe_shared(s, statement_text_sql(turn->text), /* extended= */ true, turn->sent, turn->sqlstate);
+		observe_shared(s, turn, statement_text_sql(turn->text));
 	else if (share_read(kept.bytes, turn->request_len, &r))
-		observe_shared(s, r.sql, /* extended= */ false, turn->sent, turn->sqlstate);
+		observe_shared(s, turn, r.sql);
 }
 
 void share_answered(struct worker *w, struct turn *turn)

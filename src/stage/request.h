@@ -17,20 +17,31 @@ struct request {
 	struct counters *counters; /* of the worker */
 	/* Of the session; they live longer than the request. */
 	const char *user, *database, *application;
+	/* Where it went, as that was then: a node, and why. They live as long as the process; NULL: not known. */
+	const char *node_name, *host, *role, *reason;
+	uint16_t port;
 	uint32_t pid; /* as the client knows itself, and as logs call it */
 	/* Of clock_now(). began: it could have been sent, but for a server connection. ended: in answered() only. */
 	usec_t began, sent, ended;
 	char sqlstate[6]; /* of the error that it ended with; "" */
 	bool extended;
-	uint32_t text_len; /* of all of it; only the first REQUEST_TEXT_MAX bytes are kept */
-	uint8_t text[];
+	uint32_t text_len; /* of all of it; only the first REQUEST_TEXT_MAX bytes are kept, and the last ... */
+	uint32_t end_len;  /* ... as many as this, at most REQUEST_END_MAX; 0: it was kept whole */
+	uint8_t text[];    /* the beginning, then the end */
 };
 
 #define REQUEST_TEXT_MAX 8192u
+#define REQUEST_END_MAX  1024u /* of a text that is longer: comments stand there */
 
 static inline struct slice request_text(const struct request *r)
 {
 	return slice_make(r->text, MIN(r->text_len, REQUEST_TEXT_MAX));
+}
+
+/* The last bytes of it, all of it where that was kept. */
+static inline struct slice request_end(const struct request *r)
+{
+	return r->end_len ? slice_make(r->text + REQUEST_TEXT_MAX, r->end_len) : request_text(r);
 }
 
 #endif

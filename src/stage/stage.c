@@ -55,14 +55,17 @@ void pipeline_unref(struct pipeline *p)
 
 struct request *request_new(struct pipeline *p, struct slice text)
 {
-	size_t kept = MIN(text.len, REQUEST_TEXT_MAX);
-	struct request *r = malloc(sizeof(*r) + kept);
+	size_t kept = MIN(text.len, REQUEST_TEXT_MAX), end = text.len > kept ? REQUEST_END_MAX : 0;
+	struct request *r = malloc(sizeof(*r) + kept + end);
 
 	if (!r)
 		return NULL;
-	*r = (struct request){.pipeline = pipeline_ref(p), .text_len = (uint32_t)MIN(text.len, UINT32_MAX)};
+	*r = (struct request){
+		.pipeline = pipeline_ref(p), .text_len = (uint32_t)MIN(text.len, UINT32_MAX), .end_len = (uint32_t)end};
 	if (kept > 0)
 		memcpy(r->text, text.bytes, kept);
+	if (end > 0)
+		memcpy(r->text + kept, text.bytes + text.len - end, end);
 	list_init(&r->node);
 	return r;
 }

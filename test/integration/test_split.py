@@ -97,6 +97,27 @@ def test_reads_go_to_standbys_in_turn(make_proxy, cluster):
     assert set(nodes) == {"a", "b", "c"}, "a pool on each node"
 
 
+def test_traces_tell_the_node_and_the_reason(make_proxy, cluster, closing):
+    pytest.importorskip("opentelemetry.proto", reason="needs opentelemetry-proto (requirements.txt)")
+    from harness.collector import Collector
+    collector = closing(Collector())
+    proxy = split_proxy(make_proxy, cluster, {"telemetry": {
+        "enabled": True, "endpoint": collector.url, "interval": "20ms", "metrics": False}})
+    wait_split(proxy)
+    with proxy.connect() as db:
+        db.execute("SELECT count(*) FROM items")  # the long way, and then the short one
+        db.execute("SELECT count(*) FROM items")
+        db.execute("DELETE FROM items WHERE id = -1")
+    reads = collector.wait_request("SELECT items", 2)
+    write = collector.wait_request("DELETE items")
+    assert {"helios.node": "a", "helios.node.role": "primary", "helios.route.reason": "write"} == write.events["helios.routed"]
+    for read in reads:
+        told = read.events["helios.routed"]
+        assert told["helios.route.reason"] == "read" and told["helios.node"] in "bc"
+        (server,) = [s for s in collector.children(read) if s.kind == "CLIENT"]
+        assert server["server.port"] == cluster[NAMES.index(told["helios.node"])].port
+
+
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 def test_every_protocol_is_split(make_proxy, cluster, protocol):
     proxy = split_proxy(make_proxy, cluster)
