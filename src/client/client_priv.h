@@ -100,7 +100,7 @@ enum verb_argument {
 	ARGUMENT_PATH, /* a body may follow */
 };
 
-enum verb_flags { VERB_ASKS = 1, VERB_BODY = 2, VERB_FOLLOWS = 4, VERB_RAW = 8 };
+enum verb_flags { VERB_ASKS = 1, VERB_BODY = 2, VERB_FOLLOWS = 4, VERB_RAW = 8, VERB_WHOLE = 16 };
 
 struct verb {
 	const char *words, *keys, *method, *path, *rows, *help;
@@ -155,8 +155,9 @@ void output_init(struct output *o, FILE *to);
 /* A value as text: strings as they are, null as "", the rest as JSON. */
 void buf_add_value(struct buf *b, const json_t *value);
 void output_json(const struct output *o, const json_t *json);
-/* A list's items, or an object's members. rows: "" or a list of columns.def. */
-void output_answer(const struct output *o, const json_t *json, const char *rows);
+/* A list's items, or an object's members. rows: "" or a list of columns.def. whole: what stands beside the items, too.
+ */
+void output_answer(const struct output *o, const json_t *json, const char *rows, bool whole);
 /* One item of a stream; the header is written before the first. */
 void output_item(const struct output *o, const json_t *item, const char *rows, bool is_first);
 /* What POST /sql answers. */

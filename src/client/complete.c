@@ -37,11 +37,11 @@ static const char bash_script[] =
 static const char zsh_script[] =
 	"#compdef heliosdb-proxy\n"
 	"# zsh completion for heliosdb-proxy; written by: heliosdb-proxy completion zsh\n"
-	"_heliosdb_proxy()\n"
+	"_heliosdb-proxy()\n"
 	"{\n"
 	"\tlocal line candidate\n"
 	"\tlocal -a candidates open shown shown_open\n"
-	"\tfor line in ${(f)\"$($words[1] complete -- ${(@Q)words[2,CURRENT]} 2>/dev/null)\"}; do\n"
+	"\tfor line in ${(f)\"$(${(Q)~words[1]} complete -- \"${(@Q)words[2,CURRENT]}\" 2>/dev/null)\"}; do\n"
 	"\t\tcandidate=${line%%$'\\t'*}\n"
 	"\t\tif [[ $candidate == '<files>' ]]; then\n"
 	"\t\t\t_files\n"
@@ -57,10 +57,10 @@ static const char zsh_script[] =
 	"\tcompadd -l -d shown -a candidates\n"
 	"\tcompadd -S '' -l -d shown_open -a open\n"
 	"}\n"
-	"if [[ $funcstack[1] == _heliosdb_proxy ]]; then\n"
-	"\t_heliosdb_proxy \"$@\"\n"
+	"if [[ $funcstack[1] == _heliosdb-proxy ]]; then\n"
+	"\t_heliosdb-proxy \"$@\"\n"
 	"else\n"
-	"\tcompdef _heliosdb_proxy heliosdb-proxy\n"
+	"\tcompdef _heliosdb-proxy heliosdb-proxy\n"
 	"fi\n";
 
 int completion_command(int argc, char **argv)

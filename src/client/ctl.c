@@ -360,7 +360,7 @@ static int show_config(const struct ctl *c, const struct output *o, const json_t
 	json_object_set(list, "items", found);
 	json_object_set_new(list, "total", json_integer((json_int_t)json_array_size(found)));
 	if (any)
-		output_answer(o, list, c->verb->rows);
+		output_answer(o, list, c->verb->rows, false);
 	else
 		client_say("ctl", "there is no key or section %s", c->words[0]);
 	json_decref(found);
@@ -413,7 +413,7 @@ static int show_answer(const struct ctl *c, const struct output *o, const struct
 		if (o->format != OUTPUT_JSON)
 			say_more_of_result(a->json);
 	} else {
-		output_answer(o, a->json, c->verb->rows);
+		output_answer(o, a->json, c->verb->rows, c->verb->flags & VERB_WHOLE);
 	}
 	return CLIENT_OK;
 }

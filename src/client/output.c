@@ -263,6 +263,28 @@ static void add_members(struct grid *g, const struct output *o, const char *pref
 	}
 }
 
+/* What stands beside the items of a list, but for how many they are: a table says it first. */
+static void write_rest(const struct output *o, json_t *list)
+{
+	struct grid g = {.columns = 2};
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(list, key, value)
+	{
+		if (json_is_object(value) || json_is_array(value) || strcmp(key, "total") == 0 ||
+		    strcmp(key, "limit") == 0)
+			continue;
+		grid_add_text(&g, o, key);
+		grid_add_value(&g, o, value);
+	}
+	if (g.count) {
+		grid_write(o, &g);
+		fputc('\n', o->to);
+	}
+	grid_free(&g);
+}
+
 static void write_object(const struct output *o, json_t *object)
 {
 	struct grid g = {.columns = 2};
@@ -276,16 +298,18 @@ static void write_object(const struct output *o, json_t *object)
 	grid_free(&g);
 }
 
-void output_answer(const struct output *o, const json_t *json, const char *rows)
+void output_answer(const struct output *o, const json_t *json, const char *rows, bool whole)
 {
 	json_t *items = json_object_get(json, "items");
 	struct buf text = BUF_INIT(TEXT_MAX);
 
 	if (o->format == OUTPUT_JSON)
 		output_json(o, json);
-	else if (json_is_array(items) || json_is_array(json))
+	else if (json_is_array(items) || json_is_array(json)) {
+		if (o->format == OUTPUT_TABLE && items && whole)
+			write_rest(o, (json_t *)(uintptr_t)json);
 		write_list(o, json_is_array(json) ? json : items, rows);
-	else if (json_is_object(json))
+	} else if (json_is_object(json))
 		write_object(o, (json_t *)(uintptr_t)json);
 	else {
 		buf_add_value(&text, json);

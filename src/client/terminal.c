@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 #define BEGIN "\033[?1049h\033[?25l" /* the other screen, no cursor */
-#define END   "\033[0m\033[?25h\033[?1049l"
+/* one that has no other screen is left with an empty last line */
+#define END "\033[999;1H\033[0m\033[K\033[?25h\033[?1049l"
 
 static bool write_all(const char *bytes, size_t len)
 {

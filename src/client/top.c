@@ -124,6 +124,7 @@ static void measure(struct top *top)
 {
 	terminal_size(&top->columns, &top->lines);
 	top->columns = MAX(top->columns, 20u);
+	top->lines = MAX(top->lines, 4u);
 }
 
 /* ---- keys ---- */

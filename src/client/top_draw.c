@@ -3,7 +3,7 @@
 
 #include "client/text.h"
 
-#define HEAD_LINES 4u /* with the titles */
+#define LOW        8u /* lines: a lower screen shows only the state, and the list */
 #define FLEX_LEAST 12u
 #define LINE_MAX   (1u << 20)
 
@@ -64,13 +64,17 @@ static void add_state(struct buf *b, const struct top *top)
 {
 	const json_t *s = top->status;
 	struct buf message = BUF_INIT(2048);
+	json_int_t seconds = json_integer_value(json_object_get(s, "uptime_seconds"));
 	char up[40];
 
 	if (!s) {
 		buf_add_str(b, "heliosdb-proxy");
 		return;
 	}
-	format_ms(json_number_value(json_object_get(s, "uptime_seconds")) * 1000, up, sizeof(up));
+	if (seconds < 60)
+		snprintf(up, sizeof(up), "%llds", (long long)seconds);
+	else
+		format_ms((double)seconds * 1000, up, sizeof(up));
 	buf_add_clean(&message, text_of(s, "version"), strlen(text_of(s, "version")), top->unicode);
 	buf_printf(b, "heliosdb-proxy %s  up %s  ", buf_cstr(&message), up);
 	buf_clear(&message);
@@ -202,7 +206,7 @@ static void add_last(struct buf *b, const struct top *top)
 		buf_add_clean(&filter, top->filter, strlen(top->filter), top->unicode);
 		buf_printf(b, "filter: %s_", buf_cstr(&filter));
 	} else if (top->trouble[0]) {
-		buf_printf(b, "%s; trying again", top->trouble);
+		buf_printf(b, "trying again: %s", top->trouble);
 	} else if (top->message[0]) {
 		buf_add_str(b, top->message);
 	} else {
@@ -251,7 +255,9 @@ static void add_list(const struct top *top, struct buf *out, struct buf *line)
 
 size_t top_room(const struct top *top)
 {
-	return top->lines > HEAD_LINES + 1 ? top->lines - HEAD_LINES - 1 : 1;
+	unsigned others = top->lines < LOW ? 3 : 5; /* the head, with the titles, and the last line */
+
+	return top->lines > others ? top->lines - others : 1;
 }
 
 void top_draw(const struct top *top, struct buf *out)
@@ -261,10 +267,12 @@ void top_draw(const struct top *top, struct buf *out)
 	buf_add_str(out, "\033[H");
 	add_state(&line, top);
 	add_line(out, BOLD, &line, top->columns, false);
-	add_load(&line, top);
-	add_line(out, "", &line, top->columns, false);
-	add_views(&line, top);
-	add_line(out, "", &line, top->columns, false);
+	if (top->lines >= LOW) {
+		add_load(&line, top);
+		add_line(out, "", &line, top->columns, false);
+		add_views(&line, top);
+		add_line(out, "", &line, top->columns, false);
+	}
 	if (top->mode == MODE_HELP) {
 		for (size_t i = 0; i <= top_room(top); i++) {
 			buf_add_str(&line, i < ARRAY_SIZE(help) ? help[i] : "");

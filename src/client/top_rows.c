@@ -124,7 +124,9 @@ void format_ms(double ms, char *text, size_t size)
 {
 	unsigned long long s = (unsigned long long)(ms / 1000);
 
-	if (ms < 10)
+	if (ms == 0)
+		snprintf(text, size, "0");
+	else if (ms < 10)
 		snprintf(text, size, "%.2fms", ms);
 	else if (ms < 1000)
 		snprintf(text, size, "%.0fms", ms);

@@ -14,6 +14,7 @@
 #define BODY         VERB_BODY
 #define FOLLOWS      VERB_FOLLOWS
 #define RAW          VERB_RAW
+#define WHOLE        VERB_WHOLE
 
 const struct verb verbs[] = {
 #define VERB(words, argument, keys, method, path, rows, flags, help) \
