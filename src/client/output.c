@@ -45,7 +45,8 @@ void buf_add_value(struct buf *b, const json_t *value)
 
 void output_json(const struct output *o, const json_t *json)
 {
-	size_t flags = JSON_ENCODE_ANY | (o->is_terminal ? JSON_INDENT(2) | JSON_ENSURE_ASCII : JSON_COMPACT);
+	size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+		       (o->is_terminal ? JSON_INDENT(2) | JSON_ENSURE_ASCII : JSON_COMPACT);
 
 	json_dumpf(json, o->to, flags);
 	fputc('\n', o->to);
@@ -224,7 +225,9 @@ void output_item(const struct output *o, const json_t *item, const char *rows, b
 	const char *key;
 
 	if (o->format == OUTPUT_JSON) {
-		json_dumpf(item, o->to, JSON_COMPACT | JSON_ENCODE_ANY | (o->is_terminal ? JSON_ENSURE_ASCII : 0));
+		json_dumpf(item, o->to,
+			   JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+				   (o->is_terminal ? JSON_ENSURE_ASCII : 0));
 		fputc('\n', o->to);
 	} else {
 		items = json_array();

@@ -102,15 +102,15 @@ static void add_load(struct buf *b, const struct top *top)
 		buf_add_str(b, "(no statistics)");
 		return;
 	}
-	add_number(b, "tps", l, "tps");
-	add_number(b, "qps", l, "qps");
-	add_number(b, "errors/s", l, "errors");
-	add_number(b, "waiting", l, "waiting");
-	add_latency(b, "p50", l, "p50_ms");
-	add_latency(b, "p95", l, "p95_ms");
-	add_latency(b, "p99", l, "p99_ms");
-	add_rate(b, "in", l, "bytes_in");
-	add_rate(b, "out", l, "bytes_out");
+	add_number(b, "tps", l, "transactions_per_second");
+	add_number(b, "qps", l, "queries_per_second");
+	add_number(b, "errors/s", l, "errors_per_second");
+	add_number(b, "waiting", l, "clients_waiting");
+	add_latency(b, "p50", l, "query_p50_ms");
+	add_latency(b, "p95", l, "query_p95_ms");
+	add_latency(b, "p99", l, "query_p99_ms");
+	add_rate(b, "in", l, "received_bytes_per_second");
+	add_rate(b, "out", l, "sent_bytes_per_second");
 }
 
 static void add_views(struct buf *b, const struct top *top)

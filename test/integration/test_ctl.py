@@ -371,3 +371,71 @@ def test_completion_waits_a_second_at_most(ctl):
                           capture_output=True, timeout=60, check=True)
     listener.close()
     assert done.stdout == b""
+
+
+# ---------------------------------------------------------------- streams
+
+class Follower:
+    """ctl that follows something; its lines as they come."""
+
+    def __init__(self, ctl, *words):
+        self.process = subprocess.Popen([BINARY, "ctl", "-c", ctl.proxy.config_path, "-o", "json", *words], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=ctl.env, text=True)
+        self.lines, self.errors = [], []
+        self.threads = [threading.Thread(target=lambda to=to, pipe=pipe: to.extend(iter(pipe.readline, "")), daemon=True)
+                        for to, pipe in ((self.lines, self.process.stdout), (self.errors, self.process.stderr))]
+        for thread in self.threads:
+            thread.start()
+
+    def items(self):
+        return [json.loads(line) for line in self.lines]
+
+    def end(self):
+        self.process.terminate()
+        status = self.process.wait(30)
+        for thread in self.threads:
+            thread.join(30)
+        return status
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def test_events_are_followed_through_a_restart(ctl, closing):
+    follower = closing(Follower(ctl, "events", "--follow"))
+
+    def something_happens():
+        ctl("pause", "app")
+        ctl("resume", "app")
+        return any(e["subject"] == "app" for e in follower.items())
+
+    wait_until(something_happens, 30, lambda: str(follower.errors))
+    seqs = [e["seq"] for e in follower.items()]
+    assert seqs == sorted(set(seqs))
+    assert any(e["subject"] == "app" for e in ctl.json("events", "limit=100")["items"])
+    ctl.proxy.stop()
+    wait_until(lambda: any("trying again" in line for line in follower.errors))
+    ctl.proxy.start()
+    before = len(follower.lines)
+    wait_until(lambda: something_happens() and len(follower.lines) > before, 30)
+    assert follower.end() == 0
+
+
+def test_the_log_is_followed(ctl, closing):
+    follower = closing(Follower(ctl, "log", "--follow", "level=info"))
+
+    def logged():
+        ctl("reload")
+        return any("configuration reloaded" in line for line in follower.lines)
+
+    wait_until(logged, 30, lambda: str(follower.errors))
+    assert follower.end() == 0
+
+
+def test_a_stream_that_is_refused(ctl):
+    status, out, error = ctl.run("--url", f"http://127.0.0.1:{ctl.proxy.admin_port}", "events", "--follow", config=False)
+    assert status == 1 and not out and "(401)" in error
+    assert ctl.run("--url", "http://127.0.0.1:1", "events", "--follow", config=False)[0] == 3
