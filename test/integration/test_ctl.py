@@ -404,7 +404,14 @@ class Follower:
         self.process.stderr.close()
 
 
+def need(ctl, path):
+    """A build without this part of the API says so."""
+    if ctl.proxy.admin(path)[0] in (404, 501):
+        pytest.skip(f"{path} is not in this build")
+
+
 def test_events_are_followed_through_a_restart(ctl, closing):
+    need(ctl, "/api/v1/events")
     follower = closing(Follower(ctl, "events", "--follow"))
 
     def something_happens():
@@ -425,6 +432,7 @@ def test_events_are_followed_through_a_restart(ctl, closing):
 
 
 def test_the_log_is_followed(ctl, closing):
+    need(ctl, "/api/v1/log")
     follower = closing(Follower(ctl, "log", "--follow", "level=info"))
 
     def logged():
@@ -433,6 +441,17 @@ def test_the_log_is_followed(ctl, closing):
 
     wait_until(logged, 30, lambda: str(follower.errors))
     assert follower.end() == 0
+
+
+def test_sql(ctl):
+    need(ctl, "/api/v1/sql")
+    who = ["database=app", "user=app"]
+    row, = ctl.csv("sql", "SELECT 1 AS a, NULL AS b, E'x\\ny\\033[0m' AS c", *who)
+    assert row == {"a": "1", "b": "", "c": "x\ny\x1b[0m"}
+    status, out, error = ctl.run("-o", "csv", "sql", "SELECT generate_series(1, 20) AS n", "max_rows=3", *who)
+    assert status == 0 and out.split() == ["n", "1", "2", "3"] and "more rows" in error
+    assert "syntax error" in ctl.refused("sql", "SELEC", *who)
+    assert ctl.json("explain", "SELECT 1", *who)["to"]
 
 
 def test_a_stream_that_is_refused(ctl):

@@ -162,7 +162,7 @@ def test_cancel_and_kill_ask_first(proxy, top, gate, closing):
     job.join(30)
     assert job.result == "57014"
     terminal.send("4")
-    terminal.wait_for("[4 sessions]", str(pid))
+    terminal.wait_for("[4 sessions]", "1 of 1")
     terminal.send("k")
     terminal.wait_for(f"close session {pid}? y/N")
     terminal.send("y")
