@@ -77,13 +77,13 @@ static char *read_token(const char *path)
 /* ---- the configuration ---- */
 
 /* Where the listener is, seen from this machine: "0.0.0.0:9090" is 127.0.0.1:9090. */
-static char *url_of_address(const char *address)
+static char *url_of_address(const char *address, bool tls)
 {
 	const char *port = strrchr(address, ':');
 	struct buf url = BUF_INIT(1024);
 	char *copy;
 
-	buf_add_str(&url, "http://");
+	buf_add_str(&url, tls ? "https://" : "http://");
 	if (!port)
 		buf_add_str(&url, address);
 	else if (strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "*:", 2) == 0 || port == address)
@@ -101,6 +101,15 @@ static bool take_config(struct target *t, const struct config *c, bool wants_tok
 {
 	const char *address = c->proxy.admin_address;
 
+	/* nothing is nearer than the socket */
+	if (*c->admin.socket && access(c->admin.socket, W_OK) == 0) {
+		free(t->url);
+		t->socket_path = strdup(c->admin.socket);
+		t->url = strdup("http://localhost");
+		if (wants_token && *c->proxy.admin_token)
+			t->token = strdup(c->proxy.admin_token);
+		return t->url && t->socket_path;
+	}
 	if (!*address) {
 		snprintf(t->note, sizeof(t->note), "%s turns the admin API off: [proxy] admin_address is empty",
 			 c->path);
@@ -111,7 +120,7 @@ static bool take_config(struct target *t, const struct config *c, bool wants_tok
 		t->socket_path = strdup(address + 5);
 		t->url = strdup("http://localhost");
 	} else {
-		t->url = url_of_address(address);
+		t->url = url_of_address(address, *c->admin.tls_cert_path);
 	}
 	if (wants_token && *c->proxy.admin_token)
 		t->token = strdup(c->proxy.admin_token);

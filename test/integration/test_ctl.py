@@ -237,6 +237,15 @@ def test_the_configurations_token_goes_nowhere_else(ctl):
     assert b"GET /api/v1/status" in heard[0] and b"uthorization" not in heard[0] and TOKEN.encode() not in heard[0]
 
 
+def test_the_socket_of_the_configuration(make_proxy, tmp_path):
+    proxy = make_proxy({"proxy": {"admin_token": TOKEN}, "admin": {"socket": str(tmp_path / "admin")}})
+    ctl = Ctl(proxy)
+    assert ctl.json("status")["ready"] is True
+    assert ctl.run("--socket", tmp_path / "admin", "status", config=False)[0] == 0  # the proxy's own user needs no token
+    status, _, error = ctl.run("--socket", tmp_path / "none", "status", config=False)
+    assert status == 3 and "none" in error
+
+
 def test_a_configuration_that_is_wrong(ctl, tmp_path):
     broken = tmp_path / "proxy.toml"
     broken.write_text(open(ctl.proxy.config_path).read().replace("max_connections", "max_conections"))
