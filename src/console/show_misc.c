@@ -53,6 +53,8 @@ static void add_pgbouncers(const struct config *c, struct rows *rows)
 	add_seconds(rows, "client_idle_timeout", c->pool.client_idle_timeout, "0");
 	add_seconds(rows, "client_login_timeout", c->pool.client_login_timeout, "60");
 	add_seconds(rows, "idle_transaction_timeout", c->pool.idle_transaction_timeout, "0");
+	/* what is refused is always logged; check_postgres takes a list without this one for an error */
+	add_setting(rows, "log_pooler_errors", "1", "1", /* reloads= */ false);
 	add_number(rows, "stats_period", POOLS_STATS_PERIOD / USEC_PER_SEC, "60");
 	add_setting(rows, "auth_file", c->auth.auth_file, "", true);
 	add_setting(rows, "auth_hba_file", c->auth.hba_file, "", true);

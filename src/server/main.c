@@ -1,6 +1,7 @@
 /* The command line of heliosdb-proxy. */
 #include "admin/metrics.h"
 #include "admin/reference.h"
+#include "client/client.h"
 #include "config/config.h"
 #include "config/reference.h"
 #include "import/import.h"
@@ -19,6 +20,9 @@ static const char help[] =
 	"       heliosdb-proxy --pgbouncer pgbouncer.ini\n"
 	"       heliosdb-proxy --primary HOST:PORT [--standby HOST:PORT]... [--listen ADDRESS]\n"
 	"       heliosdb-proxy import pgbouncer FILE.ini [--output FILE [--force]] [--admin ADDRESS]\n"
+	"       heliosdb-proxy ctl VERB...         looks at a running proxy, and steers it (ctl --help)\n"
+	"       heliosdb-proxy top                 shows what it does, again and again (top --help)\n"
+	"       heliosdb-proxy completion bash|zsh makes a shell complete all this\n"
 	"\n"
 	"  -c, --config FILE        configuration (see proxy.toml(5))\n"
 	"      --pgbouncer FILE     the same from PgBouncer's configuration; import writes it as proxy.toml\n"
@@ -33,7 +37,7 @@ static const char help[] =
 	"      --log-level LEVEL    trace, debug, info, warn, error\n"
 	"      --json-logs          log lines as JSON\n"
 	"      --generate WHAT      print a page made from the tables: reference, man, schema, errors,\n"
-	"                           events, endpoints, metrics, pgbouncer\n"
+	"                           events, endpoints, metrics, pgbouncer, ctl, ctlman\n"
 	"  -V, --version            print the version and the features built in\n"
 	"  -h, --help               print this\n"
 	"\n"
@@ -97,6 +101,10 @@ static int generate(const char *what)
 		import_reference(stdout);
 	else if (strcmp(what, "metrics") == 0)
 		metrics_reference(stdout);
+	else if (strcmp(what, "ctl") == 0)
+		ctl_reference(stdout);
+	else if (strcmp(what, "ctlman") == 0)
+		ctl_man(stdout);
 	else if (strcmp(what, "schema") == 0)
 		return reference_schema(stdout) == 0 ? EXIT_OK : EXIT_START;
 	else
@@ -165,9 +173,10 @@ static int parse(int argc, char **argv, struct command_line *c)
 			break;
 		case OPT_GENERATE:
 			option = generate(optarg);
-			return option == EXIT_USAGE ? usage_error("--generate takes reference, man, schema, errors, "
-								  "events, endpoints, metrics or pgbouncer")
-						    : option;
+			return option == EXIT_USAGE
+				       ? usage_error("--generate takes reference, man, schema, errors, "
+						     "events, endpoints, metrics, pgbouncer, ctl or ctlman")
+				       : option;
 		case OPT_CLOCK:
 			c->proxy.test_clock = true;
 			break;
@@ -203,14 +212,24 @@ static int load(const struct command_line *c, struct config **ret)
 	return r;
 }
 
+/* The other programs in this one. */
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv); /* its exit status */
+} commands[] = {
+	{"import", import_command},         {"ctl", ctl_command},           {"top", top_command},
+	{"completion", completion_command}, {"complete", complete_command},
+};
+
 int main(int argc, char **argv)
 {
 	struct command_line c = {.proxy.argv = argv};
 	struct config *config = NULL;
 	int status;
 
-	if (argc > 1 && strcmp(argv[1], "import") == 0)
-		return import_command(argc - 1, argv + 1);
+	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
 	status = parse(argc, argv, &c);
 
 	if (status >= 0)
