@@ -90,8 +90,13 @@ struct request {
 
 struct answer {
 	unsigned status;
-	const char *type; /* Content-Type */
-	char *body;       /* malloc'd; NULL: out of memory */
+	/* of what is part of the program */
+	bool body_is_static;
+	char etag[40];        /* "": it is not to be kept */
+	const char *encoding; /* NULL: none */
+	const char *policy;   /* of its content; NULL: it may load nothing */
+	const char *type;     /* Content-Type */
+	char *body;           /* malloc'd; NULL: out of memory */
 	size_t len;
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
 	unsigned retry_after;          /* seconds; 0: not said */

@@ -184,7 +184,10 @@ static void test_access(void **state)
 	assert_received("Content-Type: application/json\r\n");
 	assert_int_equal(ask("HEAD", "/health", ""), 200);
 	assert_null(strstr(received, "{"));
+	assert_int_equal(ask("GET", "/endpoints", ""), 200);
+	assert_received("<code>/pools</code>");
 	assert_int_equal(ask("GET", "/", ""), 200);
+	assert_received("script-src 'self'");
 	assert_int_equal(ask("GET", "/pools", ""), 401);
 	assert_received("WWW-Authenticate: Bearer");
 	assert_int_equal(ask("GET", "/pools", "Authorization: Bearer wrong\r\n"), 401);

@@ -60,10 +60,23 @@ static struct MHD_Response *response_new(struct answer *answer)
 		return MHD_create_response_from_buffer(sizeof(no_memory) - 1, (void *)(uintptr_t)no_memory,
 						       MHD_RESPMEM_PERSISTENT);
 	}
-	response = MHD_create_response_from_buffer(answer->len, answer->body, MHD_RESPMEM_MUST_FREE);
-	if (!response)
+	response = MHD_create_response_from_buffer(
+		answer->len, answer->body, answer->body_is_static ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_FREE);
+	if (!response && !answer->body_is_static)
 		free(answer->body);
 	return response;
+}
+
+/* What has a tag may be kept, but the browser asks each time whether it is still the same. */
+static void add_caching(struct MHD_Response *response, const struct answer *answer)
+{
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, answer->etag[0] ? "no-cache" : "no-store");
+	if (!answer->etag[0])
+		return;
+	MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, answer->etag);
+	MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+	if (answer->encoding)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, answer->encoding);
 }
 
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer *answer)
@@ -75,9 +88,11 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 	if (!response)
 		return MHD_NO;
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->type);
-	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	add_caching(response, answer);
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-	MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
+	MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+	MHD_add_response_header(response, "Content-Security-Policy",
+				answer->policy ? answer->policy : "default-src 'none'; frame-ancestors 'none'");
 	if (answer->allow[0])
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer->allow);
 	if (answer->retry_after) {
