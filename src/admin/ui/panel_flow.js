@@ -17,7 +17,7 @@ class Flow {
 	constructor({ id, path, choices, choiceName, label, what }) {
 		this.path = path;
 		this.choiceName = choiceName;
-		this.list = h("ol", { class: "flow", id, tabindex: 0, role: "log", "aria-label": label });
+		this.list = h("div", { class: "flow", id, tabindex: 0, role: "log", "aria-label": label });
 		this.items = [];
 		this.last = null;
 		this.live = h("span", { class: "pill", role: "status" }, "not connected");
@@ -31,7 +31,7 @@ class Flow {
 
 	line(item) {
 		const level = item.severity || item.level, words = fieldsText(item.fields);
-		const element = h("li", {},
+		const element = h("div", {},
 			h("time", { datetime: item.at, title: item.at }, timeOfDay(item.at)),
 			h("span", {}, h("span", { class: "pill " + (TONES[level] || "") }, level)),
 			h("span", {}, item.kind ? h("b", {}, item.kind + " ") : null, item.subject ? h("code", {}, item.subject + " ") : null,
@@ -110,7 +110,7 @@ class Flow {
 
 	got(item) {
 		if ("missed" in item) {
-			this.list.prepend(h("li", {}, h("span"), h("span"), h("span", { class: "fields-text" },
+			this.list.prepend(h("div", {}, h("span"), h("span"), h("span", { class: "fields-text" },
 				`${item.missed ?? "Some"} are missing here: they came faster than they could be sent.`)));
 			this.last = item.next - 1;
 		} else {
