@@ -116,7 +116,8 @@ static void show_value(const struct config_value_view *v, void *to)
 /* false: it was answered that there is no such origin. */
 static bool read_origin(struct request *request, struct answer *answer, const char **ret)
 {
-	static const char *const origins[] = {"", "default", "file", "import", "environment", "command line"};
+	static const char *const origins[] = {"",       "default", "file", "import", "environment", "command line",
+					      "console"};
 	const char *text = request_parameter(request, "origin");
 
 	for (size_t i = 0; i < ARRAY_SIZE(origins); i++)

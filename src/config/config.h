@@ -178,6 +178,7 @@ struct userlist; /* config/userlist.h */
 struct config {
 #define SECTION(name, help) struct config_##name name;
 #include "config/directives.def"
+	struct slice text; /* of the file, as it was read; see config_load_settings() */
 	const struct config_node *nodes;
 	uint32_t node_count;
 	const struct config_database *databases;
@@ -220,6 +221,14 @@ int config_load(const char *path, struct config **ret, struct config_report *rep
 int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
 		     struct config_report *report) MUST_USE;
 int config_from_flags(const struct config_flags *flags, struct config **ret, struct config_report *report) MUST_USE;
+/* A value for a key of directives.def, given while the proxy runs. section, name: as in the file, aliases as well. */
+struct config_setting {
+	const char *section, *name, *value;
+};
+/* What base was read from, read again (not the file), with these values on top of it: only of keys that a reload
+ * applies, and that no flag has. base->text.len is 0 where there was no file. As config_load(). */
+int config_load_settings(const struct config *base, const struct config_setting *settings, uint32_t count,
+			 const struct config_flags *flags, struct config **ret, struct config_report *report) MUST_USE;
 /* Puts those flags on top that count beside a file (log_level, json_logs). Before the config is published. */
 int config_apply_flags(struct config *c, const struct config_flags *flags, struct config_report *report) MUST_USE;
 void config_free(struct config *c); /* NULL is fine */

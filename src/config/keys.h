@@ -75,7 +75,7 @@ struct config_enum {
 	const char *help;
 };
 
-enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_FLAG };
+enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_FLAG, ORIGIN_CONSOLE };
 
 struct config_origin {
 	enum origin_kind kind;

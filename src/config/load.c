@@ -537,7 +537,21 @@ static int load_tree(struct loader *l, const char *text, size_t len)
 	return r;
 }
 
-int config_load_text(const char *text, size_t len, const char *name, struct config **ret, struct config_report *report)
+/* For config_load_settings(). */
+static void keep_text(struct loader *l, const char *text, size_t len)
+{
+	char *copy = arena_alloc(&l->config->arena, len + 1);
+
+	l->no_memory |= !copy;
+	if (!copy)
+		return;
+	memcpy(copy, text, len);
+	copy[len] = 0;
+	l->config->text = slice_make((const uint8_t *)copy, len);
+}
+
+int load_text(const char *text, size_t len, const char *name, const struct config_setting *settings, uint32_t count,
+	      struct config **ret, struct config_report *report)
 {
 	struct loader l = {.report = report, .file = name};
 	struct buf expanded = BUF_INIT(TOML_BYTES_MAX);
@@ -557,8 +571,11 @@ int config_load_text(const char *text, size_t len, const char *name, struct conf
 	}
 	if (r == 0)
 		r = load_tree(&l, (const char *)expanded.bytes, expanded.len);
-	if (r == 0)
+	if (r == 0) {
+		keep_text(&l, text, len);
+		load_settings(&l, settings, count);
 		config_finish(&l);
+	}
 	if (r == 0 && l.no_memory)
 		r = -ENOMEM;
 	if (r == 0 && report->errors)
@@ -573,6 +590,11 @@ out:
 	arena_destroy(&scratch);
 	buf_free_secret(&expanded);
 	return r;
+}
+
+int config_load_text(const char *text, size_t len, const char *name, struct config **ret, struct config_report *report)
+{
+	return load_text(text, len, name, NULL, 0, ret, report);
 }
 
 int config_load(const char *path, struct config **ret, struct config_report *report)

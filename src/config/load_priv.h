@@ -33,6 +33,12 @@ bool unavailable_key(struct loader *l, const char *section, const struct toml_va
 		     const char **told);
 void unavailable_offer(struct suggestion *s, const char *path); /* path "": the names of tables */
 
+/* config_load_text() with values on top. */
+int load_text(const char *text, size_t len, const char *name, const struct config_setting *settings, uint32_t count,
+	      struct config **ret, struct config_report *report) MUST_USE;
+/* Puts them on top of what was read; what is wrong goes to the report. */
+void load_settings(struct loader *l, const struct config_setting *settings, uint32_t count);
+
 /* After the walk (or the flags): derived values, rules over more than one key, the files it names. */
 void config_finish(struct loader *l);
 /* The part of it that is about the admin API: reads its tokens. */

@@ -16,6 +16,8 @@ static const char *origin_name(enum origin_kind kind)
 		return "environment";
 	case ORIGIN_FLAG:
 		return "command line";
+	case ORIGIN_CONSOLE:
+		return "console";
 	case ORIGIN_DEFAULT:
 		break;
 	}
@@ -27,6 +29,7 @@ static void print_origin(const struct config *c, const struct config_origin *ori
 	switch (origin->kind) {
 	case ORIGIN_DEFAULT:
 	case ORIGIN_FLAG:
+	case ORIGIN_CONSOLE:
 		fputs(origin_name(origin->kind), out);
 		return;
 	case ORIGIN_ENVIRONMENT:

@@ -124,6 +124,24 @@ static int read_word(struct scan *s, char *word, size_t size, char quote)
 	return len ? 0 : -ENOENT;
 }
 
+/* Whatever stands there up to the next blank, for hosts and ports, and keys with a dot, need no quotes. */
+static int read_bare(struct scan *s, char *word, size_t size, bool *ret_quoted)
+{
+	size_t len = 0;
+
+	skip_blanks(s);
+	*ret_quoted = s->at < s->end && (*s->at == '"' || *s->at == '\'');
+	if (*ret_quoted)
+		return read_quoted(s, word, size);
+	for (; s->at<s->end && * s->at> ' ' && !strchr(";=\"'", *s->at); s->at++) {
+		if (len + 1 == size)
+			return -E2BIG;
+		word[len++] = (char)*s->at;
+	}
+	word[len] = 0;
+	return len ? 0 : -ENOENT;
+}
+
 static bool is_over(struct scan *s)
 {
 	skip_blanks(s);
@@ -139,7 +157,8 @@ static bool is_over(struct scan *s)
 static int read_set(struct scan *s, struct command *c)
 {
 	char to[4];
-	int r = read_word(s, c->name, sizeof(c->name), 0);
+	bool quoted;
+	int r = read_bare(s, c->name, sizeof(c->name), &quoted);
 
 	c->verb = COMMAND_SET;
 	snprintf(c->tag, sizeof(c->tag), "SET");
@@ -187,24 +206,6 @@ static int read_argument(struct scan *s, struct command *c, enum argument argume
 }
 
 /* ---- nodes ---- */
-
-/* Whatever stands there up to the next blank, for hosts and ports need no quotes. */
-static int read_bare(struct scan *s, char *word, size_t size, bool *ret_quoted)
-{
-	size_t len = 0;
-
-	skip_blanks(s);
-	*ret_quoted = s->at < s->end && (*s->at == '"' || *s->at == '\'');
-	if (*ret_quoted)
-		return read_quoted(s, word, size);
-	for (; s->at<s->end && * s->at> ' ' && !strchr(";=\"'", *s->at); s->at++) {
-		if (len + 1 == size)
-			return -E2BIG;
-		word[len++] = (char)*s->at;
-	}
-	word[len] = 0;
-	return len ? 0 : -ENOENT;
-}
 
 static bool is_number(const char *word)
 {

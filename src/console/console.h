@@ -36,6 +36,9 @@ struct console_context {
 	void (*reloads)(void *server, uint64_t *ret_over, uint64_t *ret_failed);
 	void (*shut_down)(void *server, enum console_shutdown how);
 	void (*let_run)(void *server, struct control_job *job);
+	/* Control thread: the key has this value until the next reload. 0, or -errno, and in why what is wrong ("": no
+	 * memory). */
+	int (*set)(void *server, const char *section, const char *name, const char *value, char *why, size_t size);
 	void *server;
 };
 

@@ -3,7 +3,8 @@
  *   command.c   what a text says        rows.c   a result's bytes
  *   console.c   the two protocols       talk.c   running a command: rows, waiting, other workers
  *   shows.c     the table of SHOW       show_*.c what they show
- *   operate.c   PAUSE and the like   nodes.c  those about nodes
+ *   operate.c   PAUSE and the like   nodes.c  those about nodes   settings.c  SET
+ *   job.c       what the control thread does for a command
  */
 #ifndef CONSOLE_CONSOLE_PRIV_H
 #define CONSOLE_CONSOLE_PRIV_H
@@ -63,7 +64,7 @@ struct talk {
 	struct timer timer;
 	bool (*is_done)(struct talk *t); /* waited for; looked at in intervals */
 	uint64_t mark;                   /* its own */
-	struct node_job *node_job;       /* see nodes.c; NULL: none */
+	struct console_job *job;         /* that the control thread does; NULL: none */
 	struct loop_deferred deferred;
 };
 
@@ -102,9 +103,27 @@ void talk_cancelled(struct talk *t);
 void operate(struct talk *t, const struct command *c);
 void operate_cancelled(struct talk *t);
 
+/* ---- job.c ---- */
+/* Of the client, until it leaves, and of the control thread, until it is over. Begins what it is embedded in. */
+struct console_job {
+	struct control_job job;
+	_Atomic unsigned owners;
+	_Atomic bool is_over;
+	bool was_run;
+	int result; /* of work() */
+	struct console *console;
+	int (*work)(struct console_job *job);                  /* on the control thread */
+	void (*tell)(struct talk *t, struct console_job *job); /* what came of it; CommandComplete follows */
+};
+/* malloc'd, with work and tell; the command is over when they are. */
+void console_job_begin(struct talk *t, struct console_job *job);
+void console_job_leave(struct talk *t); /* its client does not wait for it any more */
+
+/* ---- settings.c ---- */
+void operate_setting(struct talk *t, const struct command *c);
+
 /* ---- nodes.c ---- */
 void operate_node(struct talk *t, const struct command *c);
-void node_job_leave(struct talk *t); /* its client does not wait for it any more */
 void show_nodes(struct console *console, const struct worker *w, struct rows *rows);
 
 /* ---- show_*.c ---- */

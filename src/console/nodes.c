@@ -9,47 +9,18 @@
 
 #include <stdio.h>
 
-/* Of the client, until it leaves, and of the control thread, until it is over. */
 struct node_job {
-	struct control_job job; /* first */
-	_Atomic unsigned owners;
-	_Atomic bool is_over;
-	struct console *console;
+	struct console_job base; /* first */
 	struct operation operation;
-	bool was_run;
-	int result;
 };
 
-static void job_unref(struct node_job *job)
+/* On the control thread. */
+static int work(struct console_job *base)
 {
-	if (atomic_fetch_sub(&job->owners, 1) == 1)
-		free(job);
-}
+	struct node_job *job = container_of(base, struct node_job, base);
+	const struct console_context *c = &base->console->context;
 
-void node_job_leave(struct talk *t)
-{
-	if (t->node_job)
-		job_unref(t->node_job);
-	t->node_job = NULL;
-}
-
-/* ---- on the control thread ---- */
-
-static void run(struct control_job *control_job)
-{
-	struct node_job *job = container_of(control_job, struct node_job, job);
-	const struct console_context *c = &job->console->context;
-
-	job->result = operation_run(&job->operation, c->nodes, c->members);
-	job->was_run = true;
-}
-
-static void over(struct control_job *control_job)
-{
-	struct node_job *job = container_of(control_job, struct node_job, job);
-
-	atomic_store(&job->is_over, true);
-	job_unref(job);
+	return operation_run(&job->operation, c->nodes, c->members);
 }
 
 /* ---- the client ---- */
@@ -62,7 +33,7 @@ static void notice(struct talk *t, const char *text)
 	talk_send(t, &out);
 }
 
-static void tell(struct talk *t, const struct operation *o)
+static void tell_success(struct talk *t, const struct operation *o)
 {
 	char text[200];
 
@@ -74,21 +45,16 @@ static void tell(struct talk *t, const struct operation *o)
 	}
 }
 
-static bool job_is_over(struct talk *t)
+static void tell(struct talk *t, struct console_job *base)
 {
-	struct node_job *job = t->node_job;
+	const struct operation *o = &container_of(base, struct node_job, base)->operation;
 
-	if (!atomic_load(&job->is_over))
-		return false;
-	if (!job->was_run)
-		talk_refuse(t, "the proxy shuts down");
-	else if (job->result == -EBUSY)
-		talk_refuse(t, "%s. FORCE does it all the same", job->operation.why);
-	else if (job->result < 0)
-		talk_refuse(t, "%s", *job->operation.why ? job->operation.why : "out of memory");
+	if (base->result == -EBUSY)
+		talk_refuse(t, "%s. FORCE does it all the same", o->why);
+	else if (base->result < 0)
+		talk_refuse(t, "%s", *o->why ? o->why : "out of memory");
 	else
-		tell(t, &job->operation);
-	return true;
+		tell_success(t, o);
 }
 
 /* false: it was refused. */
@@ -114,7 +80,6 @@ static bool read_operation(struct talk *t, const struct command *c, struct opera
 
 void operate_node(struct talk *t, const struct command *c)
 {
-	const struct console_context *context = &t->console->context;
 	struct node_job *job = calloc(1, sizeof(*job));
 
 	if (!job) {
@@ -125,13 +90,9 @@ void operate_node(struct talk *t, const struct command *c)
 		free(job);
 		return;
 	}
-	job->job.run = run;
-	job->job.over = over;
-	job->console = t->console;
-	atomic_init(&job->owners, 2);
-	t->node_job = job;
-	context->let_run(context->server, &job->job);
-	talk_wait(t, job_is_over);
+	job->base.work = work;
+	job->base.tell = tell;
+	console_job_begin(t, &job->base);
 }
 
 /* ---- SHOW NODES ---- */

@@ -175,10 +175,11 @@ static void shut_down(struct talk *t, const struct command *c)
 static void log_command(const struct talk *t, const struct command *c)
 {
 	const char *what = c->verb == COMMAND_NODE ? c->value : c->name;
+	bool is_primary = c->verb == COMMAND_SET && strcasecmp(c->name, "primary") == 0; /* of others: may be secret */
 	char text[COMMAND_VALUE_MAX * 2 + 64];
 
 	snprintf(text, sizeof(text), "%s%s%s%s%s%s", c->tag, *what ? " " : "", what, c->force ? " FORCE" : "",
-		 c->verb == COMMAND_SET ? " = " : "", c->verb == COMMAND_SET ? c->value : "");
+		 is_primary ? " = " : "", is_primary ? c->value : "");
 	console_client_log(&t->client, "console command", text);
 }
 
@@ -218,7 +219,8 @@ static void set(struct talk *t, const struct command *c)
 	} else if (!t->client.is_admin) {
 		talk_refuse(t, "admin access needed");
 	} else {
-		talk_error(t, ERROR_CONSOLE_UNAVAILABLE, "SET of a setting (change the file, then RELOAD)");
+		log_command(t, c);
+		operate_setting(t, c);
 	}
 }
 

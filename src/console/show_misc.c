@@ -178,7 +178,8 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tADD NODE <host:port> [<key> = <value>]...\n"
 				   "\tREMOVE|DISABLE|DRAIN NODE <node> [FORCE]\n"
 				   "\tENABLE|UNDRAIN NODE <node>\n"
-				   "\tSET primary = <node>|none";
+				   "\tSET primary = <node>|none\n"
+				   "\tSET <section>.<key> = <value>";
 
 	(void)console;
 	(void)w;

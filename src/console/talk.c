@@ -30,7 +30,7 @@ static void finish(struct talk *t, struct buf *out)
 {
 	t->running = false;
 	timer_cancel(&t->timer);
-	node_job_leave(t);
+	console_job_leave(t);
 	if (t->simple)
 		message_ready(out, t->in_transaction ? 'T' : 'I');
 	conn_resume(t->client.conn);
@@ -199,7 +199,7 @@ void talk_stop(struct talk *t)
 {
 	t->running = false;
 	timer_cancel(&t->timer);
-	node_job_leave(t);
+	console_job_leave(t);
 	if (t->visit)
 		t->visit->talk = NULL;
 }

@@ -39,6 +39,10 @@ int import_pgbouncer_text(const struct import_job *job, const char *text, size_t
 /* As PgBouncer a path is relative to the working directory; what isn't there is looked for beside `from`. */
 int import_read_file(void *argument, const char *path, const char *from, struct buf *out) MUST_USE;
 
+/* Where a setting of [pgbouncer] stands in proxy.toml. 0; -ENOENT: PgBouncer has no such setting; -EINVAL: it is not
+ * one key whose value is written alike. */
+int import_setting_key(const char *name, const char **ret_section, const char **ret_key) MUST_USE;
+
 void import_reference(FILE *out);                             /* docs/reference/pgbouncer.md */
 const char *import_verdict_text(enum import_verdict verdict); /* "became" ... */
 

@@ -128,6 +128,7 @@ static bool make_console(struct proxy *p)
 		.reloads = reload_count,
 		.shut_down = control_ask_shutdown,
 		.let_run = jobs_let_run,
+		.set = reload_set,
 		.members = p->members,
 		.server = p,
 	};
@@ -263,6 +264,7 @@ static void end(struct proxy *p)
 	breakers_free(p->shared.breakers);
 	node_list_free(p->nodes);
 	members_free(p->members);
+	reload_forget_settings(p);
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);

@@ -80,6 +80,8 @@ struct proxy {
 	bool resolve_all;    /* a reload was asked for: names that were looked up are looked up again */
 	_Atomic bool reload_asked;
 	struct reload_news reload_news;
+	struct config_setting *settings; /* of SET; they count more than the file, until it is read again */
+	uint32_t setting_count;
 	_Atomic uint64_t reloads, reloads_failed; /* that are over */
 	_Atomic int shutdown_asked;               /* enum console_shutdown + 1; 0: nobody did */
 	_Atomic bool nobody_accepts;              /* every worker has stopped listening */
@@ -158,6 +160,9 @@ void reload(struct proxy *p);
 int reload_ask(void *proxy);
 /* See admin_context. */
 int reload_and_wait(void *proxy, unsigned wait_ms, struct reload_outcome *ret);
+/* A key has this value until the file is read again. Control thread. 0, -ENOMEM, -EINVAL (why). */
+int reload_set(void *proxy, const char *section, const char *name, const char *value, char *why, size_t size);
+void reload_forget_settings(struct proxy *p);
 void reload_news_init(struct reload_news *news);
 void reload_news_end(struct reload_news *news); /* nobody is kept waiting any more */
 void reload_news_free(struct reload_news *news);

@@ -143,14 +143,25 @@ static void keep_reason(struct reload_outcome *outcome, const struct report_mess
 		snprintf(outcome->why, sizeof(outcome->why), "%s%s%s", m->file, m->file[0] ? ": " : "", m->text);
 }
 
-static struct config *load_again(struct proxy *p, struct reload_outcome *outcome)
+/* What SET has given; of a real reload none. */
+struct settings {
+	const struct config_setting *list;
+	uint32_t count;
+};
+
+/* settings NULL: from the file. */
+static struct config *load_again(struct proxy *p, const struct settings *settings, struct reload_outcome *outcome)
 {
 	struct config_report report;
 	struct config *fresh = NULL;
 	int r;
 
 	config_report_init(&report, p->options->strict);
-	r = load_config(p->options, &fresh, &report);
+	if (settings)
+		r = config_load_settings(p->config, settings->list, settings->count, &p->options->flags, &fresh,
+					 &report);
+	else
+		r = load_config(p->options, &fresh, &report);
 	for (const struct report_message *m = report.first; m; m = m->next) {
 		keep_reason(outcome, m);
 		if (m->severity != REPORT_NOTICE)
@@ -259,24 +270,17 @@ int reload_and_wait(void *proxy, unsigned wait_ms, struct reload_outcome *ret)
 
 /* ---- the reload itself ---- */
 
-void reload(struct proxy *p)
+/* settings NULL: the file is read. false: the old one stays; the log says why. */
+static bool change(struct proxy *p, const struct settings *settings, struct reload_outcome *outcome)
 {
-	struct reload_outcome outcome = {.changed = BUF_INIT(CHANGED_MAX)};
-	uint64_t asked = news_begin(&p->reload_news);
 	struct tls_context *client_tls = NULL, *server_tls = NULL;
 	struct reloaded *r = calloc(1, sizeof(*r));
-	struct config *fresh = NULL;
+	struct config *fresh = r ? load_again(p, settings, outcome) : NULL;
 
-	notify_reloading();
-	if (!p->options->config_path) {
-		log_warn("there is no file to reload: the configuration was given by flags");
-		goto fail;
-	}
-	fresh = r ? load_again(p, &outcome) : NULL;
 	if (!fresh || !make_client_tls(fresh, &client_tls) || !make_server_tls(fresh, &server_tls) ||
 	    !admin_prepare(p->admin, fresh))
 		goto fail;
-	config_diff(p->config, fresh, tell_difference, &outcome);
+	config_diff(p->config, fresh, tell_difference, outcome);
 	log_set_level(fresh->log.level);
 	log_set_format(fresh->log.format);
 	r->config = p->config;
@@ -300,22 +304,100 @@ void reload(struct proxy *p)
 	admin_reload(p->admin, fresh);
 	workers_let_spin(p);
 	workers_tell(p, take_settings, free_old, r);
-	log_reloaded(p, fresh, &outcome, client_tls != NULL, server_tls != NULL);
-	notify_ready();
-	atomic_fetch_add(&p->reloads, 1);
-	news_tell(&p->reload_news, asked, 0, &outcome);
-	return;
+	log_reloaded(p, fresh, outcome, client_tls != NULL, server_tls != NULL);
+	return true;
 fail:
 	tls_context_unref(client_tls);
 	tls_context_unref(server_tls);
 	config_free(fresh);
 	free(r);
 	log_event(EVENT_CONFIG_REFUSED, LOG_ERROR, "configuration not reloaded; keeping the old one",
-		  kv_str("reason", outcome.why[0] ? outcome.why : NULL));
+		  kv_str("reason", outcome->why[0] ? outcome->why : NULL));
+	return false;
+}
+
+void reload(struct proxy *p)
+{
+	struct reload_outcome outcome = {.changed = BUF_INIT(CHANGED_MAX)};
+	uint64_t asked = news_begin(&p->reload_news);
+	bool done;
+
+	notify_reloading();
+	if (!p->options->config_path)
+		log_warn("there is no file to reload: the configuration was given by flags");
+	done = p->options->config_path && change(p, NULL, &outcome);
+	if (done)
+		reload_forget_settings(p);
+	else
+		atomic_fetch_add(&p->reloads_failed, 1);
 	notify_ready();
-	atomic_fetch_add(&p->reloads_failed, 1);
 	atomic_fetch_add(&p->reloads, 1);
-	news_tell(&p->reload_news, asked, -EINVAL, &outcome);
+	news_tell(&p->reload_news, asked, done ? 0 : -EINVAL, &outcome);
+}
+
+/* ---- SET on the console ---- */
+
+#define SETTINGS_MAX 1000u
+
+static void free_setting(struct config_setting *s)
+{
+	free((char *)(uintptr_t)s->section);
+	free((char *)(uintptr_t)s->name);
+	free((char *)(uintptr_t)s->value);
+}
+
+void reload_forget_settings(struct proxy *p)
+{
+	for (uint32_t i = 0; i < p->setting_count; i++)
+		free_setting(&p->settings[i]);
+	free(p->settings);
+	p->settings = NULL;
+	p->setting_count = 0;
+}
+
+/* The new one comes last, in the place of an older one of the same key. */
+static void keep_setting(struct proxy *p, struct config_setting *list, uint32_t count)
+{
+	for (uint32_t i = 0; i + 1 < count; i++) {
+		if (strcmp(list[i].section, list[count - 1].section) != 0 ||
+		    strcmp(list[i].name, list[count - 1].name) != 0)
+			continue;
+		free_setting(&list[i]);
+		list[i] = list[--count];
+		break;
+	}
+	p->settings = list;
+	p->setting_count = count;
+}
+
+int reload_set(void *proxy, const char *section, const char *name, const char *value, char *why, size_t size)
+{
+	struct proxy *p = proxy;
+	struct reload_outcome outcome = {.changed = BUF_INIT(CHANGED_MAX)};
+	struct settings settings;
+	struct config_setting *list, *last;
+	bool done;
+
+	if (!p->config->text.len || p->setting_count == SETTINGS_MAX) {
+		snprintf(why, size, p->setting_count ? "too many were set" : "there is no configuration file");
+		return -EINVAL;
+	}
+	list = realloc(p->settings, (p->setting_count + 1) * sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	p->settings = list;
+	last = &list[p->setting_count];
+	*last = (struct config_setting){.section = strdup(section), .name = strdup(name), .value = strdup(value)};
+	settings = (struct settings){.list = list, .count = p->setting_count + 1};
+	done = last->section && last->name && last->value && change(p, &settings, &outcome);
+	snprintf(why, size, "%s", outcome.why);
+	buf_free(&outcome.changed);
+	if (done) {
+		keep_setting(p, list, settings.count);
+		return 0;
+	}
+	free_setting(last);
+	return -EINVAL;
 }
 
 int reload_ask(void *proxy)

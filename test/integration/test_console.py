@@ -588,7 +588,6 @@ def test_reload(consoles):
 def test_what_is_not_there_says_so(consoles):
     _, console = consoles()
     console.refused("SUSPEND", "SUSPEND", "0A000")
-    console.refused("SET max_client_conn = 5", "SET", "0A000")
     assert console("SET client_encoding = 'UTF8'") == "SET"
 
 
