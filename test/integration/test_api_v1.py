@@ -148,7 +148,7 @@ def test_sessions_are_found_by_what_they_run(make_proxy, closing):
 # ---- changing
 
 
-def test_cancel_ends_what_runs_and_nothing_else(make_proxy, closing):
+def test_cancel_ends_what_runs_and_nothing_else(make_proxy, postgres, closing):
     proxy = make_proxy()
     client = closing(proxy.connect(application_name="victim"))
     caught = []
@@ -161,6 +161,7 @@ def test_cancel_ends_what_runs_and_nothing_else(make_proxy, closing):
 
     thread = threading.Thread(target=run)
     thread.start()
+    wait_until(lambda: postgres.backends("wait_event = 'PgSleep'"))
     pid = wait_until(lambda: [s["pid"] for s in items(proxy, "/sessions?application=victim&state=active")])[0]
     assert call(proxy, f"/sessions/{pid}/cancel", "POST") == (202, {"status": "cancelling", "pid": pid})
     thread.join()
