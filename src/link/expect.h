@@ -60,6 +60,12 @@ static inline struct expect *expects_at(const struct expects *e, uint32_t index)
 	return &e->ring[(e->first + index) & (e->cap - 1)];
 }
 
+/* Of one that is in there. */
+static inline uint32_t expects_index(const struct expects *e, const struct expect *x)
+{
+	return ((uint32_t)(x - e->ring) - e->first) & (e->cap - 1);
+}
+
 static inline struct expect *expects_last(const struct expects *e)
 {
 	return e->count ? expects_at(e, e->count - 1) : NULL;

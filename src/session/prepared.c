@@ -432,6 +432,26 @@ static void not_at_link(struct session *s, const struct expect *parse, struct st
 	}
 }
 
+/* This Close was skipped, but a later batch, which may be executed, closes the same: then it has something to close. */
+static bool is_closed_later(struct session *s, const struct expect *close, struct statement_id id)
+{
+	const struct expects *e = &s->link->expects;
+	bool sync_between = false;
+
+	for (uint32_t i = expects_index(e, close) + 1; i < e->count; i++) {
+		const struct expect *x = expects_at(e, i);
+		struct statement_note *note = x->flags & EXPECT_NOTE ? x->object : NULL;
+
+		sync_between = sync_between || x->kind == EXPECT_SYNC;
+		if (!sync_between || x->kind != EXPECT_CLOSE || !(x->flags & EXPECT_SWALLOW) || !note ||
+		    !statement_id_equal(note->id, id))
+			continue;
+		note->gone = false;
+		return true;
+	}
+	return false;
+}
+
 static void undo_close(struct session *s, const struct expect *x)
 {
 	const struct statement_note *note = note_of(x);
@@ -439,7 +459,8 @@ static void undo_close(struct session *s, const struct expect *x)
 	if (!note)
 		return;
 	if (x->flags & EXPECT_SWALLOW) {
-		if (!note->gone && statement_set_add(&s->link->statements, note->id) < 0)
+		if (!note->gone && !is_closed_later(s, x, note->id) &&
+		    statement_set_add(&s->link->statements, note->id) < 0)
 			s->link->close_when_free = true;
 	} else if (*note->name == 0) {
 		if (s->unnamed_serial == x->name_hash) {

@@ -175,6 +175,24 @@ def test_eviction_with_an_error_in_the_pipeline(make_proxy, closing):
         for i in (3, 2, 1, 0):
             assert call(client, f"s{i}") == [[str(i)]]
 
+def test_what_a_failed_batch_did_not_close_and_a_later_one_does(make_proxy, closing):
+    """The link's room is one too small. The first batch fails, so that its Close is skipped; the third closes the same."""
+    proxy = make_proxy({"proxy": {"workers": 1},
+                        "pool": {"mode": "transaction", "max_connections": 1, "max_prepared_statements": 2}})
+    client = closing(proxy.wire())
+    assert errors(client.batch(parse("a", "SELECT 'a'"))) == []
+    for last in ("SELECT 'c'", "SELEKT"):  # the second time it is not closed in the end
+        client.send(bind("", "unknown") + parse("b", "SELECT 'a'") + sync() +
+                    parse("c", f"SELECT {len(last)}") + sync() +
+                    parse("d", last) + sync())
+        found = [errors(client.until_ready()) for _ in range(3)]
+        assert found[:2] == [["26000"], []] and found[2] == ([] if last != "SELEKT" else ["42601"])
+        client.query("BEGIN")  # where nothing can be repaired
+        for _ in range(2):
+            assert rows(client.batch(bind("", "a"), execute())) == [["a"]]
+        client.query("COMMIT")
+        assert errors(client.batch(close("S", "c"), close("S", "d"))) == []
+
 
 def test_open_portal_of_an_evicted_statement(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1, "max_prepared_statements": 1}})
