@@ -88,7 +88,7 @@ int char_width(uint32_t c)
 
 void buf_add_clean(struct buf *b, const char *text, size_t len, bool unicode)
 {
-	const char *at = text, *end = text + len;
+	const char *at = text, *end = len ? text + len : text; /* text may be NULL then */
 
 	while (at < end) {
 		uint32_t c = utf8_next(&at, end);
@@ -118,11 +118,10 @@ size_t text_width(const char *text)
 void buf_add_column(struct buf *b, const char *text, size_t width, bool to_the_right)
 {
 	const char *at = text, *end = text + strlen(text);
-	size_t whole = text_width(text), used = 0;
+	size_t whole = text_width(text), used = 0, before = to_the_right && whole < width ? width - whole : 0;
 
-	if (to_the_right)
-		for (size_t i = whole; i < width; i++)
-			buf_add_char(b, ' ');
+	for (size_t i = 0; i < before; i++)
+		buf_add_char(b, ' ');
 	while (at < end && width > 0) {
 		const char *next = at;
 		int w = char_width(utf8_next(&next, end));
@@ -139,6 +138,6 @@ void buf_add_column(struct buf *b, const char *text, size_t width, bool to_the_r
 		buf_add_char(b, '~');
 		used++;
 	}
-	for (; !to_the_right && used < width; used++)
+	for (; before + used < width; used++) /* also where a wide character had no room */
 		buf_add_char(b, ' ');
 }

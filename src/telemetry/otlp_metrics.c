@@ -273,6 +273,12 @@ static bool is_of_series(const struct series *series, const struct sample *s)
 	return true;
 }
 
+/* What is none is 0. */
+static uint64_t whole_number(double value)
+{
+	return value >= 1 && value < 0x1p64 ? (uint64_t)value : 0;
+}
+
 static void add_to_series(struct reader *r, struct sample *s)
 {
 	struct slice part = slice_make(s->name.bytes + r->name.len, s->name.len - r->name.len), le = take_le(s);
@@ -291,10 +297,10 @@ static void add_to_series(struct reader *r, struct sample *s)
 	if (slice_equal(part, SLICE_LITERAL("_sum"))) {
 		series->sum = value;
 	} else if (slice_equal(part, SLICE_LITERAL("_count"))) {
-		series->count = (uint64_t)value;
+		series->count = whole_number(value);
 	} else if (le.len && !isinf(number_of(le)) && series->bucket_count < BUCKETS_MAX) {
 		series->bounds[series->bucket_count] = number_of(le);
-		series->counts[series->bucket_count++] = (uint64_t)value;
+		series->counts[series->bucket_count++] = whole_number(value);
 	}
 }
 
@@ -336,7 +342,7 @@ static void take_sample(struct reader *r, struct slice line)
 
 	if (r->kind == KIND_OTHER || !read_sample(line, &s))
 		return;
-	if (r->kind == KIND_HISTOGRAM && s.name.len > r->name.len &&
+	if (r->kind == KIND_HISTOGRAM && r->name.len && s.name.len > r->name.len &&
 	    memcmp(s.name.bytes, r->name.bytes, r->name.len) == 0)
 		add_to_series(r, &s);
 	else if (r->kind != KIND_HISTOGRAM && slice_equal(s.name, r->name))

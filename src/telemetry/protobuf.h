@@ -35,7 +35,8 @@ struct pb_field {
 
 static inline struct pb_reader pb_reader_make(const void *bytes, size_t len)
 {
-	return (struct pb_reader){.at = bytes, .end = (const uint8_t *)bytes + len};
+	return (struct pb_reader){.at = bytes,
+				  .end = len ? (const uint8_t *)bytes + len : bytes}; /* bytes may be NULL */
 }
 /* False: there is none left, or the rest is not of this format (failed). */
 bool pb_next(struct pb_reader *r, struct pb_field *ret);
