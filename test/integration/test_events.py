@@ -95,7 +95,8 @@ def test_what_operators_do(make_proxy, make_postgres, stream, closing):
     pid = proxy.sessions()[0]["pid"]
     asleep = threading.Thread(target=lambda: pytest.raises(psycopg.errors.QueryCanceled, client.execute, "SELECT pg_sleep(600)"))
     asleep.start()
-    wait_until(lambda: primary.backends("wait_event = 'PgSleep'"))  # a cancel that comes before is nobody's
+    # a cancel that comes before is nobody's; a standby may have it
+    wait_until(lambda: any(server.backends("wait_event = 'PgSleep'") for server in (primary, standby)))
     wait_until(lambda: proxy.admin(f"/api/v1/sessions/{pid}/cancel", "POST", body=b"")[0] == 202)
     asleep.join()
     follower.wait("session.cancelled", pid=pid, user="app", database="app")
