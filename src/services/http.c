@@ -2,8 +2,8 @@
 #include "services/http.h"
 
 #include "base/buf.h"
+#include "services/http_priv.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
@@ -141,26 +141,12 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *argument)
 	return r->body.failed ? 0 : len;
 }
 
-#define SET(easy, option, value) (failed |= curl_easy_setopt((easy), (option), (value)) != CURLE_OK)
-
 /* Where it may go, and with which proofs. */
 static bool set_trust(const struct http *h, CURL *easy)
 {
-	bool failed = false;
+	const char *ca_path = strcmp(h->ca_path, "system") == 0 ? "" : h->ca_path;
+	bool failed = !http_set_trust(easy, ca_path, h->cert_path, h->key_path);
 
-	SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(easy, CURLOPT_FOLLOWLOCATION, 0l);
-	SET(easy, CURLOPT_PROXY, "");
-	SET(easy, CURLOPT_SSL_VERIFYPEER, 1l);
-	SET(easy, CURLOPT_SSL_VERIFYHOST, 2l);
-	if (*h->ca_path && strcmp(h->ca_path, "system") != 0) {
-		SET(easy, CURLOPT_CAINFO, h->ca_path);
-		SET(easy, CURLOPT_CAPATH, NULL); /* these, and not the system's as well */
-	}
-	if (*h->cert_path) {
-		SET(easy, CURLOPT_SSLCERT, h->cert_path);
-		SET(easy, CURLOPT_SSLKEY, *h->key_path ? h->key_path : h->cert_path);
-	}
 	if (*h->user) {
 		SET(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 		SET(easy, CURLOPT_USERNAME, h->user);

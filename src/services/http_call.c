@@ -1,7 +1,8 @@
 /* See http_call.h. */
 #include "services/http_call.h"
 
-#include <curl/curl.h>
+#include "services/http_priv.h"
+
 #include <poll.h>
 #include <stdio.h>
 
@@ -76,27 +77,12 @@ void http_call_answer_free(struct http_call_answer *answer)
 
 /* ---- settings ---- */
 
-#define SET(easy, option, value) (failed |= curl_easy_setopt((easy), (option), (value)) != CURLE_OK)
-
 static bool set_trust(const struct http_caller *c, CURL *easy)
 {
-	bool failed = false;
+	bool failed = !http_set_trust(easy, c->ca_path, c->cert_path, c->key_path);
 
-	SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(easy, CURLOPT_FOLLOWLOCATION, 0l);
-	SET(easy, CURLOPT_PROXY, "");
-	SET(easy, CURLOPT_SSL_VERIFYPEER, 1l);
-	SET(easy, CURLOPT_SSL_VERIFYHOST, 2l);
 	if (*c->socket_path)
 		SET(easy, CURLOPT_UNIX_SOCKET_PATH, c->socket_path);
-	if (*c->ca_path) {
-		SET(easy, CURLOPT_CAINFO, c->ca_path);
-		SET(easy, CURLOPT_CAPATH, NULL); /* these, and not the system's as well */
-	}
-	if (*c->cert_path) {
-		SET(easy, CURLOPT_SSLCERT, c->cert_path);
-		SET(easy, CURLOPT_SSLKEY, *c->key_path ? c->key_path : c->cert_path);
-	}
 	if (*c->bearer) {
 		SET(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
 		SET(easy, CURLOPT_XOAUTH2_BEARER, c->bearer);
