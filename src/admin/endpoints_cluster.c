@@ -241,12 +241,14 @@ json_t *addresses_json(struct node *node)
 	return list;
 }
 
-static json_t *node_json(struct node *node, const struct pool_rows *pools, const struct topology *topology)
+static json_t *node_json(struct admin *admin, struct node *node, const struct pool_rows *pools,
+			 const struct topology *topology)
 {
 	const struct topology_node *found = topology_find(topology, node);
 	json_t *json = json_object();
 	char address[ADDRESS_SIZE], zone[NODE_ZONE_MAX];
 
+	(void)admin;
 	node_address_text(node, address, sizeof(address));
 	node_copy_zone(node, zone);
 	json_put(json, "address", json_text(address));
@@ -271,8 +273,7 @@ static json_t *node_json(struct node *node, const struct pool_rows *pools, const
 	return json;
 }
 
-/* NULL: out of memory. */
-static json_t *nodes_json(struct admin *admin, const struct topology *topology)
+json_t *nodes_json(struct admin *admin, const struct topology *topology, node_show *show)
 {
 	const struct node_set *nodes = node_list_now(admin->context.nodes);
 	struct pool_rows pools;
@@ -282,7 +283,7 @@ static json_t *nodes_json(struct admin *admin, const struct topology *topology)
 		return NULL;
 	list = json_array();
 	for (uint32_t i = 0; i < nodes->count; i++)
-		(void)json_array_append_new(list, node_json(nodes->nodes[i], &pools, topology));
+		(void)json_array_append_new(list, show(admin, nodes->nodes[i], &pools, topology));
 	pool_rows_free(&pools);
 	return list;
 }
@@ -291,7 +292,7 @@ void endpoint_nodes(struct request *request, struct answer *answer)
 {
 	const struct topology *topology = admin_hold_topology(request->admin);
 
-	answer_json(answer, MHD_HTTP_OK, nodes_json(request->admin, topology));
+	answer_json(answer, MHD_HTTP_OK, nodes_json(request->admin, topology, node_json));
 	admin_release_topology(topology);
 }
 
@@ -308,7 +309,7 @@ void endpoint_node(struct request *request, struct answer *answer)
 	if (!pool_rows_collect(&pools, request->admin->context.pools))
 		return;
 	topology = admin_hold_topology(request->admin);
-	answer_json(answer, MHD_HTTP_OK, node_json(node, &pools, topology));
+	answer_json(answer, MHD_HTTP_OK, node_json(request->admin, node, &pools, topology));
 	admin_release_topology(topology);
 	pool_rows_free(&pools);
 }
@@ -399,7 +400,7 @@ void endpoint_topology(struct request *request, struct answer *answer)
 	json_put(json, "systemIdentifier", system_json(topology ? topology->system_id : 0));
 	json_put(json, "patroni", patroni_json(request->admin));
 	json_put(json, "history", history_json(topology));
-	json_put(json, "nodes", nodes_json(request->admin, topology));
+	json_put(json, "nodes", nodes_json(request->admin, topology, node_json));
 	answer_json(answer, MHD_HTTP_OK, json);
 	admin_release_topology(topology);
 }

@@ -92,26 +92,10 @@ static json_t *node_v1_json(struct admin *admin, struct node *node, const struct
 	return json;
 }
 
-/* NULL: out of memory. */
-static json_t *items_json(struct admin *admin, const struct topology *topology)
-{
-	const struct node_set *nodes = node_list_now(admin->context.nodes);
-	struct pool_rows pools;
-	json_t *list;
-
-	if (!pool_rows_collect(&pools, admin->context.pools))
-		return NULL;
-	list = json_array();
-	for (uint32_t i = 0; i < nodes->count; i++)
-		(void)json_array_append_new(list, node_v1_json(admin, nodes->nodes[i], &pools, topology));
-	pool_rows_free(&pools);
-	return list;
-}
-
 void endpoint_v1_nodes(struct request *request, struct answer *answer)
 {
 	const struct topology *topology = admin_hold_topology(request->admin);
-	json_t *items = items_json(request->admin, topology);
+	json_t *items = nodes_json(request->admin, topology, node_v1_json);
 
 	admin_release_topology(topology);
 	if (items)
@@ -161,7 +145,7 @@ void endpoint_v1_topology(struct request *request, struct answer *answer)
 	json_put(json, "system_identifier", system_json(t ? t->system_id : 0));
 	json_put(json, "patroni", patroni_json(request->admin));
 	json_put(json, "history", history_json(t));
-	json_put(json, "items", items_json(request->admin, t));
+	json_put(json, "items", nodes_json(request->admin, t, node_v1_json));
 	admin_release_topology(t);
 	answer_json(answer, MHD_HTTP_OK, json);
 }

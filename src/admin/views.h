@@ -58,6 +58,10 @@ struct running_config *running_config_new(const struct config *config);
 void running_config_free(struct running_config *running); /* NULL is fine */
 
 /* ---- endpoints_cluster.c ---- */
+typedef json_t *node_show(struct admin *admin, struct node *node, const struct pool_rows *pools,
+			  const struct topology *topology);
+/* All nodes, each as show() has it. NULL: out of memory. */
+json_t *nodes_json(struct admin *admin, const struct topology *topology, node_show *show);
 json_t *known_number(bool known, int64_t number); /* else null */
 json_t *milliseconds(bool known, int64_t us);
 json_t *lsn_json(uint64_t lsn); /* "0/3000148"; 0: null */
