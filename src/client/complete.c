@@ -78,18 +78,21 @@ int completion_command(int argc, char **argv)
 
 /* ---- what a word may become ---- */
 
+/* Which proxy, and with what. */
+#define TARGET_WORDS \
+	{"--url", "the admin API", 'x'}, {"--socket", "its unix socket", 'f'}, \
+		{"--token-file", "file with the token", 'f'}, {"--config", "the proxy's configuration", 'f'}, \
+		{"-c", "the proxy's configuration", 'f'}, {"--cacert", "authorities of the API's certificate", 'f'}, \
+		{"--cert", "a certificate for the API", 'f'}, \
+	{ \
+		"--key", "its key", 'f' \
+	}
+
 static const struct word {
 	const char *word, *help;
 	char argument; /* 'f' a file, 'x' anything, 0: none */
 } ctl_options[] = {
-	{"--url", "the admin API", 'x'},
-	{"--socket", "its unix socket", 'f'},
-	{"--token-file", "file with the token", 'f'},
-	{"--config", "the proxy's configuration", 'f'},
-	{"-c", "the proxy's configuration", 'f'},
-	{"--cacert", "authorities of the API's certificate", 'f'},
-	{"--cert", "a certificate for the API", 'f'},
-	{"--key", "its key", 'f'},
+	TARGET_WORDS,
 	{"--output", "table, json or csv", 'o'},
 	{"-o", "table, json or csv", 'o'},
 	{"--follow", "goes on with what comes", 0},
@@ -101,14 +104,7 @@ static const struct word {
 };
 
 static const struct word top_options[] = {
-	{"--url", "the admin API", 'x'},
-	{"--socket", "its unix socket", 'f'},
-	{"--token-file", "file with the token", 'f'},
-	{"--config", "the proxy's configuration", 'f'},
-	{"-c", "the proxy's configuration", 'f'},
-	{"--cacert", "authorities of the API's certificate", 'f'},
-	{"--cert", "a certificate for the API", 'f'},
-	{"--key", "its key", 'f'},
+	TARGET_WORDS,
 	{"--batch", "plain text, without keys", 0},
 	{"--count", "how many times", 'x'},
 	{"-n", "how many times", 'x'},
