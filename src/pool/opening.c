@@ -247,14 +247,14 @@ uint32_t pool_idle_anywhere(const struct pool *pool)
 }
 
 /* Is one more link needed? Then it counts as being opened from now on. */
-static bool opening_begin(struct pool *pool, const struct config_pool *s, bool for_waiter)
+static bool opening_begin(struct pool *pool, bool for_waiter)
 {
 	uint32_t n = atomic_load(&pool->opening);
 
 	do {
 		bool needed = for_waiter && n + pool_idle_anywhere(pool) < atomic_load(&pool->waiting);
 
-		if (!needed && atomic_load(&pool->links) >= s->min_connections)
+		if (!needed && atomic_load(&pool->links) >= pool_minimum(pool))
 			return false;
 	} while (!atomic_compare_exchange_weak(&pool->opening, &n, n + 1));
 	return true;
@@ -275,7 +275,7 @@ static int open_within_limits(struct shard *shard, struct destination *to, usec_
 	int r = -EAGAIN;
 
 	/* what keeps min_connections, or is of the reserve, does not ask for the adaptive limit: it is parked */
-	if (reserve || atomic_load(&pool->links) < pool_settings(pool)->min_connections)
+	if (reserve || atomic_load(&pool->links) < pool_minimum(pool))
 		active_join_anyway(pool);
 	else if (!active_join(pool))
 		return r;
@@ -305,7 +305,7 @@ void shard_open_links(struct shard *shard)
 		fail_for_the_end(shard);
 		return;
 	}
-	if (atomic_load(&pool->active.parked) > 0 && !reserve && atomic_load(&pool->links) >= s->min_connections)
+	if (atomic_load(&pool->active.parked) > 0 && !reserve && atomic_load(&pool->links) >= pool_minimum(pool))
 		return; /* there are links enough, in this thread or in another one that was asked for them */
 	if (destination_is_barred(to) || unlikely(pool_is_paused(pool)))
 		return; /* until it may be used again, or they lead elsewhere */
@@ -315,7 +315,7 @@ void shard_open_links(struct shard *shard)
 		return;
 	}
 	for (uint32_t begun = 0;; begun++) {
-		if (!opening_begin(pool, s, begun < waiting))
+		if (!opening_begin(pool, begun < waiting))
 			return;
 		r = open_within_limits(shard, to, since, reserve);
 		if (r < 0)
@@ -484,6 +484,7 @@ static void link_logged_in(struct link *link)
 	watch_opened(shard, link, NULL);
 	remember_address(node, link);
 	forget_failure(pool);
+	atomic_store_explicit(&pool->keeps_minimum, true, memory_order_relaxed);
 	if (!atomic_load_explicit(&pool->proven, memory_order_relaxed) && !atomic_exchange(&pool->proven, true))
 		atomic_fetch_sub(&pool->pools->unproven, 1);
 	atomic_store(&pool->login, link->used_password ? POOL_LOGIN_NEEDS_PASSWORD : POOL_LOGIN_TRUSTED);
@@ -515,6 +516,15 @@ static bool judge_node(struct node *node, const struct link_failure *failure)
 	return false;
 }
 
+/* Again and again would be a guess at a password that nobody made, and no link. Trying is up to the next client. */
+static bool is_refused_for_good(const struct link_failure *failure)
+{
+	return failure->wants_password ||
+	       (failure->from_server && (strncmp(failure->sqlstate, "28", 2) == 0 || /* who it is */
+					 strncmp(failure->sqlstate, "3D", 2) == 0 || /* no such database */
+					 strcmp(failure->sqlstate, "42501") == 0));  /* he may not use it */
+}
+
 static void link_login_failed(struct link *link, const struct link_failure *failure)
 {
 	static _Thread_local struct log_limit limit;
@@ -532,6 +542,8 @@ static void link_login_failed(struct link *link, const struct link_failure *fail
 	watch_opened(shard, link, failure);
 	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);
+	if (is_refused_for_good(failure) && !link->apart)
+		atomic_store_explicit(&pool->keeps_minimum, false, memory_order_relaxed);
 	if (failure->wants_password && !dedicated)
 		atomic_store(&pool->login, POOL_LOGIN_NEEDS_PASSWORD);
 	if (log_limit_pass(&limit, 10, USEC_PER_SEC, &suppressed))

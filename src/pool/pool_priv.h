@@ -107,8 +107,8 @@ struct pool {
 	_Atomic uint64_t unused_since; /* clock, when references became 0 */
 	_Atomic int login;             /* enum pool_login */
 	_Atomic uint32_t statements_epoch;
-	_Atomic bool was_used; /* a client took a link: keep min_connections warm */
-	_Atomic bool proven;   /* a login to the server worked */
+	_Atomic bool keeps_minimum; /* a login to the server worked, and none was refused for good since */
+	_Atomic bool proven;        /* a login to the server worked */
 	struct active active;
 	_Atomic(struct gate *) gate; /* NULL: nobody said anything */
 	struct budget *database_clients,
@@ -176,6 +176,13 @@ struct shard {
 /* The registry's lock is held. */
 struct gate *gate_find(struct pools *pools, const char *database); /* NULL: none */
 void gates_free(struct pools *pools);
+/* How many links are kept without anybody asking. */
+static inline uint32_t pool_minimum(const struct pool *pool)
+{
+	return atomic_load_explicit(&pool->keeps_minimum, memory_order_relaxed) ? pool_settings(pool)->min_connections
+										: 0;
+}
+
 static inline bool pool_is_paused(const struct pool *pool)
 {
 	struct pool *p = (struct pool *)(uintptr_t)pool;

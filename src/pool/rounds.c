@@ -39,8 +39,7 @@ static void shard_tick(struct shard *shard)
 	close_old(shard, &shard->idle, clock_now());
 	if (!list_is_empty(&shard->waiters))
 		shard_serve(shard); /* the reserve may be open now, or a retry due */
-	if (!list_is_empty(&shard->node) && atomic_load_explicit(&pool->was_used, memory_order_relaxed) &&
-	    atomic_load(&pool->links) < pool_settings(pool)->min_connections)
+	if (!list_is_empty(&shard->node) && atomic_load(&pool->links) < pool_minimum(pool))
 		shard_open_links(shard);
 	if (shard->is_kept)
 		shard_maybe_unused(shard); /* or not any more */

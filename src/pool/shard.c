@@ -20,8 +20,8 @@ static void shard_in_use(struct shard *shard)
 /* Links that min_connections wants are to be opened again after all were lost. */
 static bool is_to_be_kept(const struct shard *shard)
 {
-	return !shard->thread->ending && atomic_load_explicit(&shard->pool->was_used, memory_order_relaxed) &&
-	       pool_settings(shard->pool)->min_connections > 0 && node_takes_new(pool_destination(shard->pool)->node);
+	return !shard->thread->ending && pool_minimum(shard->pool) > 0 &&
+	       node_takes_new(pool_destination(shard->pool)->node);
 }
 
 /* A shard with neither links nor waiters is in nobody's list, so that its pool can go; unless it is kept. */
@@ -310,7 +310,6 @@ static void stand_in_line(struct shard *shard, struct waiter *waiter)
 void pool_wait_since(struct shard *shard, struct waiter *waiter, usec_t since)
 {
 	shard_in_use(shard);
-	atomic_store_explicit(&shard->pool->was_used, true, memory_order_relaxed);
 	waiter->shard = shard;
 	waiter->since = since;
 	stand_in_line(shard, waiter);

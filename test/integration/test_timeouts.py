@@ -2,6 +2,7 @@
 
 import pytest
 from harness import Proxy, ServerError, wait_until, wire
+from harness.postgres import PASSWORD
 from harness.wire import Closed, errors, query, rows, run, sync
 
 
@@ -37,6 +38,44 @@ def test_min_connections_come_back_with_the_server(make_proxy, make_postgres, cl
     proxy.advance(100)
     assert proxy.open_links() == 0, "not any more"
     assert client.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("user,password,database,code", [
+    ("scram_user", "wrong", "app", "28P01"), ("stranger", "any", "app", "28000"),
+    ("scram_user", PASSWORD, "absent", "3D000")])
+def test_nothing_is_kept_warm_for_a_stranger(make_proxy, closing, user, password, database, code):
+    """Who was refused once is not tried again and again at the server, nor as often as min_connections says."""
+    proxy = make_proxy({"pool": {"min_connections": 3, "login_retry": "1s"}, "auth": {"mode": "passthrough"}})
+    with pytest.raises(ServerError) as refused:
+        proxy.wire(user=user, database=database, password=password).query("SELECT 1")
+    assert refused.value.code == code
+    failed = proxy.metric("link_login_failures_total")
+    assert 1 <= failed <= 2, "to learn that a password is needed, and with it"
+    for _ in range(10):
+        proxy.advance(2)
+    known = closing(proxy.wire(user="md5_user", password=PASSWORD))
+    assert known.value("SELECT 1") == "1"
+    proxy.advance_until(lambda: proxy.open_links() >= 3, step=1)
+    assert proxy.metric("link_login_failures_total") <= failed + 1
+
+
+def test_nothing_is_kept_warm_for_one_who_was_shut_out(make_proxy, make_postgres, closing):
+    server = make_postgres()
+    proxy = make_proxy({"pool": {"min_connections": 3, "login_retry": "1s"}}, postgres=server)
+    client = closing(proxy.wire())
+    assert client.value("SELECT 1") == "1"
+    proxy.advance_until(lambda: proxy.open_links() == 3, step=1)
+    server.sql("ALTER ROLE app NOLOGIN")
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+    wait_until(lambda: proxy.open_links() == 0)
+    proxy.advance_until(lambda: proxy.metric("link_login_failures_total") >= 1, step=2)
+    for _ in range(5):
+        proxy.advance(2)
+    assert proxy.metric("link_login_failures_total") <= 3, "those that were under way together"
+    server.sql("ALTER ROLE app LOGIN")
+    proxy.advance(2)
+    wait_until(lambda: client.value("SELECT 1") == "1")
+    proxy.advance_until(lambda: proxy.open_links() == 3, step=1)
 
 
 def test_idle_timeout(make_proxy, closing):
