@@ -371,7 +371,7 @@ static void put_primary(json_t *json, const struct topology *t, const struct nod
 		node_address_text(primary, address, sizeof(address));
 	json_put(json, "currentPrimary", json_text_or_null(address));
 	json_put(json, "noPrimaryBecause", json_text_or_null(t ? no_primary_text(t->why) : ""));
-	json_put(json, "writes", json_text(topology_writes_text(t ? t->writes : WRITES_GO)));
+	json_put(json, "writes", json_text(topology_writes_text(cluster_writes(nodes, t))));
 	json_put(json, "rolesBy", json_text(!t || t->by_configuration ? "configuration" : "facts"));
 	json_put(json, "leaderNamed", t && t->leader_is_named ? node_name_json(topology_named(t)) : json_null());
 	json_put(json, "queriesGoTo", node_name_json(queries));

@@ -79,7 +79,7 @@ static json_t *node_v1_json(struct admin *admin, struct node *node, const struct
 
 	put_where(json, node);
 	put_settings(json, node);
-	json_put(json, "is_primary", json_boolean(node_is_primary(admin, node)));
+	json_put(json, "is_primary", json_boolean(topology ? node == topology->primary : node_is_primary(admin, node)));
 	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
 	json_put(json, "circuit", circuit_state_json(node));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
@@ -123,7 +123,7 @@ static void put_primary(json_t *json, const struct topology *t, const struct nod
 
 	json_put(json, "primary", node_name_json(primary));
 	json_put(json, "no_primary_because", json_text_or_null(t ? no_primary_text(t->why) : ""));
-	json_put(json, "writes", json_text(topology_writes_text(t ? t->writes : WRITES_GO)));
+	json_put(json, "writes", json_text(topology_writes_text(cluster_writes(nodes, t))));
 	json_put(json, "queries_go_to", node_name_json(queries));
 	json_put(json, "roles_by", json_text(!t || t->by_configuration ? "configuration" : "facts"));
 	json_put(json, "leader_named", t && t->leader_is_named ? node_name_json(topology_named(t)) : json_null());

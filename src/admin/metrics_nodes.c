@@ -221,9 +221,11 @@ const struct metric_group metrics_facts = {
 #define TOPOLOGY_METRICS(X) \
 	X("has_primary", "gauge", "1 when it is known which node is the primary.", t->primary != NULL) \
 	X("writes_held", "gauge", "1 while queries for the primary wait, for it is not known which node that is.", \
-	  t->writes == WRITES_HELD) \
+	  writes == WRITES_HELD) \
+	X("writes_failing", "gauge", "1 while they fail, for no primary came within [proxy] write_timeout.", \
+	  writes == WRITES_FAILING) \
 	X("writes_refused", "gauge", "1 while they are refused, for several nodes claim to be it.", \
-	  t->writes == WRITES_REFUSED) \
+	  writes == WRITES_REFUSED) \
 	X("failovers_total", "counter", "Times that another node was found to be the primary.", t->failovers) \
 	X("last_failover_timestamp_seconds", "gauge", "When that was last, in seconds since 1970; 0: never.", \
 	  (double)t->last_failover_wall / 1e6)
@@ -237,6 +239,7 @@ static const struct metric topology_metrics[] = {
 static bool expose_topology(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	const struct topology *t = admin_hold_topology(admin);
+	enum topology_writes writes = cluster_writes(admin->context.nodes, t);
 
 	if (!t)
 		return true;

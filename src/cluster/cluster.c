@@ -15,6 +15,7 @@
 
 #define TURN_MAX         USEC_PER_SEC
 #define CHECKS_APART     (200 * USEC_PER_MSEC) /* of one node, however much in doubt it is */
+#define LOST_PERIOD      USEC_PER_SEC          /* of all nodes, while nobody knows of a primary any more */
 #define BEHIND_PERIOD    USEC_PER_SEC          /* of a standby that does not follow the new primary yet */
 #define SETTLE_TURNS_MAX 100
 
@@ -56,6 +57,8 @@ struct cluster {
 	struct made_from *made_from; /* the topology of now; NULL: nothing, make it anew */
 	uint32_t made_from_count;
 	bool made_by_name; /* a leader was named */
+	bool gave_up;      /* it was lost, and it was told that it is not waited for any more */
+	usec_t lost_at;    /* the primary fails since then, or there is none; 0: there is one */
 	_Atomic bool stopping;
 	pthread_mutex_t lock; /* of `now`, for those who hold */
 	_Atomic(struct topology *) now;
@@ -167,15 +170,59 @@ static bool is_failing(struct cluster *c, struct node *node)
 	return w && ((w->in_doubt && f->failed_in_row > 0) || atomic_load(&node->refused_at) > f->checked_at);
 }
 
-/* Must what follows the primary wait? Somebody named it who is going to say who is next: it is no use then to tell
- * clients that it fails. */
+/* While checks are good and clients are not let in all the same it stays lost: else they would wait anew each time. */
+static void look_for_loss(struct cluster *c, const struct topology *t)
+{
+	usec_t now = clock_now(), refused_at = t->primary ? atomic_load(&t->primary->refused_at) : 0;
+
+	if (!t->primary || is_failing(c, t->primary)) {
+		if (!c->lost_at)
+			c->lost_at = now;
+	} else if (atomic_load(&t->primary->answered_at) >= refused_at || now > refused_at + c->settings->hold_for) {
+		c->lost_at = 0;
+	}
+	if (!c->lost_at)
+		c->gave_up = false;
+}
+
+static void give_up(struct cluster *c)
+{
+	if (c->gave_up)
+		return;
+	c->gave_up = true;
+	log_event(EVENT_PRIMARY_GIVEN_UP, LOG_ERROR,
+		  "no primary within write_timeout: what needs one fails from now on, until there is one",
+		  kv_uint("lost_ms", clock_since(c->lost_at, clock_now()) / USEC_PER_MSEC));
+}
+
+/* Is it no use to tell clients that the primary fails, should it? Somebody is going to say who is the next one, or it
+ * is not gone for long. Of those that only the configuration calls so it is the only one. */
+static bool expects_next(const struct cluster *c, const struct topology *t)
+{
+	if (t->leader_is_named)
+		return c->settings->names_next;
+	return !t->by_configuration && t->why != NO_PRIMARY_SEVERAL && c->settings->hold_for &&
+	       (!c->lost_at || clock_now() < c->lost_at + c->settings->hold_for);
+}
+
+/* Must what follows the primary wait? */
 static bool must_wait(struct cluster *c, const struct topology *t, const struct topology_node *n)
 {
-	if (!t->leader_is_named)
-		return false;
-	if (!c->settings->names_next)
+	if (t->leader_is_named && !c->settings->names_next)
 		return !t->primary && n->standing == STANDING_STANDBY;
-	return n->node == node_list_primary(c->context.nodes) && (!t->primary || is_failing(c, t->primary));
+	return expects_next(c, t) && n->node == node_list_primary(c->context.nodes) &&
+	       (!t->primary || is_failing(c, t->primary));
+}
+
+enum topology_writes cluster_writes(const struct node_list *nodes, const struct topology *t)
+{
+	const struct node *to = node_list_primary(nodes);
+
+	if (t && t->writes == WRITES_REFUSED)
+		return WRITES_REFUSED;
+	if (to ? node_bars(to) : t && !t->primary)
+		return WRITES_HELD;
+	return !t || t->primary ? WRITES_GO : WRITES_FAILING;
 }
 
 /* New connections for the primary go to this one. With none, they go to the last one: it may come back, or its
@@ -192,6 +239,11 @@ static void follow(struct cluster *c, const struct topology *t)
 		node_list_follow(c->context.nodes, t->primary);
 	else if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
+	look_for_loss(c, t);
+	node_list_expect_next(c->context.nodes, expects_next(c, t));
+	if (c->lost_at && c->settings->hold_for && clock_now() >= c->lost_at + c->settings->hold_for &&
+	    !t->leader_is_named && !t->by_configuration)
+		give_up(c);
 	for (uint32_t i = 0; i < t->count; i++)
 		if (node_hold(t->nodes[i].node, must_wait(c, t, &t->nodes[i])))
 			changed = true;
@@ -518,6 +570,8 @@ static usec_t check_is_due(const struct cluster *c, const struct watched *w)
 
 	if (n && is_at_odds(t, n))
 		return MIN(w->due, w->begun + CHECKS_APART);
+	if (c->lost_at) /* it may be back, or another one promoted, at any time */
+		return MIN(w->due, w->begun + (expects_next(c, t) ? CHECKS_APART : LOST_PERIOD));
 	return is_behind(c, w) ? MIN(w->due, w->begun + BEHIND_PERIOD) : w->due;
 }
 

@@ -52,6 +52,8 @@ const struct topology *cluster_now(const struct cluster *cluster);
 /* For other threads. */
 const struct topology *cluster_hold(struct cluster *cluster);
 void cluster_release(const struct topology *topology);
+/* What is done with what needs the primary. */
+enum topology_writes cluster_writes(const struct node_list *nodes, const struct topology *topology);
 /* Ends the thread, while the workers that retire() asks are still there; it may still be woken, for nothing. NULL is
  * fine. */
 void cluster_stop(struct cluster *cluster);

@@ -22,6 +22,7 @@ struct monitor_settings {
 	struct config_health health; /* its strings are those below, and not to be looked at */
 	bool logs_in;                /* there is a user; else nodes are only probed */
 	bool names_next;             /* somebody is going to say who the next primary is: Patroni */
+	usec_t hold_for;             /* how long is the next primary waited for; 0: not at all. Not if names_next */
 	bool of_heliosdb;            /* nodes are HeliosDB: facts_heliosdb.h */
 	char *user, *database;
 	char *check_query; /* "": none */

@@ -123,7 +123,7 @@ int node_list_reload(struct node_list *list, const struct config *config) MUST_U
  * nobody has a say but the nodes.
  */
 void node_list_name_leader(struct node_list *list, struct node *leader, bool is_named);
-/* Whoever names the leader is going to name the next one when this one fails. Control thread. */
+/* When the primary fails the next one is waited for. The cluster's thread. */
 void node_list_expect_next(struct node_list *list, bool expect);
 bool node_list_leader(const struct node_list *list, struct node **ret_leader);
 /*
@@ -184,9 +184,9 @@ void node_answered(struct node *node);
 /* A link could not be opened, for a reason that may lie with the node: it is to be checked soon; the alarm is raised.
  */
 void node_in_doubt(struct node *node);
-/* The same, and it lets nobody in, for it is gone, starts or shuts down. If it is the primary, and somebody is going to
- * say which one is the next (node_list_expect_next()), what follows the primary waits from now on: until a check is
- * good, or there is another one. true: that is so. */
+/* The same, and it lets nobody in, for it is gone, starts or shuts down. If it is the primary, and the next one is
+ * waited for (node_list_expect_next()), what follows the primary waits from now on: until a check is good, there is
+ * another one, or it took too long. true: that is so. */
 bool node_refuses(struct node *node);
 /* alarm(argument) is called when a node is in doubt, from any thread. Set once, before or while nodes are in use; the
  * argument lives as long as any thread uses them. */

@@ -69,6 +69,7 @@ enum no_primary {
 #define TOPOLOGY_WRITES(X) \
 	X(GO, "go") \
 	X(HELD, "held") \
+	X(FAILING, "failing") \
 	X(REFUSED, "refused")
 
 enum topology_writes {

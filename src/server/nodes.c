@@ -29,8 +29,6 @@ static void name_leader(struct proxy *p, const struct merged_members *merged)
 		if (merged->list[i].leads)
 			leader = find_node(p->nodes, &merged->list[i]);
 	node_list_name_leader(p->nodes, leader, merged->leader == LEADER_IS_NAMED);
-	node_list_expect_next(p->nodes,
-			      merged->leader == LEADER_IS_NAMED && p->config->topology.provider == PROVIDER_PATRONI);
 }
 
 static void follow_nodes(struct worker *w, void *argument)

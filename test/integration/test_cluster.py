@@ -332,7 +332,8 @@ def test_nodes_come_and_go_with_a_reload(make_proxy, make_postgres):
 def test_a_killed_node_is_noticed_by_the_first_client(make_proxy, make_postgres, closing):
     """Checks are days apart: what a client meets has the node checked at once."""
     server = make_postgres()
-    proxy = proxy_for(make_proxy, server, health={"check_interval": "86400s", "failure_threshold": 1})
+    proxy = proxy_for(make_proxy, server, health={"check_interval": "86400s", "failure_threshold": 1},
+                      config={"proxy": {"write_timeout": 0}})
     proxy.advance(1)
     wait_standings(proxy, a="primary")
     server.stop()
