@@ -25,38 +25,12 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
-from harness.process import BIN, Postgres, Server, as_user, environment, free_port, give, make_certificate  # noqa: E402
+from harness.process import BIN, Postgres, as_user, environment, give, make_certificate  # noqa: E402
+from harness.watched import start_watched  # noqa: E402
 
 EACH_SECOND = ["/metrics", "/api/v1/stats", "/api/v1/stats/history?seconds=120", "/api/v1/pools", "/api/v1/sessions?limit=100"]
 STREAM = "/api/v1/events/stream"
-
-
-def start_proxy(folder, name, binary, postgres):
-    port, admin = free_port(), free_port()
-    path = os.path.join(folder, f"{name}.toml")
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(f"""
-[proxy]
-listen_address = "127.0.0.1:{port}"
-admin_address = "127.0.0.1:{admin}"
-[pool]
-mode = "transaction"
-max_connections = 20
-[auth]
-mode = "trust"
-[server_tls]
-mode = "disable"
-[log]
-level = "warn"
-[[nodes]]
-host = "127.0.0.1"
-port = {postgres.port}
-role = "primary"
-""")
-    give(path)
-    server = Server(folder, name, [binary, "--config", path], port)
-    server.admin = admin
-    return server
+POOL = "max_connections = 20"
 
 
 class Watchers:
@@ -137,9 +111,9 @@ def main():
     give(folder)
     postgres, servers = Postgres(folder, 1, make_certificate(folder)), []
     try:
-        alone = start_proxy(folder, "alone", os.path.abspath(args.before or args.binary), postgres)
+        alone = start_watched(folder, "alone", os.path.abspath(args.before or args.binary), postgres, pool=POOL)
         servers.append(alone)
-        watched = start_proxy(folder, "watched", os.path.abspath(args.binary), postgres)
+        watched = start_watched(folder, "watched", os.path.abspath(args.binary), postgres, pool=POOL)
         servers.append(watched)
         with Watchers(watched) as watchers:
             for server in servers:

@@ -23,18 +23,15 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
-from harness.process import BIN, Server, allow_files, as_user, environment, free_port, give  # noqa: E402
+from harness.process import BIN, allow_files, as_user, environment, free_port, give  # noqa: E402
+from harness.watched import start_watched  # noqa: E402
 
 AT_ONCE = 50  # logins under way
+POOL = """max_connections = 10
+idle_timeout = "2s"
+client_login_timeout = "600s"
+"""
 PATHS = ["/metrics", "/api/v1/stats", "/api/v1/stats/history"]
-
-
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(text)
-    give(path)
-    return path
 
 
 class Postgres:
@@ -54,33 +51,8 @@ class Postgres:
 
 
 def start_proxy(args, folder, postgres):
-    port, admin = free_port(), free_port()
-    config = f"""
-[proxy]
-listen_address = "127.0.0.1:{port}"
-admin_address = "127.0.0.1:{admin}"
-max_clients = {args.clients + 100}
-[pool]
-mode = "transaction"
-max_connections = 10
-idle_timeout = "2s"
-client_login_timeout = "600s"
-[auth]
-mode = "trust"
-[server_tls]
-mode = "disable"
-[log]
-level = "warn"
-[[nodes]]
-host = "127.0.0.1"
-port = {postgres.port}
-role = "primary"
-"""
-    for i in range(args.pools):
-        config += f'[databases.tenant_database_{i:05}]\ndbname = "postgres"\n'
-    server = Server(folder, "proxy", [args.binary, "--config", write(folder, "proxy.toml", config)], port)
-    server.admin = admin
-    return server
+    return start_watched(folder, "proxy", args.binary, postgres, proxy=f"max_clients = {args.clients + 100}", pool=POOL, more="".join(
+        f'[databases.tenant_database_{i:05}]\ndbname = "postgres"\n' for i in range(args.pools)))
 
 
 def log_in(server, count, pools):

@@ -27,6 +27,7 @@
 #include "admin/text.h"
 #include "admin/tls.h"
 #include "base/arena.h"
+#include "cluster/operation.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
@@ -268,6 +269,12 @@ bool request_deadline(struct request *request, struct answer *answer, usec_t *re
 /* "true" or "1", "false" or "0", or not given; false: it was answered that it is something else. */
 bool request_flag(struct request *request, struct answer *answer, const char *parameter, bool *ret) MUST_USE;
 bool node_is_primary(struct admin *admin, const struct node *node);
+/* The parameters of what makes links leave: deadline_secs and force. false: it was answered that one makes no sense. */
+bool request_leaving(struct request *request, struct answer *answer, struct operation *o);
+/* With the node that the path names. false: it was answered why not, behind `refusal`. */
+bool request_operate(struct request *request, struct answer *answer, struct operation *o, const char *refusal);
+/* Of what members_add() and the like, or operation_run(), return. */
+unsigned operation_status(int r);
 /* Links of nodes that drain leave now. */
 void request_tell_workers(struct request *request);
 

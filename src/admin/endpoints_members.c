@@ -14,20 +14,6 @@
 #define ADDRESS_SIZE  512u
 #define APPLY_WAIT_MS 2000u
 
-static unsigned status_of(int r)
-{
-	switch (r) {
-	case -EEXIST:
-	case -EPERM:
-	case -ENOENT:
-		return MHD_HTTP_CONFLICT;
-	case -ENOSPC:
-		return MHD_HTTP_INSUFFICIENT_STORAGE;
-	default:
-		return MHD_HTTP_INTERNAL_SERVER_ERROR;
-	}
-}
-
 /* NULL: it was answered that there is nobody to tell. */
 static struct members *members_of(struct request *request, struct answer *answer)
 {
@@ -80,7 +66,7 @@ void endpoint_node_add(struct request *request, struct answer *answer)
 	}
 	r = members_add(members, &member, &change, why);
 	if (r < 0) {
-		answer_error(answer, status_of(r), "the node is not added: %s", why);
+		answer_error(answer, operation_status(r), "the node is not added: %s", why);
 		return;
 	}
 	snprintf(address, sizeof(address), "%s:%u", member.host, member.port);
@@ -121,101 +107,58 @@ static bool goes_already(struct request *request, struct answer *answer)
 	return true;
 }
 
-/* The primary's clients would have nowhere to go. true: it was answered that it may not, or that force is no flag. */
-static bool must_stay(struct request *request, struct answer *answer, const struct node *node)
-{
-	bool force;
-
-	if (!request_flag(request, answer, "force", &force))
-		return true;
-	if (force || !node_is_primary(request->admin, node))
-		return false;
-	answer_error(answer, MHD_HTTP_CONFLICT,
-		     "node %s is the primary: writes would have nowhere to go. force=true does it all the same",
-		     node->name);
-	return true;
-}
-
 void endpoint_node_delete(struct request *request, struct answer *answer)
 {
-	struct members *members = members_of(request, answer);
-	struct members_change change;
-	char why[MEMBERS_WHY_MAX];
+	struct operation o = {.what = OPERATION_REMOVE};
 	struct node *node;
-	usec_t deadline;
-	bool applied, drained;
-	int r;
 
-	if (!members || goes_already(request, answer))
+	if (!members_of(request, answer) || goes_already(request, answer))
 		return;
 	node = request_node(request, answer);
-	if (!node || !request_deadline(request, answer, &deadline))
+	if (!node || !request_leaving(request, answer, &o) ||
+	    !request_operate(request, answer, &o, "the node is not removed"))
 		return;
-	if (atomic_load(&node->source) != MEMBER_MANUAL) {
-		answer_error(answer, MHD_HTTP_CONFLICT,
-			     "node %s was not added over the admin API (%s): it can be disabled", node->name,
-			     member_source_word((enum member_source)atomic_load(&node->source)));
-		return;
-	}
-	if (must_stay(request, answer, node))
-		return;
-	drained = atomic_load(&node->draining);
-	node_drain(node, deadline); /* nothing new begins there before it is gone */
-	r = members_remove(members, node->host, node->port, &change, why);
-	if (r < 0) {
-		if (!drained)
-			(void)node_undrain(node);
-		answer_error(answer, status_of(r), "the node is not removed: %s", why);
-		return;
-	}
-	request_log_change(request, "node removed: its server connections leave", node->name, change.persisted);
-	applied = wait_for(request, &change);
-	answer_deletion(answer, node, &change, applied);
+	request_log_change(request, "node removed: its server connections leave", node->name, o.change.persisted);
+	answer_deletion(answer, node, &o.change, wait_for(request, &o.change));
 }
 
 /* ---- POST /nodes/{address}/enable, disable ---- */
 
-static void enable(struct request *request, struct answer *answer, struct node *node, bool enabled)
+/* false: it was answered why not; else what came of it. */
+static bool set_enabled(struct request *request, struct answer *answer, struct node *node, struct operation *o)
 {
-	struct members *members = members_of(request, answer);
-	struct members_change change;
-	char why[MEMBERS_WHY_MAX];
+	bool enabled = o->what == OPERATION_ENABLE;
 	json_t *json;
-	int r;
 
-	if (!members)
-		return;
-	r = members_enable(members, node->host, node->port, enabled, &change, why);
-	if (r < 0) {
-		answer_error(answer, status_of(r), "the node stays as it is: %s", why);
-		return;
-	}
+	if (!members_of(request, answer) || !request_operate(request, answer, o, "the node stays as it is"))
+		return false;
 	request_log_change(request, enabled ? "node enabled" : "node disabled: its server connections leave",
-			   node->name, change.persisted);
-	json = change_json(enabled ? "enabled" : "disabled", node->name, node->host, node->port, &change,
-			   wait_for(request, &change));
+			   node->name, o->change.persisted);
+	json = change_json(enabled ? "enabled" : "disabled", node->name, node->host, node->port, &o->change,
+			   wait_for(request, &o->change));
 	json_put(json, "links_left", json_integer(atomic_load(&node->links)));
 	answer_json(answer, MHD_HTTP_OK, json);
+	return true;
 }
 
 void endpoint_node_enable(struct request *request, struct answer *answer)
 {
+	struct operation o = {.what = OPERATION_ENABLE};
 	struct node *node = request_node(request, answer);
 
 	if (node)
-		enable(request, answer, node, /* enabled= */ true);
+		(void)set_enabled(request, answer, node, &o);
 }
 
 void endpoint_node_disable(struct request *request, struct answer *answer)
 {
+	struct operation o = {.what = OPERATION_DISABLE};
 	struct node *node = request_node(request, answer);
-	usec_t deadline;
 
-	if (!node || !request_deadline(request, answer, &deadline) || must_stay(request, answer, node))
+	if (!node || !request_leaving(request, answer, &o) || !set_enabled(request, answer, node, &o))
 		return;
-	enable(request, answer, node, /* enabled= */ false);
-	if (deadline != USEC_NEVER && !atomic_load(&node->enabled)) {
-		node_set_drain_deadline(node, deadline);
+	if (o.deadline != USEC_NEVER && !atomic_load(&node->enabled)) {
+		node_set_drain_deadline(node, o.deadline);
 		request_tell_workers(request);
 	}
 }
@@ -260,7 +203,7 @@ void endpoint_name_primary(struct request *request, struct answer *answer)
 	}
 	r = members_name_primary(members, node ? node->host : NULL, node ? node->port : 0, &change, why);
 	if (r < 0) {
-		answer_error(answer, status_of(r), "%s", why);
+		answer_error(answer, operation_status(r), "%s", why);
 		return;
 	}
 	request_log_change(request, "the primary was named", node ? node->name : "nobody", change.persisted);

@@ -95,22 +95,47 @@ bool request_deadline(struct request *request, struct answer *answer, usec_t *re
 	return true;
 }
 
+bool request_leaving(struct request *request, struct answer *answer, struct operation *o)
+{
+	return request_deadline(request, answer, &o->deadline) && request_flag(request, answer, "force", &o->force);
+}
+
+unsigned operation_status(int r)
+{
+	switch (r) {
+	case -EBUSY:
+	case -EEXIST:
+	case -EPERM:
+	case -ENOENT:
+		return MHD_HTTP_CONFLICT;
+	case -ENOSPC:
+		return MHD_HTTP_INSUFFICIENT_STORAGE;
+	default:
+		return MHD_HTTP_INTERNAL_SERVER_ERROR;
+	}
+}
+
+bool request_operate(struct request *request, struct answer *answer, struct operation *o, const char *refusal)
+{
+	const struct admin_context *c = &request->admin->context;
+	int r;
+
+	snprintf(o->node, sizeof(o->node), "%s", request->argument);
+	r = operation_run(o, c->nodes, c->members);
+	if (r < 0)
+		answer_error(answer, operation_status(r), "%s: %s%s", refusal, o->why,
+			     r == -EBUSY ? ". force=true does it all the same" : "");
+	return r == 0;
+}
+
 void endpoint_node_drain(struct request *request, struct answer *answer)
 {
+	struct operation o = {.what = OPERATION_DRAIN};
 	struct node *node = request_node(request, answer);
-	usec_t deadline;
-	bool force;
 
-	if (!node || !request_deadline(request, answer, &deadline) || !request_flag(request, answer, "force", &force))
+	if (!node || !request_leaving(request, answer, &o) ||
+	    !request_operate(request, answer, &o, "the node is not drained"))
 		return;
-	if (node_is_primary(request->admin, node) && !force) {
-		answer_error(answer, MHD_HTTP_CONFLICT,
-			     "node %s is the primary: writes would have nowhere to go. force=true drains it all the "
-			     "same",
-			     node->name);
-		return;
-	}
-	node_drain(node, deadline);
 	request_log_node(request, "node drains: it gets nothing new, and its server connections leave", node);
 	request_tell_workers(request);
 	answer_node(answer, node, "draining");

@@ -59,12 +59,9 @@ void endpoint_session_close(struct request *request, struct answer *answer)
 	uint64_t pid;
 	json_t *json;
 
-	if (!request_pid(request, answer, &pid))
-		return;
-	round = round_begin(request->admin->context.sessions, close_session, pid);
+	round = request_session_round(request, answer, close_session, &pid);
 	if (!round)
 		return;
-	(void)round_wait(round);
 	for (uint32_t i = 0; i < round_count(round); i++) {
 		const struct round_part *part = round_part(round, i);
 

@@ -79,12 +79,9 @@ void endpoint_v1_session_cancel(struct request *request, struct answer *answer)
 	uint64_t pid;
 	json_t *json;
 
-	if (!request_pid(request, answer, &pid))
-		return;
-	round = round_begin(request->admin->context.sessions, cancel, pid);
+	round = request_session_round(request, answer, cancel, &pid);
 	if (!round)
 		return;
-	(void)round_wait(round);
 	for (uint32_t i = 0; i < round_count(round); i++) {
 		const struct round_part *part = round_part(round, i);
 

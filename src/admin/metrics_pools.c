@@ -42,21 +42,11 @@ static const struct metric metrics[] = {
 
 static void add_view(struct pool_view *sum, const struct pool_view *v)
 {
-	sum->active += v->active;
-	sum->idle += v->idle;
-	sum->connecting += v->connecting;
-	sum->pinned += v->pinned;
-	sum->waiting += v->waiting;
+	pool_view_add(sum, v);
 	sum->max += v->max;
 	sum->active_limit += v->active_limit;
-	sum->held_long += v->held_long;
-	sum->clients += v->clients;
-	sum->opened += v->opened;
-	sum->closed += v->closed;
 	sum->paused = sum->paused || v->paused;
 	sum->disabled = sum->disabled || v->disabled;
-	sum->oldest_wait_us = MAX(sum->oldest_wait_us, v->oldest_wait_us);
-	pool_totals_add(&sum->stats, &v->stats);
 }
 
 /* The youngest come first. Those beyond the limit become one, which has a name that no pool has, for its user has none.

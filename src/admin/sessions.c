@@ -132,6 +132,18 @@ bool request_pid(struct request *request, struct answer *answer, uint64_t *ret)
 	return false;
 }
 
+struct round *request_session_round(struct request *request, struct answer *answer, round_work *work, uint64_t *ret_pid)
+{
+	struct round *round;
+
+	if (!request_pid(request, answer, ret_pid))
+		return NULL;
+	round = round_begin(request->admin->context.sessions, work, *ret_pid);
+	if (round)
+		(void)round_wait(round);
+	return round;
+}
+
 void answer_no_session(struct answer *answer, uint32_t late, const char *what)
 {
 	if (late > 0)

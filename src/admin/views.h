@@ -49,6 +49,10 @@ json_t *session_common_json(const struct session_view *view);
 bool request_limit(struct request *request, struct answer *answer, uint64_t *ret) MUST_USE;
 /* false: it was answered that {pid} is none. */
 bool request_pid(struct request *request, struct answer *answer, uint64_t *ret) MUST_USE;
+/* All workers were asked to do that with the session that the path names; a reference for the caller. NULL: it was
+ * answered that {pid} is none, or there is no memory. */
+struct round *request_session_round(struct request *request, struct answer *answer, round_work *work,
+				    uint64_t *ret_pid);
 /* There is none with that pid, or workers are late who may have it, and then do `what`. */
 void answer_no_session(struct answer *answer, uint32_t late, const char *what);
 

@@ -294,7 +294,8 @@ static bool is_made_from(const struct made_from *a, const struct topology_input 
 	       a->checked_at == b.checked_at;
 }
 
-/* Is there anything new to conclude from? A topology is a few kB to be made, and the thread wakes up often. */
+/* Is there anything new to conclude from? A topology is a few kB to be made, and the thread wakes up often. A check
+ * that found all as it was is news, too: that a standby lags by so much is true as of then, and is soon forgotten. */
 static bool facts_changed(struct cluster *c, const struct topology_input *inputs, uint32_t count, bool leader_is_named)
 {
 	bool changed = !c->made_from || c->made_from_count != count || c->made_by_name != leader_is_named;

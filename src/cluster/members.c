@@ -457,7 +457,7 @@ int members_remove(struct members *all, const char *host, uint16_t port, struct 
 	if (!fresh)
 		return end_change(all, fresh, -ENOMEM, ret, why);
 	if (i == fresh->count) {
-		complain(why, "the node was not added over the admin API");
+		complain(why, "the node was not added by hand");
 		return end_change(all, fresh, -ENOENT, ret, why);
 	}
 	memmove(&fresh->list[i], &fresh->list[i + 1], (--fresh->count - i) * sizeof(fresh->list[0]));

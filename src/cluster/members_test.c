@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "cluster/members_state.h"
+#include "cluster/operation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -456,6 +457,37 @@ static void there_is_an_end_to_new_nodes(void **state)
 	config_free(config);
 }
 
+/* Whichever surface asks, and whatever it does to make a node leave. */
+static void the_primary_stays_unless_forced(void **state)
+{
+	static const enum node_operation leaving[] = {OPERATION_DISABLE, OPERATION_DRAIN, OPERATION_REMOVE};
+	struct config *config = config_of("postgres", "a=127.0.0.1:1p b=127.0.0.2:2", "");
+	struct members *all = members_new(config, NULL, NULL);
+	struct node_list *nodes = node_list_new(config);
+	struct node *a = node_list_find(nodes, "a");
+
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_SIZE(leaving); i++) {
+		struct operation o = {.what = leaving[i], .node = "a", .deadline = USEC_NEVER};
+		bool not_by_hand = leaving[i] == OPERATION_REMOVE; /* which force does not change */
+
+		assert_int_equal(operation_run(&o, nodes, all), not_by_hand ? -EPERM : -EBUSY);
+		assert_non_null(strstr(o.why, not_by_hand ? "it can be disabled" : "is the primary"));
+		assert_int_equal(o.change.number, 0);
+		assert_false(atomic_load(&a->draining));
+		o.force = true;
+		assert_int_equal(operation_run(&o, nodes, all), not_by_hand ? -EPERM : 0);
+		assert_true(atomic_load(&a->draining) == (leaving[i] == OPERATION_DRAIN));
+		(void)node_undrain(a);
+		snprintf(o.node, sizeof(o.node), "b");
+		o.force = false;
+		assert_int_equal(operation_run(&o, nodes, all), not_by_hand ? -EPERM : 0);
+	}
+	node_list_free(nodes);
+	members_free(all);
+	config_free(config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -463,7 +495,7 @@ int main(void)
 		cmocka_unit_test(more_than_there_is_room_for),  cmocka_unit_test(changes_are_kept),
 		cmocka_unit_test(only_with_provider_manual),    cmocka_unit_test(what_cannot_be_written_does_not_count),
 		cmocka_unit_test(broken_files_stop_the_start),  cmocka_unit_test(a_node_that_comes_back_is_the_same),
-		cmocka_unit_test(there_is_an_end_to_new_nodes),
+		cmocka_unit_test(there_is_an_end_to_new_nodes), cmocka_unit_test(the_primary_stays_unless_forced),
 	};
 	int failed;
 

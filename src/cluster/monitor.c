@@ -383,8 +383,9 @@ static void take_row(struct monitor *m, const struct frame *f)
 }
 
 /* false: the check has ended. */
-static bool take_message(struct monitor *m, const struct frame *f)
+static bool take_message(void *to, const struct frame *f)
 {
+	struct monitor *m = to;
 	bool of_check_query = m->readies_due == 2;
 	char text[200];
 
@@ -433,24 +434,12 @@ static bool take_message(struct monitor *m, const struct frame *f)
 
 static size_t received(struct link *link, uint8_t *bytes, size_t len)
 {
-	struct monitor *m = link->user;
-	size_t at = 0;
+	size_t done;
 
-	while (at < len) {
-		struct frame f = {0};
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-
-		if (r == FRAME_BAD || (r != FRAME_SHORT && f.body_len > ANSWER_MAX)) {
-			fail_check(m, "a message with an impossible length");
-			return len;
-		}
-		if (r != FRAME_WHOLE)
-			return at;
-		at += frame_size(&f);
-		if (!take_message(m, &f))
-			return at;
-	}
-	return at;
+	if (frames_take(bytes, len, ANSWER_MAX, take_message, link->user, &done))
+		return done;
+	fail_check(link->user, "a message with an impossible length");
+	return len;
 }
 
 /* ---- the question ---- */

@@ -3,10 +3,25 @@
 
 #include <stdio.h>
 
-static int refuse_primary(struct operation *o)
+static bool makes_leave(const struct operation *o)
 {
-	snprintf(o->why, sizeof(o->why), "node %.100s is the primary: writes would have nowhere to go", o->name);
-	return -EBUSY;
+	return o->what == OPERATION_REMOVE || o->what == OPERATION_DISABLE || o->what == OPERATION_DRAIN;
+}
+
+/* The rules of what must stay. 0, or -errno and why. */
+static int may_run(struct operation *o, const struct node *node, const struct node_list *nodes)
+{
+	if (o->what == OPERATION_REMOVE && atomic_load(&node->source) != MEMBER_MANUAL) {
+		snprintf(o->why, sizeof(o->why), "node %.100s was not added by hand (%s): it can be disabled", o->name,
+			 member_source_word((enum member_source)atomic_load(&node->source)));
+		return -EPERM;
+	}
+	if (makes_leave(o) && !o->force && node == node_list_primary(nodes)) {
+		snprintf(o->why, sizeof(o->why), "node %.100s is the primary: writes would have nowhere to go",
+			 o->name);
+		return -EBUSY;
+	}
+	return 0;
 }
 
 static int add(struct operation *o, struct members *members)
@@ -26,12 +41,7 @@ static int remove_node(struct operation *o, struct node *node, struct members *m
 	bool drained = atomic_load(&node->draining);
 	int r;
 
-	if (atomic_load(&node->source) != MEMBER_MANUAL) {
-		snprintf(o->why, sizeof(o->why), "node %.100s was not added by hand (%s): it can be disabled", o->name,
-			 member_source_word((enum member_source)atomic_load(&node->source)));
-		return -EPERM;
-	}
-	node_drain(node, USEC_NEVER);
+	node_drain(node, o->deadline);
 	r = members_remove(members, node->host, node->port, &o->change, o->why);
 	if (r < 0 && !drained)
 		(void)node_undrain(node);
@@ -48,12 +58,12 @@ static int undrain(struct operation *o, struct node *node)
 
 static int with_node(struct operation *o, struct node *node, const struct node_list *nodes, struct members *members)
 {
-	bool leaves = o->what == OPERATION_REMOVE || o->what == OPERATION_DISABLE || o->what == OPERATION_DRAIN;
-	int r = 0;
+	int r;
 
 	snprintf(o->name, sizeof(o->name), "%s", node->name);
-	if (leaves && !o->force && node == node_list_primary(nodes))
-		return refuse_primary(o);
+	r = may_run(o, node, nodes);
+	if (r < 0)
+		return r;
 	switch (o->what) {
 	case OPERATION_REMOVE:
 		r = remove_node(o, node, members);
@@ -63,7 +73,7 @@ static int with_node(struct operation *o, struct node *node, const struct node_l
 		r = members_enable(members, node->host, node->port, o->what == OPERATION_ENABLE, &o->change, o->why);
 		break;
 	case OPERATION_DRAIN:
-		node_drain(node, USEC_NEVER);
+		node_drain(node, o->deadline);
 		break;
 	case OPERATION_UNDRAIN:
 		r = undrain(o, node);
@@ -74,7 +84,7 @@ static int with_node(struct operation *o, struct node *node, const struct node_l
 	case OPERATION_ADD:
 		break;
 	}
-	if (r == 0 && leaves)
+	if (r == 0 && makes_leave(o))
 		o->links_left = atomic_load(&node->links);
 	return r;
 }

@@ -21,6 +21,7 @@ struct operation {
 	enum node_operation what;
 	char node[MEMBER_HOST_MAX + 8]; /* a name, or host:port */
 	bool force;                     /* also the primary */
+	usec_t deadline;                /* of OPERATION_REMOVE and _DRAIN, from now on; USEC_NEVER: none */
 	struct member member;           /* of OPERATION_ADD */
 	/* what came of it */
 	char name[MEMBER_HOST_MAX + 8]; /* of the node */

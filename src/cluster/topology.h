@@ -183,7 +183,7 @@ struct topology *topology_make(const struct topology_settings *settings, const s
 const struct topology_node *topology_find(const struct topology *topology, const struct node *node);
 /* The event of this number, 0 the first ever; NULL: no longer kept, or not there yet. */
 const struct topology_event *topology_event(const struct topology *topology, uint64_t number);
-/* Is there anything in it that the other one lacks, but for times and positions? */
+/* Is there anything in it that the other one lacks? What a check found out counts only if it was another check. */
 bool topology_differs(const struct topology *a, const struct topology *b);
 bool standing_is_refused(enum node_standing standing);
 const char *standing_name(enum node_standing standing);

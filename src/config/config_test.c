@@ -1,56 +1,11 @@
-/* Whole files: what loads, what is refused and in which words, what comes out of it. */
-#include "config/config.h"
+/* Whole files: what loads, what is refused and in which words. */
 #include "config/hba.h"
 #include "config/keys.h"
-#include "config/reference.h"
+#include "config/test.h"
 #include "config/toml.h"
 #include "config/userlist.h"
 
-#include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
-#include <cmocka.h>
-
-#define NODE "[[nodes]]\nhost = \"h\"\nrole = \"primary\"\n"
-
-struct fixture {
-	struct config_report report;
-	struct config *config;
-	int r;
-};
-
-static void load_as(struct fixture *f, const char *text, bool strict)
-{
-	f->config = NULL;
-	config_report_init(&f->report, strict);
-	f->r = config_load_text(text, strlen(text), "t.toml", &f->config, &f->report);
-}
-
-static void end(struct fixture *f)
-{
-	config_free(f->config);
-	config_report_free(&f->report);
-}
-
-/* Loads without a word. */
-static void load(struct fixture *f, const char *text)
-{
-	load_as(f, text, false);
-	if (f->r < 0 || f->report.errors || f->report.warnings || f->report.notices)
-		config_report_print(&f->report, stderr);
-	assert_int_equal(f->r, 0);
-	assert_int_equal(f->report.errors + f->report.warnings + f->report.notices, 0);
-}
-
-static bool has_message(const struct config_report *report, enum report_severity severity, uint32_t line,
-			const char *part)
-{
-	for (const struct report_message *m = report->first; m; m = m->next)
-		if (m->severity == severity && m->line == line && strstr(m->text, part))
-			return true;
-	return false;
-}
 
 static void defaults_hold(void **state)
 {
@@ -513,66 +468,6 @@ static void flags_are_enough(void **state)
 	end(&f);
 }
 
-static char *print(const struct config *config)
-{
-	size_t len;
-	char *text;
-	FILE *out = open_memstream(&text, &len);
-
-	assert_non_null(out);
-	config_print(config, out);
-	assert_int_equal(fclose(out), 0);
-	return text;
-}
-
-static void count_difference(void *argument, const char *path, const char *old_value, const char *new_value,
-			     bool reloads)
-{
-	(*(uint32_t *)argument)++;
-}
-
-static const char rich[] =
-	"[pool]\nmax_connections = 10\nreset_query = \"a \\\"b\\\" \\\\ \\n c\"\ntrack_parameters = [\"a\", \"b\"]\n"
-	"[databases.\"a.b\"]\nmax_connections = 20\nquery_timeout_ms = 1500\n"
-	"[users.u]\nmode = \"statement\"\n"
-	"[[hba]]\naction = \"reject\"\naddress = \"10.0.0.0/8\"\n"
-	"[[nodes]]\nhost = \"h\"\nsync = true\n";
-
-static void what_is_printed_loads_the_same(void **state)
-{
-	struct fixture f, again;
-	uint32_t differences = 0;
-	char *text;
-
-	load(&f, rich);
-	text = print(f.config);
-	assert_non_null(strstr(text, "max_connections = 10"));
-	assert_non_null(strstr(text, "# t.toml:2\n"));
-	assert_non_null(strstr(text, "# default\n"));
-	load(&again, text);
-	config_diff(f.config, again.config, count_difference, &differences);
-	assert_int_equal(differences, 0);
-	assert_int_equal(hba_rule_count(again.config->admission), 1);
-	free(text);
-	end(&again);
-	end(&f);
-}
-
-static void secrets_are_not_printed(void **state)
-{
-	struct fixture f;
-	char *text;
-
-	load(&f, NODE "[proxy]\nadmin_token = \"hidden1\"\n[users.u]\npassword = \"hidden2\"\n"
-		      "[databases.d]\nuser = \"u\"\npassword = \"hidden3\"\n"
-		      "[admin_tokens.t]\ntoken = \"hidden-0123456789\"\n");
-	text = print(f.config);
-	assert_null(strstr(text, "hidden"));
-	assert_non_null(strstr(text, "admin_token = \"***\""));
-	free(text);
-	end(&f);
-}
-
 static void assert_token_is(const struct config *c, const char *token, const char *name)
 {
 	const struct config_admin_token *found = config_admin_token_find(c, token);
@@ -607,61 +502,6 @@ static void admin_tokens_are_found(void **state)
 	assert_null(config_admin_certificate_find(f.config, ""));
 	assert_null(config_admin_certificate_find(f.config, "plain"));
 	end(&f);
-}
-
-struct expected_difference {
-	const char *path;
-	bool reloads, seen;
-};
-
-static void expect_difference(void *argument, const char *path, const char *old_value, const char *new_value,
-			      bool reloads)
-{
-	for (struct expected_difference *e = argument; e->path; e++) {
-		if (strcmp(e->path, path) == 0 && e->reloads == reloads) {
-			e->seen = true;
-			assert_null(strstr(new_value, "hidden"));
-			return;
-		}
-	}
-	fail_msg("%s: %s -> %s", path, old_value, new_value);
-}
-
-static void differences_are_named(void **state)
-{
-	struct expected_difference expected[] = {
-		{"proxy.workers", false, false},
-		{"proxy.admin_token", true, false},
-		{"pool.mode", true, false},
-		{"nodes", true, false},
-		{"databases.a", true, false},
-		{"databases.b", true, false},
-		{"databases.c", true, false},
-		{"users.u", true, false},
-		{"hba", true, false},
-		{"admin_tokens.t", true, false},
-		{"admin_tokens.u", true, false},
-		{"admin_tokens.v", true, false},
-		{0},
-	};
-	struct fixture a, b;
-
-	load(&a, NODE "[databases.a]\nmode = \"session\"\n[databases.b]\n[databases.same]\nuser = "
-		      "\"x\"\n[users.u]\npassword = \"x\"\n[admin_tokens.t]\ntoken = \"0123456789abcdef\"\n"
-		      "[admin_tokens.u]\ntoken = \"0123456789abcdeg\"\n"
-		      "[admin_tokens.same]\ntoken = \"0123456789abcdeh\"\n");
-	load(&b,
-	     NODE "weight = 5\n[proxy]\nworkers = 3\nadmin_token = \"hidden\"\n[pool]\nmode = \"statement\"\n"
-		  "[databases.a]\nmode = \"transaction\"\n[databases.c]\n[databases.same]\nuser = \"x\"\n"
-		  "[users.u]\npassword = \"hidden\"\n[[hba]]\naction = \"allow\"\n"
-		  "[admin_tokens.t]\ntoken = \"hidden-0123456789\"\n[admin_tokens.v]\ntoken = \"0123456789abcdeg\"\n"
-		  "[admin_tokens.same]\ntoken = \"0123456789abcdeh\"\n");
-	config_diff(a.config, b.config, expect_difference, expected);
-	for (struct expected_difference *e = expected; e->path; e++)
-		if (!e->seen)
-			fail_msg("%s", e->path);
-	end(&a);
-	end(&b);
 }
 
 static void files_are_named_in_errors(void **state)
@@ -752,40 +592,6 @@ static void the_tables_are_sound(void **state)
 	}
 }
 
-static void references_are_made(void **state)
-{
-	json_error_t error;
-	json_t *schema;
-	size_t len;
-	char *text;
-	FILE *out;
-
-	out = open_memstream(&text, &len);
-	assert_int_equal(reference_schema(out), 0);
-	fclose(out);
-	schema = json_loads(text, 0, &error);
-	assert_non_null(schema);
-	assert_non_null(json_object_get(
-		json_object_get(json_object_get(json_object_get(schema, "properties"), "pool"), "properties"),
-		"idle_timeout_secs"));
-	json_decref(schema);
-	free(text);
-
-	out = open_memstream(&text, &len);
-	reference_markdown(out);
-	reference_errors(out);
-	fclose(out);
-	assert_non_null(strstr(text, "| `max_connections` |"));
-	assert_non_null(strstr(text, "## `[[nodes]]`"));
-	free(text);
-
-	out = open_memstream(&text, &len);
-	reference_man(out);
-	fclose(out);
-	assert_non_null(strstr(text, ".B max_connections"));
-	free(text);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -802,14 +608,10 @@ int main(void)
 		cmocka_unit_test(tls_follows_its_paths),
 		cmocka_unit_test(the_environment_counts),
 		cmocka_unit_test(flags_are_enough),
-		cmocka_unit_test(what_is_printed_loads_the_same),
-		cmocka_unit_test(secrets_are_not_printed),
 		cmocka_unit_test(admin_tokens_are_found),
-		cmocka_unit_test(differences_are_named),
 		cmocka_unit_test(files_are_named_in_errors),
 		cmocka_unit_test(bad_toml_is_refused),
 		cmocka_unit_test(the_tables_are_sound),
-		cmocka_unit_test(references_are_made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

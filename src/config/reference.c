@@ -79,6 +79,18 @@ static void markdown_key(FILE *out, const struct config_key *key, bool with_relo
 	fputs(" |\n", out);
 }
 
+typedef void print_section_fn(FILE *out, const struct config_section *section, const struct config_key *keys,
+			      uint32_t count, bool with_reload);
+
+/* Tables of which there may be several take what is new with a reload, each as a whole. */
+static void print_sections(FILE *out, print_section_fn *print)
+{
+	for (uint32_t i = 0; i < config_section_count; i++)
+		print(out, &config_sections[i], config_keys, config_key_count, /* with_reload= */ true);
+	for (uint32_t i = 0; i < table_section_count; i++)
+		print(out, &table_sections[i], table_keys, table_key_count, /* with_reload= */ false);
+}
+
 static void markdown_section(FILE *out, const struct config_section *section, const struct config_key *keys,
 			     uint32_t count, bool with_reload)
 {
@@ -132,10 +144,7 @@ void reference_markdown(FILE *out)
 	      "or the default, before the file is parsed and wherever it stands but in lines that begin with `#`.\n"
 	      "- *Reload* says whether a change counts at once after SIGHUP; the others need a restart.\n",
 	      out);
-	for (uint32_t i = 0; i < config_section_count; i++)
-		markdown_section(out, &config_sections[i], config_keys, config_key_count, true);
-	for (uint32_t i = 0; i < table_section_count; i++)
-		markdown_section(out, &table_sections[i], table_keys, table_key_count, false);
+	print_sections(out, markdown_section);
 	markdown_unavailable(out);
 }
 
@@ -224,10 +233,7 @@ void reference_man(FILE *out)
 	      "${NAME:\\-default} by the value or the default.\n"
 	      ".SH TABLES\n",
 	      out);
-	for (uint32_t i = 0; i < config_section_count; i++)
-		roff_section(out, &config_sections[i], config_keys, config_key_count, true);
-	for (uint32_t i = 0; i < table_section_count; i++)
-		roff_section(out, &table_sections[i], table_keys, table_key_count, false);
+	print_sections(out, roff_section);
 	fputs(".SH EXAMPLE\n.nf\n[proxy]\nlisten_address = \"0.0.0.0:6432\"\n\n[pool]\nmode = \"transaction\"\n"
 	      "max_connections = 50\n\n[[nodes]]\nhost = \"pg1.example.org\"\nrole = \"primary\"\n.fi\n"
 	      ".SH SEE ALSO\nheliosdb\\-proxy(1)\n",

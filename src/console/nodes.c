@@ -61,6 +61,7 @@ static void tell(struct talk *t, struct console_job *base)
 static bool read_operation(struct talk *t, const struct command *c, struct operation *o)
 {
 	o->force = c->force;
+	o->deadline = USEC_NEVER;
 	if (c->verb == COMMAND_SET) {
 		o->what = OPERATION_NAME_PRIMARY;
 		if (strcasecmp(c->value, "none") != 0)

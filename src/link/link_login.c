@@ -447,9 +447,13 @@ static void logged_in(struct link *link)
 	link->events->logged_in(link); /* it may be another thread's behind this: nothing may look at it any more */
 }
 
-/* One message of the server while logging in. false: the link is gone. */
-static bool login_message(struct link *link, const struct frame *f, const uint8_t *whole)
+/* One message of the server while logging in. false: it failed, or is in use, maybe by another thread: not to be looked
+ * at. */
+static bool login_message(void *to, const struct frame *f)
 {
+	struct link *link = to;
+	const uint8_t *whole = f->body - FRAME_HEADER;
+
 	switch (f->type) {
 	case 'R':
 		if (!link->login->authenticated)
@@ -491,7 +495,7 @@ static bool login_message(struct link *link, const struct frame *f, const uint8_
 static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
 {
 	struct link *link = container_of(conn, struct link, conn);
-	size_t at = 0;
+	size_t done;
 
 	if (link->state == LINK_ENCRYPTING) {
 		if (len != 1 && bytes[0] == 'S') { /* bytes sent ahead of the handshake: CVE-2021-23222 */
@@ -502,21 +506,10 @@ static size_t login_received(struct conn *conn, uint8_t *bytes, size_t len)
 		after_encrypt_step(link, link_target_encrypt_answer(link->login->target, conn, bytes[0]));
 		return link->state == LINK_CLOSED ? len : 1;
 	}
-	while (at < len) {
-		struct frame f = {0};
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-
-		if (r == FRAME_BAD || (r != FRAME_SHORT && f.body_len > LOGIN_MESSAGE_MAX)) {
-			fail_own(link, ERROR_SERVER_PROTOCOL, "login", "a message with an impossible length", false);
-			return len;
-		}
-		if (r != FRAME_WHOLE)
-			return at;
-		at += frame_size(&f);
-		if (!login_message(link, &f, bytes + at - frame_size(&f)))
-			return at; /* failed, or in use, maybe by another thread: not to be looked at */
-	}
-	return at;
+	if (frames_take(bytes, len, LOGIN_MESSAGE_MAX, login_message, link, &done))
+		return done;
+	fail_own(link, ERROR_SERVER_PROTOCOL, "login", "a message with an impossible length", false);
+	return len;
 }
 
 static void login_closed(struct conn *conn, int error)

@@ -435,7 +435,7 @@ void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, 
 	pthread_mutex_unlock(&pools->lock);
 }
 
-static void add_twin(struct pool_view *sum, const struct pool_view *v)
+void pool_view_add(struct pool_view *sum, const struct pool_view *v)
 {
 	sum->links += v->links;
 	sum->clients += v->clients;
@@ -466,7 +466,7 @@ void pools_each_home(struct pools *pools, void (*each)(const struct pool_view *v
 		view_pool(p, now, &v, error);
 		for (struct pool *t = atomic_load(&p->twins); t; t = t->next_twin) {
 			view_pool(t, now, &twin, twins_error);
-			add_twin(&v, &twin);
+			pool_view_add(&v, &twin);
 		}
 		each(&v, to);
 	}

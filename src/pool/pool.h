@@ -155,6 +155,8 @@ struct pool_view { /* a snapshot for people */
 /* Calls each() for every pool, under the registry's lock; strings live as long as the call. */
 void pools_each(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);
 
+/* What it has and has counted, on top of another's; limits and gates are not added. */
+void pool_view_add(struct pool_view *sum, const struct pool_view *view);
 void pool_totals_add(struct pool_totals *sum, const struct pool_totals *part);
 /* What pools had counted that are gone, by database. As pools_each(). */
 void pools_each_gone(struct pools *pools, void (*each)(const char *database, const struct pool_totals *stats, void *to),

@@ -574,32 +574,41 @@ static void cancel_done(struct link *link)
 	shard_offer(shard, link);
 }
 
+struct reset_answer {
+	struct link *link;
+	bool failed, over, is_idle;
+};
+
+/* false: there is no more to be seen. */
+static bool take_reset_message(void *to, const struct frame *f)
+{
+	struct reset_answer *answer = to;
+
+	answer->failed =
+		f->type == 'E' || (f->type == 'S' && !link_parameter_status(answer->link, f->body, f->body_len));
+	answer->over = f->type == 'Z';
+	answer->is_idle = answer->over && f->body_len == 1 && f->body[0] == 'I';
+	return !answer->failed && !answer->over;
+}
+
 /* reset_query is under way: the shard is the link's user until it is done. */
 static size_t reset_received(struct link *link, uint8_t *bytes, size_t len)
 {
-	struct shard *shard = link->owner;
-	struct frame f = {0};
-	size_t at = 0;
-	enum frame_result r;
+	struct reset_answer answer = {.link = link};
+	size_t done;
 
-	while (at < len && (r = frame_read(bytes + at, len - at, &f)) != FRAME_SHORT && r != FRAME_HEAD) {
-		if (r == FRAME_BAD || f.type == 'E' ||
-		    (f.type == 'S' && !link_parameter_status(link, f.body, f.body_len))) {
-			log_warn("reset_query failed; closing the server connection", kv_uint("link", link->id));
-			close_link(shard, link);
-			return len;
-		}
-		at += frame_size(&f);
-		if (f.type == 'Z') {
-			if (f.body_len != 1 || f.body[0] != 'I' || at != len) {
-				close_link(shard, link);
-				return len;
-			}
-			release_clean(shard, link);
-			return len;
-		}
+	if (!frames_take(bytes, len, FRAME_BODY_MAX, take_reset_message, &answer, &done) || answer.failed) {
+		log_warn("reset_query failed; closing the server connection", kv_uint("link", link->id));
+		close_link(link->owner, link);
+		return len;
 	}
-	return at;
+	if (!answer.over)
+		return done;
+	if (answer.is_idle && done == len)
+		release_clean(link->owner, link);
+	else
+		close_link(link->owner, link);
+	return len;
 }
 
 static void reset_lost(struct link *link, int error)

@@ -180,8 +180,9 @@ static void conclude(struct load *load)
 }
 
 /* False: the load is over. */
-static bool take_message(struct load *load, const struct frame *f)
+static bool take_message(void *to, const struct frame *f)
 {
+	struct load *load = to;
 	const char *wrong = NULL;
 
 	switch (f->type) {
@@ -212,24 +213,12 @@ static bool take_message(struct load *load, const struct frame *f)
 
 static size_t received(struct link *link, uint8_t *bytes, size_t len)
 {
-	struct load *load = link->user;
-	struct frame f = {0};
-	size_t at = 0;
+	size_t done;
 
-	while (at < len) {
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && f.body_len < FRAME_MAX))
-			return at;
-		if (r != FRAME_WHOLE) {
-			fail_and_close(load, CATALOG_FAILED, "the server sent what the protocol does not allow");
-			return len;
-		}
-		at += frame_size(&f);
-		if (!take_message(load, &f))
-			break;
-	}
-	return at;
+	if (frames_take(bytes, len, FRAME_MAX, take_message, link->user, &done))
+		return done;
+	fail_and_close(link->user, CATALOG_FAILED, "the server sent what the protocol does not allow");
+	return len;
 }
 
 static void lost(struct link *link, int error)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "config/userlist.h"
 
+#define MESSAGE_MAX 65536u
 #define ANSWERS_MAX 10000u /* kept by a worker; then the oldest goes */
 
 /* Undoes whatever a client of the same pool has set: who runs auth_query, and what its names mean, must not change. */
@@ -203,8 +204,10 @@ static bool take_row(struct auth_query *q, const struct frame *f)
 }
 
 /* False: the query is over. */
-static bool take_message(struct auth_query *q, const struct frame *f)
+static bool take_message(void *to, const struct frame *f)
 {
+	struct auth_query *q = to;
+
 	switch (f->type) {
 	case 'E':
 		error_text(q, f->body, f->body_len);
@@ -231,25 +234,13 @@ static bool take_message(struct auth_query *q, const struct frame *f)
 
 static size_t query_received(struct link *link, uint8_t *bytes, size_t len)
 {
-	struct auth_query *q = link->user;
-	struct frame f = {0};
-	size_t at = 0;
+	size_t done;
 
-	while (at < len) {
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && f.body_len < 65536))
-			return at;
-		if (r != FRAME_WHOLE) {
-			link->close_when_free = true;
-			fail(q, SLICE_LITERAL("the server sent what the protocol does not allow, or too much"));
-			return len;
-		}
-		at += frame_size(&f);
-		if (!take_message(q, &f))
-			break;
-	}
-	return at;
+	if (frames_take(bytes, len, MESSAGE_MAX, take_message, link->user, &done))
+		return done;
+	link->close_when_free = true;
+	fail(link->user, SLICE_LITERAL("the server sent what the protocol does not allow, or too much"));
+	return len;
 }
 
 static void query_lost(struct link *link, int error)

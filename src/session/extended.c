@@ -251,23 +251,17 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 
 /* ---- Bind, Describe, Execute, Close ---- */
 
-/* The message with another statement name: a new head, the rest by reference. */
-static bool send_renamed(struct session *s, const struct frame *f, const uint8_t *whole, size_t available,
-			 struct slice before, const char *name, size_t rest_from)
+/* The message with another statement name: a new head, the rest by reference. available: from its first byte on. */
+static bool send_renamed(struct session *s, const struct frame *f, size_t available, struct slice name,
+			 const char *server_name)
 {
-	size_t name_size = strlen(name) + 1, head = FRAME_HEADER + before.len + name_size;
-	size_t rest = frame_size(f) - rest_from, now = MIN(frame_size(f), available) - rest_from;
-	uint8_t *message = loop_turn_alloc(s->conn.loop, head);
+	struct slice rest;
+	size_t missing = frame_size(f) - MIN(frame_size(f), available);
 
-	if (!message)
-		return session_out_of_memory(s);
-	message[0] = f->type;
-	put_be32(message + 1, (uint32_t)(head - 1 + rest));
-	memcpy(message + FRAME_HEADER, before.bytes, before.len);
-	memcpy(message + FRAME_HEADER + before.len, name, name_size);
-	conn_send_ref(&s->link->conn, message, head);
-	conn_send_ref(&s->link->conn, whole + rest_from, now);
-	s->left = rest - now;
+	if (!session_send_renamed_head(s, f, name, server_name, &rest))
+		return false;
+	conn_send_ref(&s->link->conn, rest.bytes, rest.len - missing);
+	s->left = missing;
 	s->left_dropped = false;
 	return true;
 }
@@ -277,20 +271,17 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	const struct routing_memo *memo = routing_memo(s, whole);
 	struct slice portal, name;
 	struct statement_text *text;
-	size_t names_end;
 	uint16_t hash;
 
 	if (memo) {
 		name = memo->name;
 		portal = slice_make(f->body, (size_t)(name.bytes - f->body) - 1);
-		names_end = (size_t)(memo->behind - whole);
 		text = memo->text;
 	} else {
 		struct reader r = reader_make(f->body, MIN(f->body_len, available - FRAME_HEADER));
 
 		portal = read_cstring(&r);
 		name = read_cstring(&r);
-		names_end = (size_t)(r.at - whole);
 		if (r.failed && available < frame_size(f) && available < NAMES_MAX)
 			return 0;
 		if (r.failed)
@@ -320,8 +311,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 	expects_last(&s->link->expects)->name_hash = hash;
 	if (portal.len == 0)
 		s->bound_mark = underway_mark_of(hash);
-	if (!send_renamed(s, f, whole, available, slice_make(portal.bytes, portal.len + 1), text->server_name,
-			  names_end))
+	if (!send_renamed(s, f, available, name, text->server_name))
 		return available;
 	return MIN(frame_size(f), available);
 }
@@ -343,9 +333,7 @@ static size_t describe(struct session *s, const struct frame *f, uint8_t *whole,
 			return available;
 		s->link->shares = true;
 		expects_last(&s->link->expects)->name_hash = prepared_name_hash(name);
-		return send_renamed(s, f, whole, available, slice_make("S", 1), text->server_name, frame_size(f))
-			       ? frame_size(f)
-			       : available;
+		return send_renamed(s, f, available, name, text->server_name) ? frame_size(f) : available;
 	}
 	if (!push(s, EXPECT_DESCRIBE, 0, PURPOSE_CLIENT, NULL))
 		return available;

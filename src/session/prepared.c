@@ -501,10 +501,17 @@ void prepared_undo(struct session *s, const struct expect *x, bool failed)
 
 /* ---- what the link has ---- */
 
+void prepared_add_close(struct buf *out, struct statement_id id)
+{
+	char name[STATEMENT_NAME_SIZE];
+
+	statement_id_name(id, name);
+	message_close(out, 'S', name);
+}
+
 bool prepared_close_at_link(struct session *s, struct statement_id id)
 {
 	struct statement_note *note = malloc(sizeof(*note) + 1);
-	char name[STATEMENT_NAME_SIZE];
 	struct buf out = BUF_INIT(256);
 	bool fine;
 
@@ -512,8 +519,7 @@ bool prepared_close_at_link(struct session *s, struct statement_id id)
 		return session_out_of_memory(s);
 	*note = (struct statement_note){.id = id};
 	note->name[0] = 0;
-	statement_id_name(id, name);
-	message_close(&out, 'S', name);
+	prepared_add_close(&out, id);
 	fine = !out.failed && push(s, EXPECT_CLOSE, EXPECT_SWALLOW | EXPECT_NOTE, PURPOSE_STATEMENT, note);
 	if (fine)
 		conn_send(&s->link->conn, out.bytes, out.len);
@@ -536,18 +542,42 @@ bool prepared_make_room(struct session *s)
 	return true;
 }
 
+static size_t parse_size(const struct statement_text *text, const char *name)
+{
+	return FRAME_HEADER + strlen(name) + 1 + text->len;
+}
+
+/* As a server is to have it: without what only we understand. */
+static void write_parse(const struct worker *w, uint8_t *message, const struct statement_text *text, const char *name)
+{
+	size_t name_size = strlen(name) + 1;
+
+	message[0] = 'P';
+	put_be32(message + 1, (uint32_t)(parse_size(text, name) - 1));
+	memcpy(message + FRAME_HEADER, name, name_size);
+	memcpy(message + FRAME_HEADER + name_size, text->parse, text->len);
+	hinted_blank(w, message + FRAME_HEADER + name_size, strlen((const char *)text->parse));
+}
+
+void prepared_add_parse(const struct worker *w, struct buf *out, const struct statement_text *text)
+{
+	size_t size = parse_size(text, text->server_name);
+	uint8_t *message = buf_reserve(out, size);
+
+	if (!message)
+		return;
+	write_parse(w, message, text, text->server_name);
+	out->len += size;
+}
+
 bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name)
 {
-	size_t name_size = strlen(name) + 1, size = FRAME_HEADER + name_size + text->len;
+	size_t size = parse_size(text, name);
 	uint8_t *message = loop_turn_alloc(s->conn.loop, size);
 
 	if (!message)
 		return session_out_of_memory(s);
-	message[0] = 'P';
-	put_be32(message + 1, (uint32_t)(size - 1));
-	memcpy(message + FRAME_HEADER, name, name_size);
-	memcpy(message + FRAME_HEADER + name_size, text->parse, text->len);
-	hinted_blank(s->worker, message + FRAME_HEADER + name_size, strlen((const char *)text->parse));
+	write_parse(s->worker, message, text, name);
 	conn_send_ref(&s->link->conn, message, size);
 	count_add(&session_counters(s)->statements_prepared_total, 1);
 	count_add(&session_stats(s)->server_parses, 1);

@@ -9,6 +9,7 @@
 #define LOOK_EACH   64u
 #define TEXT_MAX    (16u << 10)           /* candidates are kept, even when no client has them any more */
 #define STEP_TIME   (100 * USEC_PER_MSEC) /* from then on whoever waits does not wait for its end */
+#define MESSAGE_MAX 65536u
 #define CANCEL_TIME (5 * USEC_PER_SEC)
 
 /* What is known of a pool in this thread. */
@@ -184,18 +185,6 @@ static void step_takes_long(struct timer *timer)
 	timer_set(loop_timers(warming->worker->pool_thread.loop), timer, clock_now() + CANCEL_TIME);
 }
 
-static void add_parse(const struct worker *w, struct buf *out, const struct statement_text *text)
-{
-	uint8_t head[FRAME_HEADER] = {'P'};
-
-	put_be32(head + 1, (uint32_t)(4 + STATEMENT_NAME_SIZE + text->len));
-	buf_add(out, head, sizeof(head));
-	buf_add(out, text->server_name, STATEMENT_NAME_SIZE);
-	buf_add(out, text->parse, text->len);
-	if (!out->failed)
-		hinted_blank(w, out->bytes + out->len - text->len, strlen((const char *)text->parse));
-}
-
 /* The next few, behind the settings if those are not on the link yet. False: out of memory, nothing was sent. */
 static bool send_step(struct warming *warming)
 {
@@ -210,7 +199,7 @@ static bool send_step(struct warming *warming)
 		message_query(&out, slice_make(sql.bytes, sql.len));
 	}
 	for (uint32_t i = 0; i < count; i++)
-		add_parse(warming->worker, &out, warming->texts[warming->answered + i]);
+		prepared_add_parse(warming->worker, &out, warming->texts[warming->answered + i]);
 	message_sync(&out);
 	fine = !sql.failed && !out.failed;
 	if (fine) {
@@ -227,6 +216,11 @@ static bool send_step(struct warming *warming)
 }
 
 /* ---- the answers; false: they make no sense ---- */
+
+struct warming_answer {
+	struct warming *warming;
+	bool fine, over;
+};
 
 static bool parse_complete(struct warming *warming)
 {
@@ -309,36 +303,44 @@ static void lost(struct link *link, int error_number)
 	close_link(warming);
 }
 
+/* false: the step is over, or this makes no sense. */
+static bool take_message(void *to, const struct frame *f)
+{
+	struct warming_answer *answer = to;
+	struct warming *warming = answer->warming;
+
+	switch (f->type) {
+	case 'Z':
+		answer->over = ready(warming, f, &answer->fine);
+		break;
+	case '1':
+		answer->fine = parse_complete(warming);
+		break;
+	case 'E':
+		answer->fine = error(warming, f);
+		break;
+	default:
+		answer->fine = other_message(warming, f);
+	}
+	return answer->fine && !answer->over;
+}
+
 static size_t received(struct link *link, uint8_t *bytes, size_t len)
 {
-	struct warming *warming = link->user;
-	struct frame f = {0};
-	size_t at = 0;
+	struct warming_answer answer = {.warming = link->user, .fine = true};
+	size_t done;
 
-	while (at < len) {
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-		bool fine = r == FRAME_WHOLE;
-
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && f.body_len < 65536))
-			return at;
-		at += fine ? frame_size(&f) : 0;
-		if (fine && f.type == 'Z' && ready(warming, &f, &fine) && fine) {
-			if (at < len) /* behind the last answer there is nothing */
-				close_link(warming);
-			else
-				step_is_over(warming);
-			return len;
-		}
-		if (fine && f.type != 'Z')
-			fine = f.type == '1'   ? parse_complete(warming)
-			       : f.type == 'E' ? error(warming, &f)
-					       : other_message(warming, &f);
-		if (!fine) {
-			lost(link, -EPROTO);
-			return len;
-		}
+	if (!frames_take(bytes, len, MESSAGE_MAX, take_message, &answer, &done) || !answer.fine) {
+		lost(link, -EPROTO);
+		return len;
 	}
-	return at;
+	if (!answer.over)
+		return done;
+	if (done < len) /* behind the last answer there is nothing */
+		close_link(answer.warming);
+	else
+		step_is_over(answer.warming);
+	return len;
 }
 
 static const struct link_user_ops warming_ops = {.received = received, .lost = lost};

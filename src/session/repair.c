@@ -218,21 +218,13 @@ static bool prepare_anew(struct walk *w, struct statement_text *text, bool named
 
 static bool send_renamed(const struct walk *w, const struct frame *f, struct slice name, const char *server_name)
 {
-	size_t before = (size_t)(name.bytes - f->body), after = before + name.len + 1;
-	struct buf out = BUF_INIT(LINK_BATCH_MAX + 1024);
+	struct slice rest;
 
 	if (w->dry)
 		return true;
-	buf_add_char(&out, (char)f->type);
-	buf_add(&out, "\0\0\0", 4);
-	buf_add(&out, f->body, before);
-	buf_add(&out, server_name, strlen(server_name) + 1);
-	buf_add(&out, f->body + after, f->body_len - after);
-	if (out.failed)
-		return session_out_of_memory(w->s);
-	put_be32(out.bytes + 1, (uint32_t)(out.len - 1));
-	conn_send(&w->s->link->conn, out.bytes, out.len);
-	buf_free(&out);
+	if (!session_send_renamed_head(w->s, f, name, server_name, &rest))
+		return false;
+	conn_send(&w->s->link->conn, rest.bytes, rest.len);
 	return true;
 }
 
@@ -290,7 +282,6 @@ static bool repeat_own(struct walk *w, const struct expect *x)
 {
 	const struct statement_note *note = note_of(x);
 	struct buf out = BUF_INIT(256);
-	char name[STATEMENT_NAME_SIZE];
 
 	if (x->kind == EXPECT_PARSE)
 		return repeat_parse(w, x, NULL);
@@ -298,8 +289,7 @@ static bool repeat_own(struct walk *w, const struct expect *x)
 		return false;
 	if (w->dry)
 		return true;
-	statement_id_name(note->id, name);
-	message_close(&out, 'S', name);
+	prepared_add_close(&out, note->id);
 	if (out.failed)
 		return session_out_of_memory(w->s);
 	conn_send(&w->s->link->conn, out.bytes, out.len);

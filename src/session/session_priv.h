@@ -363,6 +363,27 @@ size_t hinted_head(struct session *s, const uint8_t *whole, size_t text_at, size
 void hinted_tell(void *to, const char *text);
 
 /* ---- extended.c: Parse, Bind, Describe, Close. Bytes taken; 0: more are needed, or it waits ---- */
+/* Sends a message as far as the statement's name, which stands in its body, and another name instead. ret_rest: what is
+ * to follow. false: the session is closed, for want of memory. */
+static inline bool session_send_renamed_head(struct session *s, const struct frame *f, struct slice name,
+					     const char *other, struct slice *ret_rest)
+{
+	size_t before = (size_t)(name.bytes - f->body), behind = before + name.len + 1;
+	size_t other_size = strlen(other) + 1, size = FRAME_HEADER + before + other_size;
+	uint8_t *head = loop_turn_alloc(s->conn.loop, size);
+
+	if (!head) {
+		session_out_of_memory(s);
+		return false;
+	}
+	*ret_rest = slice_make(f->body + behind, f->body_len - behind);
+	head[0] = f->type;
+	put_be32(head + 1, (uint32_t)(size - 1 + ret_rest->len));
+	memcpy(head + FRAME_HEADER, f->body, before);
+	memcpy(head + FRAME_HEADER + before, other, other_size);
+	conn_send_ref(&s->link->conn, head, size);
+	return true;
+}
 size_t extended_request(struct session *s, const struct frame *f, uint8_t *whole, size_t available);
 
 /* ---- begin.c: BEGIN without a link ---- */

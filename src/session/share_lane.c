@@ -116,19 +116,13 @@ static bool prepare(struct lane *lane, struct turn *turn)
 	struct buf out = BUF_INIT(SHARE_REQUEST_MAX * 2);
 	const struct statement_text *text = turn->text;
 	struct statement_id old;
-	char name[STATEMENT_NAME_SIZE];
-	size_t at;
 	bool fine;
 
 	while (set->count >= max && turn->closes < UINT8_MAX && statement_set_evict(set, &old)) {
-		statement_id_name(old, name);
-		message_close(&out, 'S', name);
+		prepared_add_close(&out, old);
 		turn->closes++;
 	}
-	at = message_begin(&out, 'P');
-	message_cstring(&out, text->server_name);
-	buf_add(&out, text->parse, text->len);
-	message_end(&out, at);
+	prepared_add_parse(lane->group->worker, &out, text);
 	fine = !out.failed && statement_set_add(set, text->id) == 0;
 	if (fine) {
 		conn_send(&lane->link->conn, out.bytes, out.len);

@@ -45,4 +45,12 @@ static inline size_t frame_size(const struct frame *f)
 	return (size_t)FRAME_HEADER + f->body_len;
 }
 
+/*
+ * For those who look at whole messages, off a query's way: takes one after the other of those that are there, until
+ * take() has had enough (false; what it worked for may be gone then). ret_done: their bytes. false: one is longer than
+ * body_max, or cannot be; those before it were taken.
+ */
+bool frames_take(const uint8_t *bytes, size_t len, uint32_t body_max, bool (*take)(void *to, const struct frame *f),
+		 void *to, size_t *ret_done) MUST_USE;
+
 #endif

@@ -274,6 +274,53 @@ static void test_error_message_is_bounded(void **state)
 	buf_free(&b);
 }
 
+struct taken {
+	char types[8];
+	size_t count, most;
+};
+
+static bool take(void *to, const struct frame *f)
+{
+	struct taken *t = to;
+
+	t->types[t->count++] = (char)f->type;
+	return t->count < t->most;
+}
+
+static void test_frames_are_taken_when_whole(void **state)
+{
+	static const uint8_t bytes[] = "A\0\0\0\4B\0\0\0\6xyC\0\0\0\4";
+	static const size_t ends[] = {5, 12, 17};
+	size_t done = 0;
+
+	(void)state;
+	for (size_t len = 0; len < sizeof(bytes); len++) { /* however much has come */
+		struct taken t = {.most = 8};
+		size_t whole = 0;
+
+		while (whole < ARRAY_SIZE(ends) && ends[whole] <= len)
+			whole++;
+		assert_true(frames_take(bytes, len, 2, take, &t, &done));
+		assert_int_equal(done, whole ? ends[whole - 1] : 0);
+		assert_int_equal(t.count, whole);
+		assert_memory_equal(t.types, "ABC", whole);
+	}
+	for (size_t most = 1; most <= ARRAY_SIZE(ends); most++) { /* and no more than is wanted */
+		struct taken t = {.most = most};
+
+		assert_true(frames_take(bytes, sizeof(bytes) - 1, 2, take, &t, &done));
+		assert_int_equal(done, ends[most - 1]);
+		assert_int_equal(t.count, most);
+	}
+	for (size_t len = 10; len < sizeof(bytes); len++) { /* too long: that is known from its head on */
+		struct taken t = {.most = 8};
+
+		assert_false(frames_take(bytes, len, 1, take, &t, &done));
+		assert_int_equal(t.count, 1);
+	}
+	assert_false(frames_take((const uint8_t *)"A\0\0\0\3", 5, 2, take, &(struct taken){.most = 8}, &done));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +335,7 @@ int main(void)
 		cmocka_unit_test(test_error_table_is_sound),
 		cmocka_unit_test(test_error_message),
 		cmocka_unit_test(test_error_message_is_bounded),
+		cmocka_unit_test(test_frames_are_taken_when_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,17 +94,28 @@ static void check_options(const struct frame *f)
 	buf_free(&settings);
 }
 
+struct walk {
+	const uint8_t *at, *end;
+};
+
+static bool check_frame(void *to, const struct frame *f)
+{
+	struct walk *walk = to;
+
+	assert(f->body == walk->at + FRAME_HEADER && f->body_len <= (size_t)(walk->end - f->body));
+	walk->at += frame_size(f);
+	check_error(f);
+	check_reader(f);
+	check_options(f);
+	return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct frame f;
+	struct walk walk = {data, data + size};
+	size_t done;
 
-	while (frame_read(data, size, &f) == FRAME_WHOLE) {
-		assert(frame_size(&f) >= FRAME_HEADER && frame_size(&f) <= size);
-		check_error(&f);
-		check_reader(&f);
-		check_options(&f);
-		data += frame_size(&f);
-		size -= frame_size(&f);
-	}
+	if (frames_take(data, size, FRAME_BODY_MAX, check_frame, &walk, &done))
+		assert(walk.at == data + done);
 	return 0;
 }

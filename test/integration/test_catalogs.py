@@ -8,8 +8,8 @@ import json
 import pytest
 
 from harness import wait_until
+from harness.cluster import split_proxy
 from harness.wire import bind, errors, execute, parse, query, sync
-from test_split import split_proxy
 
 DATABASE = "app"
 WORKERS = 2  # of all proxies here but one

@@ -9,38 +9,15 @@ import threading
 
 import pytest
 
+from harness.cluster import HEALTH, node, proxy_for, standings, wait_standings
 from harness.postgres import PASSWORD, Template
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import ServerError
 
-HEALTH = {"check_interval": "1s", "check_timeout": "3s", "failure_threshold": 2, "user": "postgres"}
-NAMES = "abcd"
-
-
-def proxy_for(make_proxy, *servers, health=None, roles=None, config=None):
-    """The first is configured as the primary, the others as standbys; they are called a, b, c."""
-    roles = roles or ["primary"] + ["standby"] * (len(servers) - 1)
-    nodes = [Proxy.node(server, role, name=name) for server, role, name in zip(servers, roles, NAMES)]
-    return make_proxy({"nodes": nodes, "health": {**HEALTH, **(health or {})}, **(config or {})}, postgres=servers[0])
-
-
-def standings(proxy):
-    """{"a": "primary", "b": "standby"}"""
-    return {node["name"]: node["standing"] for node in proxy.json("/nodes")}
-
-
-def wait_standings(proxy, timeout=60, **wanted):
-    wait_until(lambda: standings(proxy) == wanted, timeout,
-               lambda: f"{standings(proxy)} instead of {wanted}\n{proxy.log()[-3000:]}")
-
 
 def address(server):
     return f"127.0.0.1:{server.port}"
-
-
-def node(proxy, name):
-    return proxy.json(f"/nodes/{name}")
 
 
 def events(proxy):

@@ -9,11 +9,13 @@ import threading
 import psycopg
 import pytest
 
+from harness.cluster import HEALTH, node, split_proxy, wait_split, wait_standings, who
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import query
-from test_cluster import HEALTH, events, node, wait_standings
-from test_split import new_cluster, split_proxy, wait_split, who  # noqa: F401: a fixture
+
+from test_cluster import events
+from test_split import new_cluster  # noqa: F401: a fixture
 
 FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
 

@@ -8,12 +8,11 @@ import threading
 
 import pytest
 
+from harness.cluster import node, wait_standings, who
 from harness.wait import wait_until
 
-from test_cluster import wait_standings
 from test_console import USERS, Console, row
-from test_members import names, node, proxy_of, servers, state_file  # noqa: F401: fixtures
-from test_split import who
+from test_members import names, proxy_of, servers, state_file  # noqa: F401: fixtures
 
 FORGOTTEN = "it is forgotten at the next start, for there is no [topology] state_file"
 

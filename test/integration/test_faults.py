@@ -308,7 +308,7 @@ def test_idle_link_lost_is_nobodys_business(make_proxy, closing, postgres):
     proxy = make_proxy({"pool": {"max_connections": 1}})
     clients = [closing(proxy.wire()) for _ in range(3)]
     for i in range(5):
-        pid = clients[0].value("SELECT pg_backend_pid()")
+        pid = clients[0].server_pid()
         postgres.sql("SELECT pg_terminate_backend(%s)", [int(pid)])
         wait_until(lambda: not postgres.backends("pid = %s", [int(pid)]))
         wait_until(lambda: proxy.metric("links_lost_total") == i + 1)
@@ -337,7 +337,7 @@ def test_backend_terminated_says_why(make_proxy, closing, postgres, name):
     proxy = make_proxy()
     client = closing(proxy.wire())
     client.query("BEGIN")
-    pid = int(client.value("SELECT pg_backend_pid()"))
+    pid = int(client.server_pid())
     postgres.sql("SELECT pg_terminate_backend(%s)", [pid])
     wait_until(lambda: not postgres.backends("pid = %s", [pid]))
     codes = [m.code for m in client.until_closed() if m.kind == "E"]
@@ -400,7 +400,7 @@ def test_server_that_ends_behind_its_answer(make_proxy, postgres, closing, gate)
     proxy = make_proxy({"pool": {"max_connections": 1}})
     client, other = closing(proxy.wire()), closing(proxy.wire())
     for simple in (True, False):
-        pid = int(client.value("SELECT pg_backend_pid()"))
+        pid = int(client.server_pid())
         passing = gate()
         text = f"SELECT 'mine' FROM {passing.passage}"
         client.send(query(text) if simple else run(text) + sync())

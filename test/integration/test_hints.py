@@ -10,12 +10,12 @@ import urllib.parse
 import psycopg
 import pytest
 
+from harness.cluster import NAMES, WHO, routed, split_proxy, wait_split, who
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import bind, copy_data, copy_done, errors, execute, parse, query, rows, run, sync, tags
 
-from test_cluster import NAMES
-from test_split import WHO, cluster, routed, split_proxy, wait_split, who  # noqa: F401
+from test_split import cluster  # noqa: F401
 
 MODES = ["session", "transaction", "statement"]
 TEXT = "SELECT current_query()"

@@ -10,12 +10,12 @@ import asyncpg
 import psycopg
 import pytest
 
+from harness.cluster import WHO, merged, node, proxy_for, routed, split_proxy, standings, wait_split, wait_standings, who
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import bind, describe, errors, execute, parse, query, rows, sync, tags
 
-from test_cluster import node, proxy_for, standings, wait_standings
-from test_split import WHO, cluster, make_cluster, merged, new_cluster, routed, split_proxy, wait_split, who  # noqa: F401
+from test_split import cluster, new_cluster  # noqa: F401
 
 PATIENT = {"lag_routing": {"wait": "600s"}}
 COUNT = "SELECT count(*)::int, whoami() FROM items"

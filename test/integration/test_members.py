@@ -9,12 +9,10 @@ import time
 
 import pytest
 
+from harness.cluster import HEALTH, POOL, make_cluster, merged, node, wait_split, wait_standings, who
 from harness.crowd import crowd
 from harness.proxy import Proxy
 from harness.wait import wait_until
-
-from test_cluster import HEALTH, wait_standings
-from test_split import POOL, make_cluster, merged, wait_split, who
 
 
 def call(proxy, path, body=None, method="POST", expected=200):
@@ -25,10 +23,6 @@ def call(proxy, path, body=None, method="POST", expected=200):
 
 def member(server, name, **more):
     return {"host": server.host, "port": server.port, "name": name, **more}
-
-
-def node(proxy, name):
-    return proxy.json(f"/nodes/{name}")
 
 
 def names(proxy):

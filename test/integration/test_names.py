@@ -7,10 +7,11 @@ import re
 
 import pytest
 
+from harness.cluster import HEALTH, node, standings
 from harness.hosts import Hosts
 from harness.postgres import Template
 from harness.wait import wait_until
-from test_cluster import HEALTH, _copy_of, node, standings
+from test_cluster import _copy_of
 
 HERE, THERE, NAME = "127.0.0.1", "127.0.0.2", "db.test"
 
@@ -112,12 +113,12 @@ def test_an_address_more_or_less(make_proxy, make_postgres, closing, hosts):
     proxy = proxy_by_name(make_proxy, hosts, server.port)
     client = closing(proxy.wire())
     assert server_at(client) == HERE
-    pid = client.value("SELECT pg_backend_pid()")
+    pid = client.server_pid()
     hosts.set({NAME: [THERE, HERE]})
     look_up_again(proxy)
     wait_until(lambda: set(node(proxy, "a")["addresses"]) == {HERE, THERE})
     assert node(proxy, "a")["addresses"][0] == HERE
-    assert client.value("SELECT pg_backend_pid()") == pid
+    assert client.server_pid() == pid
     assert proxy.metric("node_moves_total", node="a") == 0
 
 

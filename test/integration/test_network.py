@@ -5,10 +5,10 @@ their own; the proxy is outside.
 
 import pytest
 
+from harness.cluster import HEALTH, node, standings, wait_standings
 from harness.network import Network
 from harness.wait import wait_until
 from harness.wire import ServerError, errors, query
-from test_cluster import HEALTH, node, standings, wait_standings
 
 CUTS = ["blackhole", "down"]
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from harness.cluster import node
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import ServerError, query
@@ -18,10 +19,6 @@ def post(proxy, path, expected=200):
     status, text = proxy.admin(path, method="POST", body=b"")
     assert status == expected, f"{path}: {status} {text}"
     return json.loads(text)
-
-
-def node(proxy, name="a"):
-    return proxy.json(f"/nodes/{name}")
 
 
 def one_node(make_proxy, server, **config):

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from harness import patroni
+from harness.cluster import standings
 from harness.patroni import PatroniCluster
 from harness.proxy import Proxy
 from harness.wait import wait_until
@@ -42,10 +43,6 @@ def make(make_proxy):
 
 def urls(cluster):
     return [m.url for m in cluster.members.values()]
-
-
-def standings(proxy):
-    return {node["name"]: node["standing"] for node in proxy.json("/nodes")}
 
 
 def says(proxy):

@@ -26,10 +26,6 @@ def limited(make_postgres):
     return server
 
 
-def pid(client):
-    return client.value("SELECT pg_backend_pid()")
-
-
 # ---------------------------------------------------------------- the promise
 
 @pytest.mark.parametrize("count", [1000])
@@ -83,9 +79,9 @@ def test_two_hundred_clients_that_run(limited, make_proxy):
 def test_session_mode_keeps_the_link(make_proxy, closing):
     proxy = make_proxy({"pool": {"mode": "session", "max_connections": 2}})
     first, second = closing(proxy.wire()), closing(proxy.wire())
-    pids = pid(first), pid(second)
+    pids = first.server_pid(), second.server_pid()
     for _ in range(5):
-        assert (pid(first), pid(second)) == pids
+        assert (first.server_pid(), second.server_pid()) == pids
     third = closing(proxy.wire())
     third.send(query("SELECT pg_backend_pid()"))
     wait_until(lambda: proxy.metric("clients_waiting") == 1)
@@ -98,14 +94,14 @@ def test_session_mode_reuses_links(make_proxy):
     pids = set()
     for _ in range(10):
         with proxy.wire() as client:
-            pids.add(pid(client))
+            pids.add(client.server_pid())
     assert len(pids) == 1
 
 
 def test_transaction_mode_shares_between_transactions(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1}})
     first, second = closing(proxy.wire()), closing(proxy.wire())
-    assert pid(first) == pid(second)
+    assert first.server_pid() == second.server_pid()
     first.query("BEGIN")
     second.send(query("SELECT 'waited'"))
     wait_until(lambda: proxy.metric("clients_waiting") == 1)
@@ -118,7 +114,7 @@ def test_transaction_mode_shares_between_transactions(make_proxy, closing):
 def test_statement_mode(make_proxy, closing):
     proxy = make_proxy({"pool": {"mode": "statement", "max_connections": 1}})
     first, second = closing(proxy.wire()), closing(proxy.wire())
-    assert pid(first) == pid(second)
+    assert first.server_pid() == second.server_pid()
     for text in ("BEGIN", "SELECT 1; START TRANSACTION", "begin read only"):
         assert errors(first.query(text)) == ["0A000"]
         assert errors(first.batch(run(text))) in (["0A000"], ["42601"])
@@ -152,19 +148,19 @@ def test_mode_by_database_or_user(make_proxy, closing, section, key):
     config.setdefault(section, {})[key] = {"mode": "session"}
     proxy = make_proxy(config)
     first, second = closing(proxy.wire()), closing(proxy.wire())
-    assert pid(first) != pid(second)
+    assert first.server_pid() != second.server_pid()
     for _ in range(3):
-        assert pid(first) == pid(first)
+        assert first.server_pid() == first.server_pid()
     other = {"databases": ("app2", "other"), "users": ("app2", "app")}[section]
     shared = [closing(proxy.wire(*other)) for _ in range(2)]
-    assert pid(shared[0]) == pid(shared[1])
+    assert shared[0].server_pid() == shared[1].server_pid()
 
 
 def test_user_counts_more_than_database(make_proxy, closing):
     proxy = make_proxy({"databases": {"app": {"mode": "session", "max_connections": 3}},
                         "users": {"app": {"mode": "transaction"}}})
     first, second = closing(proxy.wire()), closing(proxy.wire())
-    assert pid(first) == pid(second)
+    assert first.server_pid() == second.server_pid()
 
 
 # ---------------------------------------------------------------- limits
@@ -274,7 +270,7 @@ def test_reserve(make_proxy, closing):
     assert proxy.metric("clients_waiting") == 1
     proxy.advance_until(lambda: proxy.metric("clients_waiting") == 0, step=20, limit=200)
     second.until_ready()
-    assert pid(first) != pid(second)
+    assert first.server_pid() != second.server_pid()
     third.send(query("SELECT 1"))
     wait_until(lambda: proxy.metric("clients_waiting") == 1)
     proxy.advance(120)
@@ -431,7 +427,7 @@ def test_forced_user(make_proxy, closing):
 def test_wildcard(make_proxy, closing):
     proxy = make_proxy({"databases": {"*": {"max_connections": 1}, "app": {"max_connections": 2}}})
     one, two = closing(proxy.wire(database="other")), closing(proxy.wire(database="other"))
-    assert pid(one) == pid(two)
+    assert one.server_pid() == two.server_pid()
     assert closing(proxy.wire(database="app")).value("SELECT current_database()") == "app"
 
 
@@ -465,7 +461,7 @@ def test_connect_query_that_fails(make_proxy, text, code):
 def test_pools_of_users_are_kept_apart(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1}})
     first, second = closing(proxy.wire("app")), closing(proxy.wire("app2"))
-    assert pid(first) != pid(second)
+    assert first.server_pid() != second.server_pid()
     for _ in range(3):
         assert first.value("SELECT session_user") == "app"
         assert second.value("SELECT session_user") == "app2"

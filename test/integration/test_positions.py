@@ -5,8 +5,8 @@ checks are a day apart where they are to have no part in it.
 
 import time
 
+from harness.cluster import node, proxy_for, standings, wait_standings
 from harness.wait import wait_until
-from test_cluster import node, proxy_for, standings, wait_standings
 
 RARE = {"check_interval": "86400s", "check_jitter": 0, "failure_threshold": 1}
 LAG_ROUTING = {"poll_interval_ms": 20}

@@ -39,13 +39,9 @@ def end_link(proxy, pid, postgres):
 def renew_link(proxy, client, postgres, pid=None):
     """It is ended, and the next tick (maybe one that comes by itself) opens a new one."""
     opened = proxy.metric("links_opened_total")
-    end_link(proxy, pid or backend(client), postgres)
+    end_link(proxy, pid or client.server_pid(), postgres)
     proxy.advance(1)
     wait_until(lambda: proxy.metric("links_opened_total") == opened + 1)
-
-
-def backend(client):
-    return client.value("SELECT pg_backend_pid()")
 
 
 def is_idle(proxy):
@@ -119,7 +115,7 @@ def test_not_in_session_mode(start, closing, postgres):
     proxy, client = start(10)
     prepare(client, "a", "SELECT 'a'")
     proxy.advance(1)
-    pid = backend(client)
+    pid = client.server_pid()
     proxy.reload({"pool": {"mode": "session"}})
     renew_link(proxy, client, postgres, pid)
     wait_until(lambda: is_idle(proxy))
@@ -194,7 +190,7 @@ def test_whoever_waits_gets_the_link_as_it_is(start, postgres):
     prepare(client, "b", "SELECT 'b'")
     for _ in range(3):
         proxy.advance(1)
-        end_link(proxy, backend(client), postgres)
+        end_link(proxy, client.server_pid(), postgres)
         assert call(client, "a") == [["a"]]
     assert prewarmed(proxy) == 0
     assert known(client) == ["SELECT 'a'"]

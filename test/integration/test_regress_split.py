@@ -11,10 +11,9 @@ import psycopg
 import pytest
 
 from harness import Postgres, wait_until
+from harness.cluster import HEALTH, routed, wait_standings
 from harness.proxy import Proxy
-from test_cluster import HEALTH, wait_standings
 from test_regress import ACCESS, SHORT, Understander, execute, files_of, regress_folder, split
-from test_split import routed
 
 pytestmark = [pytest.mark.skipif(not os.access(ACCESS, os.X_OK), reason=f"{ACCESS} was not built"), pytest.mark.slow]
 

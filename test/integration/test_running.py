@@ -128,14 +128,14 @@ def test_reload_of_where_a_database_leads(make_proxy, closing, change, sql, befo
     idle, busy = (closing(proxy.wire(database="shop", user="trust_user")) for _ in range(2))
     assert idle.value(f"SELECT {sql}") == before
     busy.query("BEGIN")
-    old = busy.value("SELECT pg_backend_pid()")
+    old = busy.server_pid()
     start = len(proxy.log())
     proxy.reload({"databases": {"shop": {**table, **change}}})
     wait_until(lambda: "configuration reloaded" in proxy.log()[start:])
     assert "lead elsewhere" in proxy.log()[start:]
     assert busy.value(f"SELECT {sql}") == before, "a transaction ends where it began"
     assert idle.value(f"SELECT {sql}") == after
-    assert busy.value("SELECT pg_backend_pid()") == old
+    assert busy.server_pid() == old
     busy.query("COMMIT")
     assert busy.value(f"SELECT {sql}") == after
     assert closing(proxy.wire(database="shop", user="trust_user")).value(f"SELECT {sql}") == after
@@ -165,9 +165,9 @@ def test_reload_of_a_databases_password(make_proxy, closing, make_postgres):
     table = {"dbname": "app", "user": "scram_user", "password": PASSWORD}
     proxy = make_proxy({"databases": {"shop": table}}, postgres=server)
     client = closing(proxy.wire(database="shop"))
-    old = client.value("SELECT pg_backend_pid()")
+    old = client.server_pid()
     server.sql("ALTER ROLE scram_user PASSWORD 'new'")
-    assert client.value("SELECT pg_backend_pid()") == old, "the password is asked for at logins only"
+    assert client.server_pid() == old, "the password is asked for at logins only"
     proxy.reload({"databases": {"shop": {**table, "password": "new"}}})
     proxy.wait_log("configuration reloaded")
     assert "'new'" not in proxy.log() and PASSWORD not in proxy.log()

@@ -182,12 +182,12 @@ def test_reset_query_is_configurable(make_proxy, closing, postgres):
     proxy = make_proxy({"pool": {"mode": "session", "max_connections": 1, "reset": "when_changed",
                                  "reset_query": "DISCARD TEMP; SELECT pg_advisory_unlock_all(); UNLISTEN *"}})
     client = proxy.wire()
-    pid = client.value("SELECT pg_backend_pid()")
+    pid = client.server_pid()
     client.query("CREATE TEMP TABLE t (a int); SELECT pg_advisory_lock(77)")
     client.close()
     wait_until(lambda: proxy.metric("resets_total") == 1)
     following = closing(proxy.wire())
-    assert following.value("SELECT pg_backend_pid()") == pid
+    assert following.server_pid() == pid
     assert errors(following.query("SELECT * FROM t")) == ["42P01"]
     assert following.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
 
@@ -195,21 +195,21 @@ def test_reset_query_is_configurable(make_proxy, closing, postgres):
 def test_failing_reset_query_closes_the_link(make_proxy, closing):
     proxy = make_proxy({"pool": {"mode": "session", "max_connections": 1, "reset_query": "SELECT 1/0"}})
     client = proxy.wire()
-    pid = client.value("SELECT pg_backend_pid()")
+    pid = client.server_pid()
     client.query("CREATE TEMP TABLE t (a int)")
     client.close()
     following = closing(proxy.wire())
-    assert following.value("SELECT pg_backend_pid()") != pid
+    assert following.server_pid() != pid
     assert errors(following.query("SELECT * FROM t")) == ["42P01"]
 
 
 def test_empty_reset_query_closes_the_link(make_proxy, closing):
     proxy = make_proxy({"pool": {"mode": "session", "max_connections": 1, "reset_query": ""}})
     client = proxy.wire()
-    pid = client.value("SELECT pg_backend_pid()")
+    pid = client.server_pid()
     client.query("CREATE TEMP TABLE t (a int)")
     client.close()
-    assert closing(proxy.wire()).value("SELECT pg_backend_pid()") != pid
+    assert closing(proxy.wire()).server_pid() != pid
 
 
 @pytest.mark.modes("session", "transaction")

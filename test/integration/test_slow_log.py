@@ -118,7 +118,7 @@ def test_the_line_of_requests_stays_in_order(make_proxy, closing, postgres, gate
     wait_until(lambda: postgres.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%%'"))
     client.abort()
     client = closing(proxy.wire())
-    pid = client.value("SELECT pg_backend_pid()")
+    pid = client.server_pid()
     client.send(query("SELECT pg_sleep(60)"))
     wait_until(lambda: postgres.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", [pid]))
     postgres.sql("SELECT pg_terminate_backend(%s)", [pid])

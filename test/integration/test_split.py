@@ -9,25 +9,11 @@ import urllib.parse
 import psycopg
 import pytest
 
+from harness.cluster import NAMES, WHO, make_cluster, routed, split_proxy, wait_split, wait_standings, who
 from harness.postgres import Postgres
 from harness.proxy import Proxy
 from harness.wait import wait_until
 from harness.wire import bind, describe, errors, execute, flush, kinds, parse, query, rows, sync, tags
-
-from test_cluster import HEALTH, NAMES, wait_standings
-
-WHO = "SELECT whoami()"
-POOL = {"load_balancer": {"slow_start": "0s"}}
-
-
-def make_cluster(primary, standbys, **settings):
-    primary.sql("CREATE FUNCTION whoami() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('helios.node') $$",
-                database="app")
-    primary.sql("CREATE TABLE items (id int PRIMARY KEY, name text); GRANT ALL ON items TO PUBLIC; "
-                "CREATE SEQUENCE numbers; GRANT ALL ON numbers TO PUBLIC; "
-                "CREATE FUNCTION adds(int) RETURNS int LANGUAGE sql AS $$ INSERT INTO items VALUES ($1) RETURNING id $$",
-                database="app")
-    return [primary] + [primary.standby(**{"helios.node": name}, **settings) for name in NAMES[1:standbys + 1]]
 
 
 @pytest.fixture(scope="module")
@@ -43,47 +29,6 @@ def cluster(template):
 def new_cluster(make_postgres):
     """One that may be broken: a primary and so many standbys."""
     return lambda standbys=1, **settings: make_cluster(make_postgres({"helios.node": "a"}), standbys, **settings)
-
-
-def merged(*tables):
-    result = {}
-    for table in tables:
-        for key, value in table.items():
-            result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
-    return result
-
-
-def split_proxy(make_proxy, servers, config=None):
-    nodes = [Proxy.node(server, "primary" if i == 0 else "standby", name=name)
-             for i, (server, name) in enumerate(zip(servers, NAMES))]
-    proxy = make_proxy(merged({"nodes": nodes, "health": HEALTH}, POOL, config or {}), postgres=servers[0])
-    wait_standings(proxy, **{name: "primary" if i == 0 else "standby" for i, name in enumerate(NAMES[:len(servers)])})
-    return proxy
-
-
-def who(db):
-    return db.execute(WHO).fetchone()[0]
-
-
-def routed(proxy):
-    """{reason: count} of what was routed so far."""
-    return {dict(labels)["reason"]: int(value) for (name, labels), value in proxy.metrics().items()
-            if name == "routed_total" and value}
-
-
-def wait_split(proxy, nodes="bc", db=None):
-    """Until reads reach these standbys: the catalog has been read, and they have replayed what the session wrote."""
-    with (proxy.connect() if db is None else db.cursor()) as on:
-        seen = set()
-
-        def all_seen():
-            try:
-                seen.add(who(on))
-            except psycopg.errors.CannotConnectNow:
-                pass  # the primary never reads, and no standby is fit yet
-            return set(nodes) <= seen
-
-        wait_until(all_seen, 60, lambda: f"{seen} {routed(proxy)}\n{proxy.log()[-3000:]}")
 
 
 def test_reads_go_to_standbys_in_turn(make_proxy, cluster):

@@ -7,8 +7,9 @@ import time
 
 import pytest
 from harness import wait_until
+from harness.cluster import split_proxy, wait_split
 
-from test_split import cluster, split_proxy, wait_split  # noqa: F401
+from test_split import cluster  # noqa: F401
 
 ME = {"user": "app", "database": "app"}
 

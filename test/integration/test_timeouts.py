@@ -6,10 +6,6 @@ from harness.postgres import PASSWORD
 from harness.wire import Closed, errors, query, rows, run, sync
 
 
-def pid(client):
-    return client.value("SELECT pg_backend_pid()")
-
-
 def test_min_connections_are_kept_warm(make_proxy, closing, postgres):
     proxy = make_proxy({"pool": {"min_connections": 3, "idle_timeout": "10s", "max_lifetime": "0s"}})
     client = closing(proxy.wire())
@@ -96,23 +92,23 @@ def test_idle_timeout(make_proxy, closing):
 def test_idle_timeout_zero_means_never(make_proxy, closing):
     proxy = make_proxy({"pool": {"idle_timeout": 0, "max_lifetime": 0}})
     client = closing(proxy.wire())
-    first = pid(client)
+    first = client.server_pid()
     for _ in range(5):
         proxy.advance(10000)
-    assert pid(client) == first
+    assert client.server_pid() == first
 
 
 def test_max_lifetime(make_proxy, closing):
     proxy = make_proxy({"pool": {"max_connections": 1, "max_lifetime": "100s", "idle_timeout": 0}})
     client = closing(proxy.wire())
-    first = pid(client)
+    first = client.server_pid()
     proxy.advance(50)
-    assert pid(client) == first
+    assert client.server_pid() == first
     client.query("BEGIN")
     proxy.advance(101)
-    assert pid(client) == first, "never in a transaction"
+    assert client.server_pid() == first, "never in a transaction"
     client.query("COMMIT")
-    assert pid(client) != first
+    assert client.server_pid() != first
 
 
 def test_query_wait_timeout(make_proxy, closing):

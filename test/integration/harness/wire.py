@@ -474,6 +474,10 @@ class Wire:
         (row,) = self.rows(sql)
         return row[0]
 
+    def server_pid(self):
+        """Of the process that answers it just now, as text."""
+        return self.value("SELECT pg_backend_pid()")
+
     def batch(self, *parts, syncs=1):
         """Sends it all at once, with a Sync at the end, and returns everything up to the last ReadyForQuery."""
         self.send(*parts, sync())
