@@ -6,6 +6,7 @@
 #include "cluster/changes.h"
 #include "cluster/discovery.h"
 #include "cluster/heartbeat.h"
+#include "cluster/loss.h"
 #include "cluster/members.h"
 #include "cluster/monitor.h"
 #include "cluster/poller.h"
@@ -57,8 +58,7 @@ struct cluster {
 	struct made_from *made_from; /* the topology of now; NULL: nothing, make it anew */
 	uint32_t made_from_count;
 	bool made_by_name; /* a leader was named */
-	bool gave_up;      /* it was lost, and it was told that it is not waited for any more */
-	usec_t lost_at;    /* the primary fails since then, or there is none; 0: there is one */
+	struct loss loss;  /* of the primary */
 	_Atomic bool stopping;
 	pthread_mutex_t lock; /* of `now`, for those who hold */
 	_Atomic(struct topology *) now;
@@ -170,47 +170,12 @@ static bool is_failing(struct cluster *c, struct node *node)
 	return w && ((w->in_doubt && f->failed_in_row > 0) || atomic_load(&node->refused_at) > f->checked_at);
 }
 
-/* While checks are good and clients are not let in all the same it stays lost: else they would wait anew each time. */
-static void look_for_loss(struct cluster *c, const struct topology *t)
-{
-	usec_t now = clock_now(), refused_at = t->primary ? atomic_load(&t->primary->refused_at) : 0;
-
-	if (!t->primary || is_failing(c, t->primary)) {
-		if (!c->lost_at)
-			c->lost_at = now;
-	} else if (atomic_load(&t->primary->answered_at) >= refused_at || now > refused_at + c->settings->hold_for) {
-		c->lost_at = 0;
-	}
-	if (!c->lost_at)
-		c->gave_up = false;
-}
-
-static void give_up(struct cluster *c)
-{
-	if (c->gave_up)
-		return;
-	c->gave_up = true;
-	log_event(EVENT_PRIMARY_GIVEN_UP, LOG_ERROR,
-		  "no primary within write_timeout: what needs one fails from now on, until there is one",
-		  kv_uint("lost_ms", clock_since(c->lost_at, clock_now()) / USEC_PER_MSEC));
-}
-
-/* Is it no use to tell clients that the primary fails, should it? Somebody is going to say who is the next one, or it
- * is not gone for long. Of those that only the configuration calls so it is the only one. */
-static bool expects_next(const struct cluster *c, const struct topology *t)
-{
-	if (t->leader_is_named)
-		return c->settings->names_next;
-	return !t->by_configuration && t->why != NO_PRIMARY_SEVERAL && c->settings->hold_for &&
-	       (!c->lost_at || clock_now() < c->lost_at + c->settings->hold_for);
-}
-
 /* Must what follows the primary wait? */
 static bool must_wait(struct cluster *c, const struct topology *t, const struct topology_node *n)
 {
-	if (t->leader_is_named && !c->settings->names_next)
+	if (t->leader_is_named && !c->settings->loss.names_next)
 		return !t->primary && n->standing == STANDING_STANDBY;
-	return expects_next(c, t) && n->node == node_list_primary(c->context.nodes) &&
+	return loss_is_waited_for(&c->loss, &c->settings->loss, t) && n->node == node_list_primary(c->context.nodes) &&
 	       (!t->primary || is_failing(c, t->primary));
 }
 
@@ -239,11 +204,8 @@ static void follow(struct cluster *c, const struct topology *t)
 		node_list_follow(c->context.nodes, t->primary);
 	else if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
-	look_for_loss(c, t);
-	node_list_expect_next(c->context.nodes, expects_next(c, t));
-	if (c->lost_at && c->settings->hold_for && clock_now() >= c->lost_at + c->settings->hold_for &&
-	    !t->leader_is_named && !t->by_configuration)
-		give_up(c);
+	loss_look(&c->loss, &c->settings->loss, t, is_failing(c, t->primary));
+	node_list_expect_next(c->context.nodes, loss_is_waited_for(&c->loss, &c->settings->loss, t));
 	for (uint32_t i = 0; i < t->count; i++)
 		if (node_hold(t->nodes[i].node, must_wait(c, t, &t->nodes[i])))
 			changed = true;
@@ -571,8 +533,9 @@ static usec_t check_is_due(const struct cluster *c, const struct watched *w)
 
 	if (n && is_at_odds(t, n))
 		return MIN(w->due, w->begun + CHECKS_APART);
-	if (c->lost_at) /* it may be back, or another one promoted, at any time */
-		return MIN(w->due, w->begun + (expects_next(c, t) ? CHECKS_APART : LOST_PERIOD));
+	if (c->loss.since) /* it may be back, or another one promoted, at any time */
+		return MIN(w->due, w->begun + (loss_is_waited_for(&c->loss, &c->settings->loss, t) ? CHECKS_APART
+												   : LOST_PERIOD));
 	return is_behind(c, w) ? MIN(w->due, w->begun + BEHIND_PERIOD) : w->due;
 }
 

@@ -76,8 +76,8 @@ struct monitor_settings *monitor_settings_new(const struct config *config, struc
 	s->health = *h;
 	s->health.user = s->health.password = s->health.database = s->health.check_query = NULL;
 	s->logs_in = *h->user != 0;
-	s->names_next = config->topology.provider == PROVIDER_PATRONI;
-	s->hold_for = s->logs_in ? config->proxy.write_timeout : 0;
+	s->loss.names_next = config->topology.provider == PROVIDER_PATRONI;
+	s->loss.hold_for = s->logs_in ? config->proxy.write_timeout : 0;
 	s->of_heliosdb = config->topology.provider == PROVIDER_HELIOSDB;
 	s->user = strdup(h->user);
 	s->database = strdup(h->database);

@@ -13,6 +13,7 @@
 #define CLUSTER_MONITOR_H
 
 #include "cluster/facts.h"
+#include "cluster/loss.h"
 #include "cluster/node.h"
 #include "link/link.h"
 #include "loop/loop.h"
@@ -21,9 +22,8 @@
 struct monitor_settings {
 	struct config_health health; /* its strings are those below, and not to be looked at */
 	bool logs_in;                /* there is a user; else nodes are only probed */
-	bool names_next;             /* somebody is going to say who the next primary is: Patroni */
-	usec_t hold_for;             /* how long is the next primary waited for; 0: not at all. Not if names_next */
-	bool of_heliosdb;            /* nodes are HeliosDB: facts_heliosdb.h */
+	struct loss_settings loss;
+	bool of_heliosdb; /* nodes are HeliosDB: facts_heliosdb.h */
 	char *user, *database;
 	char *check_query; /* "": none */
 	struct secret secret;
