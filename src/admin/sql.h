@@ -62,7 +62,7 @@ struct sql_job {
 	usec_t began, sent, deadline;    /* by sql_now() */
 	usec_t cancelled;                /* last; 0: not yet */
 	struct round *locating;
-	uint64_t unread; /* bytes that were read since the last row */
+	uint64_t unread; /* bytes that were read since the last row or notice: of one that is not there as a whole */
 	uint64_t read;   /* and of all */
 	/* what came of it */
 	json_t *columns, *rows, *notices;

@@ -19,7 +19,8 @@
 #define LOCATING_LOOK (2 * USEC_PER_MSEC)
 #define HINT_MAX      1024         /* a longer one counts for the statement only */
 #define READ_ONCE     (256u << 10) /* libpq's buffer grows, but not at once */
-#define UNREAD_MORE   (1u << 20)   /* of one row, beyond what a result may have */
+#define ROW_MORE      (1u << 20)   /* of one row, beyond what a result may have */
+#define ROW_AROUND    (256u << 10) /* what else is read before it is there: the columns, lengths, TLS */
 
 static void enter(struct sql_job *job, enum sql_state state);
 
@@ -191,6 +192,7 @@ static void on_notice(void *argument, const PGresult *r)
 	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
 	char text[2048];
 
+	job->unread = 0;
 	if (job->state != SQL_RUNNING || json_array_size(job->notices) >= SQL_NOTICES_MAX)
 		return; /* "there is no transaction in progress" and the like are of our own making */
 	snprintf(text, sizeof(text), "%s: %s", severity ? severity : "NOTICE", message ? message : "");
@@ -227,12 +229,31 @@ static uint64_t row_bytes(const PGresult *r)
 	return bytes;
 }
 
+/* A row of that many bytes, as far as it has come. true: it is refused, and with it the statement, which can't have
+ * ended. */
+static bool is_too_large(struct sql_job *job, uint64_t bytes)
+{
+	if (bytes <= job->max_bytes + ROW_MORE)
+		return false;
+	if (job->stop != SQL_ENOUGH) { /* else what is answered is there, and this came before it was cancelled */
+		cancel(job);
+		sql_job_fail(job, MHD_HTTP_UNPROCESSABLE_CONTENT, "row_too_large",
+			     "a row is larger than sql_result_bytes; %s",
+			     job->writes ? "the transaction was rolled back" : "ask for less of it");
+	}
+	job->elapsed = clock_since(job->sent, sql_now());
+	enter(job, SQL_DONE);
+	return true;
+}
+
 static void take_row(struct sql_job *job, const PGresult *r)
 {
 	uint64_t bytes = row_bytes(r);
 	json_t *row;
 
 	job->unread = 0;
+	if (is_too_large(job, bytes)) /* it may have come at once */
+		return;
 	take_columns(job, r);
 	if (job->truncated)
 		return;
@@ -434,40 +455,42 @@ static void go_on_connecting(struct sql_job *job)
 	}
 }
 
-/* Of the socket so far. */
-static uint64_t bytes_read(const struct sql_job *job)
+static int bytes_waiting(const struct sql_job *job)
+{
+	int waiting = 0;
+
+	return ioctl(PQsocket(job->conn), FIONREAD, &waiting) < 0 ? 0 : waiting;
+}
+
+/* Of the socket so far; before: bytes_waiting() before it was read. */
+static uint64_t bytes_read(const struct sql_job *job, int before)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
-	int fd = PQsocket(job->conn), waiting = 0;
+	int waiting;
 
-	if (ioctl(fd, FIONREAD, &waiting) < 0)
-		return job->read;
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-		return info.tcpi_bytes_received - MIN((uint64_t)waiting, (uint64_t)info.tcpi_bytes_received);
-	return job->read + MIN((uint64_t)waiting, (uint64_t)READ_ONCE); /* a unix socket doesn't tell */
+	do { /* more comes meanwhile, until the socket is full */
+		waiting = bytes_waiting(job);
+		if (getsockopt(PQsocket(job->conn), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+			return job->read + MIN((uint64_t)before, (uint64_t)READ_ONCE); /* a unix socket doesn't tell */
+	} while (bytes_waiting(job) != waiting);
+	return info.tcpi_bytes_received - MIN((uint64_t)waiting, (uint64_t)info.tcpi_bytes_received);
 }
 
-/* libpq reads a row as a whole, however large it is: that is noticed before it has grown too far. */
 static bool read_bytes(struct sql_job *job)
 {
-	uint64_t read = bytes_read(job);
+	int before = bytes_waiting(job);
+	uint64_t read;
 
+	if (!PQconsumeInput(job->conn)) {
+		fail_of_connection(job);
+		return false;
+	}
+	read = bytes_read(job, before);
 	if (job->state == SQL_RUNNING && read > job->read)
 		job->unread += read - job->read;
 	job->read = read;
-	if (job->unread > job->max_bytes + UNREAD_MORE) {
-		cancel(job);
-		sql_job_fail(job, MHD_HTTP_UNPROCESSABLE_CONTENT, "row_too_large",
-			     "a row is larger than sql_result_bytes; %s",
-			     job->writes ? "the transaction was rolled back" : "ask for less of it");
-		enter(job, SQL_DONE);
-		return false;
-	}
-	if (PQconsumeInput(job->conn))
-		return true;
-	fail_of_connection(job);
-	return false;
+	return true;
 }
 
 static void take_results(struct sql_job *job)
@@ -497,6 +520,9 @@ static void go_on(struct sql_job *job, bool readable)
 	if (job->state == SQL_LOCATING)
 		look_for_node(job);
 	take_results(job);
+	/* libpq reads a row as a whole, however large it is: that is noticed before it has grown too far */
+	if (job->state == SQL_RUNNING && job->unread > ROW_AROUND)
+		(void)is_too_large(job, job->unread - ROW_AROUND);
 	if (job->state != SQL_DONE && PQflush(job->conn) < 0)
 		fail_of_connection(job);
 }
