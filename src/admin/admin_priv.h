@@ -102,6 +102,7 @@ struct answer {
 	struct MHD_Response *response; /* instead of a body: the handler's own; NULL: none */
 	unsigned retry_after;          /* seconds; 0: not said */
 	char allow[64];                /* "": none */
+	bool closes;                   /* the connection ends with it */
 	bool is_late;                  /* it comes later: see request_later() */
 	bool tells_problems;           /* errors are problem details (RFC 9457), not the reference's {"error": text} */
 };

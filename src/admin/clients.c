@@ -17,22 +17,25 @@ void clients_destroy(struct clients *all)
 	pthread_mutex_destroy(&all->lock);
 }
 
-bool clients_have_room(struct clients *all, const struct source *source, uint32_t max, uint32_t max_per_source)
+bool clients_have_room(struct clients *all, const struct source *source, const struct room *room, bool *ret_refused)
 {
-	uint32_t same = 0, count = 0;
+	uint32_t same = 0, count = 0, refused = 0;
 
 	pthread_mutex_lock(&all->lock);
 	for (const struct list *at = all->list.next; at != &all->list; at = at->next) {
 		const struct client *client = list_entry(at, const struct client, node);
+		bool counts = !client->streams && !client->is_refused;
 
-		count += !client->streams;
-		same += !client->streams && source_equal(&client->source, source);
+		count += counts;
+		same += counts && source_equal(&client->source, source);
+		refused += client->is_refused;
 	}
 	pthread_mutex_unlock(&all->lock);
-	return count < max && same < max_per_source;
+	*ret_refused = count >= room->max || same >= room->max_per_source;
+	return !*ret_refused || refused < room->refused;
 }
 
-struct client *client_new(struct clients *all, int fd, const struct sockaddr *address)
+struct client *client_new(struct clients *all, int fd, const struct sockaddr *address, bool is_refused)
 {
 	struct client *client = calloc(1, sizeof(*client));
 	struct ucred peer = {0};
@@ -45,6 +48,7 @@ struct client *client_new(struct clients *all, int fd, const struct sockaddr *ad
 	client->uid = client->has_uid ? peer.uid : (uid_t)-1;
 	client->source = source_of(address, client->uid);
 	client->fd = fd;
+	client->is_refused = is_refused;
 	client->waits_since = clock_update();
 	pthread_mutex_lock(&all->lock);
 	list_push_back(&all->list, &client->node);
@@ -95,12 +99,12 @@ uint32_t clients_hang_up_late(struct clients *all, usec_t now)
 	for (struct list *at = all->list.next; at != &all->list; at = at->next) {
 		struct client *client = list_entry(at, struct client, node);
 
-		if (clock_since(client->waits_since, now) < REQUEST_TIME)
+		if (clock_since(client->waits_since, now) < (client->is_refused ? REFUSED_TIME : REQUEST_TIME))
 			continue;
 		/* The library sees the end, and closes the descriptor after it has told us. */
 		(void)shutdown(client->fd, SHUT_RDWR);
 		client->waits_since = USEC_NEVER;
-		late++;
+		late += !client->is_refused;
 	}
 	pthread_mutex_unlock(&all->lock);
 	return late;

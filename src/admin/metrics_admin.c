@@ -24,7 +24,7 @@ const struct metric_group metrics_requests = {"status", "Requests to the admin A
 #define ADMIN_METRICS(X) \
 	X("connections", "gauge", "Connections to the admin API.", clients) \
 	X("connections_refused_total", "counter", \
-	  "Connections closed at once: there were too many ([admin] max_connections).", \
+	  "Connections refused, for there were too many ([admin] max_connections): told so, or closed.", \
 	  atomic_load(&c->connections_refused)) \
 	X("connections_late_total", "counter", "Connections closed because no whole request came in time.", \
 	  atomic_load(&c->connections_late)) \

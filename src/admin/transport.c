@@ -20,6 +20,8 @@
 #define LATE_WAITS           100
 #define LATE_WAIT_US         5000
 #define DROP_MAX             (1u << 20) /* of a body that is too long; then the connection is closed */
+#define REFUSED_MAX          16u        /* connections above the limits that are told so, at the same time */
+#define REFUSED_AGAIN_S      1u         /* when they may try again */
 
 struct transport {
 	struct admin *admin;
@@ -99,11 +101,25 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 		snprintf(text, sizeof(text), "%u", answer->retry_after);
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, text);
 	}
+	if (answer->closes)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (answer->status == MHD_HTTP_UNAUTHORIZED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"heliosdb-proxy\"");
 	r = MHD_queue_response(connection, answer->status, response);
 	MHD_destroy_response(response);
 	return r;
+}
+
+static enum MHD_Result refuse_client(const struct request *request)
+{
+	struct answer answer = {
+		.tells_problems = path_is_versioned(request->path), .retry_after = REFUSED_AGAIN_S, .closes = true};
+
+	answer_problem(&answer, MHD_HTTP_SERVICE_UNAVAILABLE, "too_many_connections",
+		       "there are as many connections as [admin] max_connections or max_connections_per_address "
+		       "allows");
+	dispatch_count(request->admin, &answer);
+	return send_answer(request->connection, &answer);
 }
 
 static enum MHD_Result refuse_body(const struct request *request)
@@ -233,6 +249,8 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 	request.client = client_of(connection);
 	if (!request.client) /* there was no memory for it */
 		return MHD_NO;
+	if (request.client->is_refused)
+		return refuse_client(&request);
 	if (!upload)
 		return begin_request(t, &request, state);
 	if (*piece_len > 0)
@@ -254,21 +272,26 @@ static enum MHD_Result on_request(void *transport, struct MHD_Connection *connec
 
 /* ---- connections ---- */
 
+/* What may_come() said of the connection that begins: the library calls both on the thread that has accepted it. */
+static _Thread_local bool comes_refused;
+
 static enum MHD_Result may_come(void *transport, const struct sockaddr *address, socklen_t len)
 {
 	struct transport *t = transport;
 	struct source source = source_of(address, (uint32_t)-1);
-	uint32_t max, max_per_source;
+	struct room room = {.refused = t->has_tls ? 0 : REFUSED_MAX}; /* no handshake for those */
+	bool let_in;
 
 	(void)len;
 	pthread_mutex_lock(&t->admin->lock);
-	max = t->admin->context.config->admin.max_connections;
-	max_per_source = source.family == AF_UNIX ? max : t->admin->context.config->admin.max_connections_per_address;
+	room.max = t->admin->context.config->admin.max_connections;
+	room.max_per_source =
+		source.family == AF_UNIX ? room.max : t->admin->context.config->admin.max_connections_per_address;
 	pthread_mutex_unlock(&t->admin->lock);
-	if (clients_have_room(&t->clients, &source, max, max_per_source))
-		return MHD_YES;
-	atomic_fetch_add(&t->admin->counts.connections_refused, 1);
-	return MHD_NO;
+	let_in = clients_have_room(&t->clients, &source, &room, &comes_refused);
+	if (comes_refused)
+		atomic_fetch_add(&t->admin->counts.connections_refused, 1);
+	return let_in ? MHD_YES : MHD_NO;
 }
 
 static void begin_client(struct transport *t, struct MHD_Connection *connection, void **ret_client)
@@ -278,7 +301,8 @@ static void begin_client(struct transport *t, struct MHD_Connection *connection,
 					       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS),
 				       *session;
 	struct client *client =
-		fd ? client_new(&t->clients, fd->connect_fd, address ? address->client_addr : NULL) : NULL;
+		fd ? client_new(&t->clients, fd->connect_fd, address ? address->client_addr : NULL, comes_refused)
+		   : NULL;
 
 	*ret_client = client;
 	if (!client || !t->has_tls)

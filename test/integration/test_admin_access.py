@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import socket
@@ -410,12 +411,15 @@ def test_a_thousand_connections(make_proxy, closing, tmp_path):
     proxy = make_proxy({"admin": {"max_connections": 60, "max_connections_per_address": 50, "socket": str(path)}})
     crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10, ("127.0.0.2", 0)))
              for _ in range(1000)]
+    wait_until(lambda: sum(map(is_closed, crowd)) >= 925)
+    proxy.advance(3)  # a few were waited for, to be told
     wait_until(lambda: sum(map(is_closed, crowd)) >= 940)
     held = [s for s in crowd if not is_closed(s)]
     assert 1 <= len(held) <= 55, "it is not exact: some may come at the same moment"
     assert ask(proxy, "/pools").status == 200
     others = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10, ("127.0.0.3", 0)))
               for _ in range(30)]
+    assert ask(proxy, "/debug/clock?advance_ms=3000", "POST", body=b"", unix=path).status == 200
     wait_until(lambda: sum(map(is_closed, others)) >= 15)
     assert ask(proxy, "/pools", unix=path).status == 200
     refused = [line for line in ask(proxy, "/metrics", unix=path).text.splitlines()
@@ -428,6 +432,49 @@ def test_a_thousand_connections(make_proxy, closing, tmp_path):
     crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10)) for _ in range(300)]
     wait_until(lambda: proxy.metric("admin_connections") >= 300)
     assert not [s for s in crowd if is_closed(s)]
+
+
+def refused(proxy, path, method="GET", body=None, tls=None):
+    """The answer of a proxy that has no room; "closed" without one; None: it had room (still)."""
+    try:
+        answer = ask(proxy, path, method, body=body, tls=tls)
+    except (ConnectionError, ssl.SSLEOFError):
+        return "closed"
+    return answer if answer.status == 503 else None
+
+
+def hold(proxy, closing, count):
+    return [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10)) for _ in range(count)]
+
+
+def test_who_comes_too_late_is_told(make_proxy, closing):
+    """503 whatever is asked, with the time to try again."""
+    proxy = make_proxy({"admin": {"max_connections": 8}})
+    held = hold(proxy, closing, 8)
+    for method, path in ("GET", "/api/v1/pools"), ("POST", "/api/v1/nodes"), ("GET", "/livez"), ("POST", "/nodes"):
+        answer = wait_until(lambda: refused(proxy, path, method, b"{}" if method == "POST" else None))
+        assert answer != "closed", (method, path)
+        assert answer.headers["Retry-After"] == "1" and answer.headers["Connection"].lower() == "close"
+        if path.startswith("/api/v1/"):
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert json.loads(answer.text)["code"] == "too_many_connections"
+        else:
+            assert "max_connections" in json.loads(answer.text)["error"]
+    for s in held:
+        s.close()
+    wait_until(lambda: refused(proxy, "/pools") is None)
+    assert proxy.metric("admin_connections_refused_total") >= 4
+
+
+def test_who_comes_too_late_with_tls_is_closed(make_proxy, closing, certs):
+    """No handshake is worth it."""
+    proxy = make_proxy({"admin": {"max_connections": 8, **tls_settings(certs)}})
+    held = hold(proxy, closing, 8)
+    assert wait_until(lambda: refused(proxy, "/pools", tls=context(certs))) == "closed"
+    for s in held:
+        s.close()
+    wait_until(lambda: refused(proxy, "/pools", tls=context(certs)) is None)
+    assert proxy.metric("admin_connections_refused_total") >= 1
 
 
 def test_scrapes_during_reloads(make_proxy):
