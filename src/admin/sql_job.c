@@ -19,6 +19,7 @@
 #define LOCATING_LOOK (2 * USEC_PER_MSEC)
 #define HINT_MAX      1024         /* a longer one counts for the statement only */
 #define READ_ONCE     (256u << 10) /* libpq's buffer grows, but not at once */
+#define MEASURES      4            /* of what was read, until it stands still */
 #define ROW_MORE      (1u << 20)   /* of one row, beyond what a result may have */
 #define ROW_AROUND    (256u << 10) /* what else is read before it is there: the columns, lengths, TLS */
 
@@ -467,13 +468,14 @@ static uint64_t bytes_read(const struct sql_job *job, int before)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
-	int waiting;
+	int waiting = -1;
 
-	do { /* more comes meanwhile, until the socket is full */
+	/* More comes meanwhile: the two numbers are of one moment when nothing has. */
+	for (int i = 0; i < MEASURES && bytes_waiting(job) != waiting; i++) {
 		waiting = bytes_waiting(job);
 		if (getsockopt(PQsocket(job->conn), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 			return job->read + MIN((uint64_t)before, (uint64_t)READ_ONCE); /* a unix socket doesn't tell */
-	} while (bytes_waiting(job) != waiting);
+	}
 	return info.tcpi_bytes_received - MIN((uint64_t)waiting, (uint64_t)info.tcpi_bytes_received);
 }
 

@@ -90,7 +90,7 @@ def postgres(template, certs):
     """The cluster that most tests share. Leave it as it was."""
     made = Postgres(template, certs=certs)
     try:
-        yield made.start().create_roles()
+        yield made.start()
     finally:
         made.remove()
 
@@ -103,7 +103,7 @@ def make_postgres(template):
     def make(settings=None, **kwargs):
         server = Postgres(template, settings, **kwargs)
         made.append(server)
-        return server.start().create_roles()
+        return server.start()
 
     yield make
     for server in made:

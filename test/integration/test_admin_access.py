@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import wait_until
+from harness.wait import PATIENCE
 
 TOKENS = {name: {"token": f"{name}-0123456789abcdef", "role": name} for name in ("read", "operate", "admin")}
 
@@ -35,11 +36,11 @@ class Unix(http.client.HTTPConnection):
 def ask(proxy, path, method="GET", token=None, source="127.0.0.1", body=None, tls=None, unix=None, **headers):
     """One request, with a new connection; source: the address it comes from."""
     if unix:
-        connection = Unix(str(unix), timeout=10)
+        connection = Unix(str(unix), timeout=PATIENCE)
     elif tls:
-        connection = http.client.HTTPSConnection("127.0.0.1", proxy.admin_port, timeout=10, context=tls)
+        connection = http.client.HTTPSConnection("127.0.0.1", proxy.admin_port, timeout=PATIENCE, context=tls)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", proxy.admin_port, timeout=10, source_address=(source, 0))
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.admin_port, timeout=PATIENCE, source_address=(source, 0))
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     if token:
         fields["Authorization"] = f"Bearer {token}"
@@ -58,7 +59,7 @@ def with_tokens(make_proxy, tokens=TOKENS, **more):
 
 
 def raw(proxy, text, until_closed=True):
-    with socket.create_connection(("127.0.0.1", proxy.admin_port), 10) as s:
+    with socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE) as s:
         s.sendall(text)
         got = b""
         while until_closed or b"\r\n\r\n" not in got:
@@ -195,7 +196,7 @@ def tls_settings(certs, **more):
 
 
 def serial_of(proxy, certs):
-    with socket.create_connection(("127.0.0.1", proxy.admin_port), 10) as s, \
+    with socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE) as s, \
             context(certs).wrap_socket(s, server_hostname="127.0.0.1") as tls:
         return tls.getpeercert()["serialNumber"]
 
@@ -212,7 +213,7 @@ def test_https(make_proxy, certs):
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     assert ask(proxy, "/livez", tls=old).status == 200
     before = serial_of(proxy, certs)
-    kept = http.client.HTTPSConnection("127.0.0.1", proxy.admin_port, timeout=10, context=tls)
+    kept = http.client.HTTPSConnection("127.0.0.1", proxy.admin_port, timeout=PATIENCE, context=tls)
     kept.request("GET", "/livez")
     assert Answer(kept.getresponse()).status == 200
     fresh = certs.issue("admin-fresh", "localhost", "DNS:localhost,IP:127.0.0.1")
@@ -366,7 +367,7 @@ def test_bad_requests(make_proxy):
 def test_a_request_that_never_ends(make_proxy, certs, https):
     """A byte now and then keeps no connection: a request has to come whole (and before it a handshake)."""
     proxy = make_proxy({"admin": tls_settings(certs)} if https else {})
-    slow = [socket.create_connection(("127.0.0.1", proxy.admin_port), 10) for _ in range(3)]
+    slow = [socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE) for _ in range(3)]
     slow[0].sendall(b"\x16\x03\x01" if https else b"GET /pools HTTP/1.1\r\nHost: localhost\r\nX-")
     if not https:
         slow[1].sendall(b"POST /nodes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
@@ -409,7 +410,7 @@ def test_a_thousand_connections(make_proxy, closing, tmp_path):
     """One address can't have all of them; who comes from another is served, and so is the unix socket."""
     path = tmp_path / "admin.sock"
     proxy = make_proxy({"admin": {"max_connections": 60, "max_connections_per_address": 50, "socket": str(path)}})
-    crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10, ("127.0.0.2", 0)))
+    crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE, ("127.0.0.2", 0)))
              for _ in range(1000)]
     wait_until(lambda: sum(map(is_closed, crowd)) >= 925)
     proxy.advance(3)  # a few were waited for, to be told
@@ -417,7 +418,7 @@ def test_a_thousand_connections(make_proxy, closing, tmp_path):
     held = [s for s in crowd if not is_closed(s)]
     assert 1 <= len(held) <= 55, "it is not exact: some may come at the same moment"
     assert ask(proxy, "/pools").status == 200
-    others = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10, ("127.0.0.3", 0)))
+    others = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE, ("127.0.0.3", 0)))
               for _ in range(30)]
     assert ask(proxy, "/debug/clock?advance_ms=3000", "POST", body=b"", unix=path).status == 200
     wait_until(lambda: sum(map(is_closed, others)) >= 15)
@@ -429,7 +430,7 @@ def test_a_thousand_connections(make_proxy, closing, tmp_path):
         s.close()
     wait_until(lambda: is_served(proxy))
     proxy.reload({"admin": {"max_connections": 5000, "max_connections_per_address": 4000}})
-    crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10)) for _ in range(300)]
+    crowd = [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE)) for _ in range(300)]
     wait_until(lambda: proxy.metric("admin_connections") >= 300)
     assert not [s for s in crowd if is_closed(s)]
 
@@ -444,7 +445,7 @@ def refused(proxy, path, method="GET", body=None, tls=None):
 
 
 def hold(proxy, closing, count):
-    return [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), 10)) for _ in range(count)]
+    return [closing(socket.create_connection(("127.0.0.1", proxy.admin_port), PATIENCE)) for _ in range(count)]
 
 
 def test_who_comes_too_late_is_told(make_proxy, closing):

@@ -32,7 +32,7 @@ def second(template):
     from harness import Postgres
     made = Postgres(template)
     try:
-        made.start().create_roles()
+        made.start()
         with made.admin("app") as db:
             db.execute("CREATE TABLE only_here (x int)")
             db.execute("GRANT ALL ON only_here TO PUBLIC")

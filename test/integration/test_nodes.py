@@ -176,7 +176,7 @@ def test_only_links_of_that_node(make_proxy, make_postgres, closing):
 @pytest.fixture(scope="module")
 def cluster(template):
     from harness.postgres import Postgres
-    primary = Postgres(template, {"helios.node": "a"}).start().create_roles()
+    primary = Postgres(template, {"helios.node": "a"}).start()
     try:
         primary.sql("CREATE FUNCTION whoami() RETURNS text LANGUAGE sql STABLE AS "
                     "$$ SELECT current_setting('helios.node') $$", database="app")

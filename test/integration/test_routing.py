@@ -127,7 +127,7 @@ def pair(template):
     from harness import Postgres
     primary = Postgres(template)
     try:
-        primary.start().create_roles()
+        primary.start()
         with primary.admin("app") as db:
             db.execute(SCHEMA)
         standby = primary.standby()

@@ -20,7 +20,7 @@ from harness.wire import bind, describe, errors, execute, flush, kinds, parse, q
 def cluster(template):
     primary = Postgres(template, {"helios.node": "a"})
     try:
-        yield make_cluster(primary.start().create_roles(), 2)
+        yield make_cluster(primary.start(), 2)
     finally:
         primary.remove()
 

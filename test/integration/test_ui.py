@@ -86,7 +86,7 @@ def test_what_is_not_of_the_page_is_not_found(make_proxy):
 def servers(template, certs):
     primary = Postgres(template, certs=certs)
     try:
-        primary.start().create_roles()
+        primary.start()
         # by an address that the proxy knows: then it sees who receives from whom
         standby = primary.standby(primary_conninfo=f"host=127.0.0.1 port={primary.port} user=postgres")
         yield primary, standby

@@ -117,7 +117,7 @@ def main():
     primary = Postgres(template, {"helios.node": "a", "max_connections": "60"})
     proxy = None
     try:
-        primary.start().create_roles()
+        primary.start()
         primary.sql("CREATE FUNCTION whoami() RETURNS text LANGUAGE sql STABLE AS "
                     "$$ SELECT current_setting('helios.node') $$; CREATE TABLE own (id int PRIMARY KEY, value int); "
                     "GRANT ALL ON own TO PUBLIC", database="app")

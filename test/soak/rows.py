@@ -335,7 +335,7 @@ def begin(args, results):
     template = Template(args.pg_bin)
     postgres = Postgres(template)
     try:
-        postgres.start().create_roles()
+        postgres.start()
         with postgres.admin("app") as db:
             db.execute(SETUP)
         (prove if args.prove else soak)(args, results, postgres)

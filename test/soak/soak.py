@@ -467,7 +467,7 @@ def soak(args, results):
     postgres = Postgres(template)
     proxy = None
     try:
-        postgres.start().create_roles()
+        postgres.start()
         proxy = Proxy(args.binary, postgres, {**CONFIG, "proxy": {**CONFIG["proxy"], "workers": args.workers}},
                       clock=False).start()
         warm_up(proxy)

@@ -5,6 +5,7 @@ run as root, so that then it runs as the user `postgres`.
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from .ports import lease_port
 from .wait import wait_until
 
 DEFAULT_BIN = "/usr/lib/postgresql/15/bin"
+MEMORY = "/dev/shm"
 
 # One rule for each kind of server-side authentication; everybody else is trusted.
 HBA = """
@@ -41,6 +43,7 @@ SETTINGS = {
     "max_prepared_transactions": 10,
     "shared_buffers": "64MB",
     "wal_level": "logical",
+    "max_wal_size": "256MB",
     "max_wal_senders": 10,
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] %q%u@%d ",
@@ -76,13 +79,35 @@ def spawn_arguments():
     return {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
 
 
+def _room_in_memory():
+    """Is there so much that servers' files may be there? Hundreds of them are made, and each is a thousand files."""
+    try:
+        found = os.statvfs(MEMORY)
+        with open("/proc/meminfo", encoding="ascii") as f:
+            available = int(re.search(r"MemAvailable: *(\d+) kB", f.read())[1]) << 10
+    except (OSError, TypeError):
+        return False
+    return found.f_bavail * found.f_frsize > 4 << 30 and available > 8 << 30 and os.access(MEMORY, os.W_OK)
+
+
+def _make_folder(kind):
+    """One of this process. What processes have left that were killed is removed: it may be memory."""
+    inside = MEMORY if "TMPDIR" not in os.environ and _room_in_memory() else tempfile.gettempdir()
+    for entry in os.scandir(inside):
+        m = re.fullmatch(r"hpit-(?:pg|template)-(\d+)-.*", entry.name)
+        if m and not os.path.exists(f"/proc/{m[1]}"):
+            shutil.rmtree(entry.path, ignore_errors=True)
+    made = tempfile.mkdtemp(prefix=f"hpit-{kind}-{os.getpid()}-", dir=inside)
+    os.chmod(made, 0o755)
+    return made
+
+
 class Template:
-    """initdb is slow: done once a version and copied."""
+    """initdb is slow, and so are databases: made once a version and copied."""
 
     def __init__(self, bindir):
         self.bindir = bindir
-        self.root = tempfile.mkdtemp(prefix="hpit-template-")
-        os.chmod(self.root, 0o755)
+        self.root = _make_folder("template")
         _give_away(self.root)
         self.path = os.path.join(self.root, "data")
         self.version = int(subprocess.run([os.path.join(bindir, "postgres"), "--version"], text=True, check=True,
@@ -92,6 +117,12 @@ class Template:
                               stderr=subprocess.STDOUT, cwd="/", **spawn_arguments())
         if done.returncode:
             raise RuntimeError(done.stdout)
+        first = Postgres(self).start()
+        first.create_roles()
+        first.stop("fast")
+        shutil.rmtree(self.path)
+        os.rename(first.data, self.path)
+        first.remove()
 
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
@@ -111,14 +142,13 @@ class Postgres:
         self.lease = lease_port()
         self.port = (settings or {}).get("port", self.lease.port)
         self.host = "127.0.0.1"
-        self.root = tempfile.mkdtemp(prefix="hpit-pg-")
+        self.root = _make_folder("pg")
         self.data = os.path.join(self.root, "data")
         self.log_path = os.path.join(self.root, "log")
         self.process = None
         self.wrapper = []  # a command in front of the server's
         self.settings = {**SETTINGS, "port": self.port, "unix_socket_directories": self.root, **(settings or {})}
         self.standbys = []
-        os.chmod(self.root, 0o755)
         if data is None:
             shutil.copytree(template.path, self.data)
         else:
@@ -149,6 +179,7 @@ class Postgres:
                 f.write(f"{name} = '{quoted}'\n")
 
     def create_roles(self):
+        """Those of the template."""
         secret = PASSWORD.replace("'", "''")
         with self.admin() as db:
             for role in ("app", "app2", "trust_user", "cert_user", "tls_user", "rejected"):
@@ -162,7 +193,6 @@ class Postgres:
         for database in ("app", "other"):
             with self.admin(database) as db:
                 db.execute("GRANT ALL ON SCHEMA public TO PUBLIC")
-        return self
 
     # -- life
 

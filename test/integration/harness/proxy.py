@@ -17,7 +17,7 @@ import urllib.request
 import psycopg
 
 from .ports import lease_port
-from .wait import wait_until
+from .wait import PATIENCE, wait_until
 from .wire import Wire
 
 REPORTS = re.compile(r"ERROR: AddressSanitizer|runtime error:|WARNING: ThreadSanitizer|LeakSanitizer|"
@@ -320,7 +320,7 @@ class Proxy:
             request.add_header("Authorization", "Bearer " + token)
         try:
             context = ssl._create_unverified_context() if https else None
-            with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
