@@ -538,7 +538,9 @@ void sql_job_go_on(struct sql_job *job, bool readable)
 	if (job->state == SQL_DONE)
 		return;
 	if (now >= job->deadline && (job->stop || job->state == SQL_CONNECTING)) {
-		sql_job_fail(job, MHD_HTTP_SERVICE_UNAVAILABLE, "no_answer", "the proxy has not answered in time");
+		if (job->stop != SQL_ENOUGH) /* else what is answered is there */
+			sql_job_fail(job, MHD_HTTP_SERVICE_UNAVAILABLE, "no_answer",
+				     "the proxy has not answered in time");
 		enter(job, SQL_DONE);
 	} else if (now >= job->deadline) {
 		sql_job_stop(job, SQL_TIMEOUT);
@@ -603,7 +605,8 @@ void sql_job_stop(struct sql_job *job, enum sql_stop why)
 	if (job->state == SQL_DONE || (job->stop && why != SQL_SHUTDOWN))
 		return;
 	job->stop = why;
-	job->deadline = MIN(job->deadline, sql_now()) + MARGIN;
+	if (why != SQL_ENOUGH) /* else it may take what is left of its time to end */
+		job->deadline = MIN(job->deadline, sql_now()) + MARGIN;
 	if (why == SQL_CLIENT_GONE || why == SQL_SHUTDOWN)
 		sql_job_fail(job, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "it was stopped before its end");
 	if (job->conn && job->state != SQL_CONNECTING && job->state != SQL_ENDING)

@@ -29,7 +29,7 @@ class Stream:
         self.response = self.connection.getresponse()
         self.status, self.headers = self.response.status, self.response.headers
         assert self.status == 200, (self.status, self.response.read())
-        self.thread = None
+        self.thread, self.fields = None, {}
         if reads:
             self.read()
 
@@ -37,19 +37,29 @@ class Stream:
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
+    def read_some(self, count):
+        """So many events, here."""
+        wanted = len(self.events) + count
+        while len(self.events) < wanted:
+            line = self.response.readline()
+            assert line, "the stream has ended"
+            self._take(line)
+
+    def _take(self, line):
+        line, fields = line.decode().rstrip("\n"), self.fields
+        if line.startswith(":"):
+            self.comments += 1
+        elif line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            self.events.append(Event(int(fields["id"]), fields["event"], json.loads(fields["data"])))
+            self.fields = {}
+
     def _read(self):
-        fields = {}
         try:
             for line in self.response:
-                line = line.decode().rstrip("\n")
-                if line.startswith(":"):
-                    self.comments += 1
-                elif line:
-                    name, _, value = line.partition(": ")
-                    fields[name] = value
-                elif "data" in fields:
-                    self.events.append(Event(int(fields["id"]), fields["event"], json.loads(fields["data"])))
-                    fields = {}
+                self._take(line)
             self.ended = True
         except (OSError, http.client.HTTPException) as e:
             self.error = e
