@@ -373,7 +373,6 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	enum proxy_error error;
 	const char *what = NULL;
 	struct query_info *info;
-	bool may_have_hints;
 
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
@@ -383,8 +382,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	}
 	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
 		return 0;
-	may_have_hints = text_len > 0 && hints_may_begin(*f->body);
-	if (unlikely(may_have_hints) && !hinted_begin(s, text_there(f, available)))
+	if (text_len > 0 && unlikely(hinted_may_begin(s, *f->body)) && !hinted_begin(s, text_there(f, available)))
 		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	if (unlikely(info)) {
@@ -425,8 +423,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
 	count_add(&session_stats(s)->queries, 1);
-	return unlikely(may_have_hints) ? pass_on_hinted(s, f, whole, available)
-					: session_pass_on(s, f, whole, available);
+	return text_len > 0 && unlikely(hints_may_begin(*f->body)) ? pass_on_hinted(s, f, whole, available)
+								   : session_pass_on(s, f, whole, available);
 }
 
 /* ---- the other messages ---- */

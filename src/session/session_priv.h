@@ -342,8 +342,18 @@ size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
 
 /* ---- hinted.c: texts for which hints_may_begin() is true ---- */
-/* Before a text is sent, or what it means is bound: a time-out of its hints is kept. false: it must wait. */
+/* By the configuration, at first and after each reload. */
+void hinted_configure(struct worker *w, const struct config *config);
+/* Has hinted_begin() anything to do for a text that begins so? */
+static inline bool hinted_may_begin(const struct session *s, uint8_t first)
+{
+	return first <= s->worker->hinted_up_to;
+}
+/* Before a text is sent, or what it means is bound: a time-out of its hints, or the default, is kept. false: it must
+ * wait. */
 bool hinted_begin(struct session *s, struct slice text) MUST_USE;
+/* The same before what is not known to have a text is bound, unless the batch has a time-out. */
+bool hinted_begin_unseen(struct session *s) MUST_USE;
 /* It is being sent: the client is told what of its hints is ignored. */
 void hinted_tell_of(struct session *s, struct slice text);
 /* May it be one of several on a link? */
@@ -355,7 +365,7 @@ void hinted_go_on(struct session *s); /* what has waited */
 void hinted_arm_timer(struct session *s);
 void hinted_overdue(struct session *s);
 /* Blanks the hints in a copy of a text. */
-void hinted_blank(const struct worker *w, uint8_t *text, size_t len);
+void hinted_blank(struct worker *w, uint8_t *text, size_t len);
 /* The beginning of a message, with hints blanked in the text (len bytes of it) that is at text_at. Its length; 0: the
  * message may go as it is. Memory of this turn. */
 size_t hinted_head(struct session *s, const uint8_t *whole, size_t text_at, size_t len, uint8_t **ret_head);
