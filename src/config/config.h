@@ -19,6 +19,7 @@ enum config_spin { SPIN_AUTO, SPIN_OFF };
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum pool_reset { RESET_NEVER, RESET_WHEN_CHANGED, RESET_ALWAYS };
 enum pool_share { SHARE_OFF, SHARE_AUTOCOMMIT, SHARE_AUTO };
+enum simple_query { SIMPLE_QUERY_ALLOW, SIMPLE_QUERY_SINGLE, SIMPLE_QUERY_REFUSE };
 enum pool_session_state { SESSION_STATE_PIN, SESSION_STATE_REFUSE, SESSION_STATE_LOG };
 enum auth_mode {
 	AUTH_MODE_PASSTHROUGH,
@@ -80,6 +81,7 @@ typedef enum config_spin config_type_enum_spin;
 typedef enum pool_mode config_type_enum_pool_mode;
 typedef enum pool_reset config_type_enum_reset;
 typedef enum pool_share config_type_enum_share;
+typedef enum simple_query config_type_enum_simple_query;
 typedef enum pool_session_state config_type_enum_session_state;
 typedef enum tls_mode config_type_enum_tls_mode;
 typedef enum auth_mode config_type_enum_auth_mode;

@@ -22,6 +22,7 @@ enum config_type {
 	TYPE_enum_pool_mode,
 	TYPE_enum_reset,
 	TYPE_enum_share,
+	TYPE_enum_simple_query,
 	TYPE_enum_session_state,
 	TYPE_enum_tls_mode,
 	TYPE_enum_auth_mode,
