@@ -182,6 +182,7 @@ void hinted_arm_timer(struct session *s)
 
 /* A server that had not begun may miss a cancel, so it is sent again for as long as the statement runs. */
 #define AGAIN_AFTER (100 * USEC_PER_MSEC)
+#define BY_OPERATOR 1u /* as s->timeout: it was over when somebody said so */
 
 void hinted_overdue(struct session *s)
 {
@@ -189,9 +190,24 @@ void hinted_overdue(struct session *s)
 
 	if (!link || link->expects.answers == 0)
 		return;
-	if (!s->cancelling && cancel_overdue(s)) {
+	if (!s->cancelling && cancel_overdue(s) && s->timeout != BY_OPERATOR) {
 		count_add(&session_counters(s)->hint_timeouts_total, 1);
 		session_log(LOG_DEBUG, s, "statement cancelled", "the time-out of its hint has passed");
 	}
 	session_set_timer(s, TIMER_STATEMENT, AGAIN_AFTER);
+}
+
+bool hinted_cancel(struct session *s)
+{
+	const struct link *link = s->link;
+
+	if (s->state != SESSION_ACTIVE || !link || link->expects.answers != 1 ||
+	    !expect_ends_with_ready(expects_last(&link->expects)) || s->left || s->syncing)
+		return false;
+	if (!s->cancelling && !cancel_overdue(s))
+		return false;
+	s->timeout = BY_OPERATOR;
+	if (s->timer_meaning != TIMER_QUERY || !s->timer_due) /* else that ends it, should this cancel be missed */
+		session_set_timer(s, TIMER_STATEMENT, AGAIN_AFTER);
+	return true;
 }

@@ -369,6 +369,9 @@ void hinted_answered(struct session *s);
 void hinted_go_on(struct session *s); /* what has waited */
 void hinted_arm_timer(struct session *s);
 void hinted_overdue(struct session *s);
+/* Cancels what runs as if its time were over, again and again until it ends. false: nothing was done, for it is not all
+ * that its server was sent, and a cancel too many could hit another one. */
+bool hinted_cancel(struct session *s) MUST_USE;
 /* Blanks the hints in a copy of a text. */
 void hinted_blank(struct worker *w, uint8_t *text, size_t len);
 /* The beginning of a message, with hints blanked in the text (len bytes of it) that is at text_at. Its length; 0: the
