@@ -103,6 +103,7 @@ void session_release(struct session *s)
 	if (unlikely(session_is_away(s)) && !s->worker->routing)
 		s->source = s->shard; /* reads were split when it went there */
 	s->link = NULL;
+	s->transaction_until = 0;
 	s->copying_in = s->synced = false;
 	s->fault = 0;
 	if (s->state == SESSION_ACTIVE)

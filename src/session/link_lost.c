@@ -21,7 +21,6 @@ static void survive(struct session *s, struct slice sqlstate, const uint8_t *err
 
 	observe_failed(s, expects_first(e), sqlstate);
 	latency_lost(s);
-	s->transaction_until = 0;
 	s->syncing = false;
 	if (s->begin_state != BEGIN_DEFERRED)
 		begin_fail(s);

@@ -313,9 +313,20 @@ static void wait_timeout(struct session *s)
 	buf_free(&out);
 }
 
+/* It has ended otherwise than by an answer, or a reload has taken the limit back. */
+static bool is_not_limited(const struct session *s)
+{
+	return !s->link || (!s->link->expects.count && s->link->tx_status == 'I') ||
+	       !session_settings(s)->transaction_timeout;
+}
+
 static void transaction_overdue(struct session *s)
 {
-	if (s->link && s->link->expects.count)
+	if (is_not_limited(s)) {
+		session_limit_transaction(s, 0);
+		return;
+	}
+	if (s->link->expects.count)
 		(void)!pool_cancel(s->link, NULL, NULL); /* best effort: the link is closed anyway */
 	session_fatal(s, ERROR_TRANSACTION_TIMEOUT, NULL,
 		      (unsigned)(session_settings(s)->transaction_timeout / USEC_PER_MSEC));
