@@ -568,6 +568,36 @@ int members_load_state(struct members *all)
 	return r == -ENOENT ? 0 : r;
 }
 
+char *members_hand_on(struct members *all)
+{
+	char *text;
+
+	pthread_mutex_lock(&all->change_lock); /* under which alone the state changes */
+	text = members_state_text(&all->state);
+	pthread_mutex_unlock(&all->change_lock);
+	return text;
+}
+
+int members_take_over(struct members *all, const char *text)
+{
+	struct members_state *state;
+	char why[MEMBERS_WHY_MAX] = "out of memory";
+	int r = -ENOMEM;
+
+	if (all->state_file)
+		return 0;
+	state = calloc(1, sizeof(*state));
+	if (state)
+		r = members_state_parse(text, strlen(text), state, why);
+	if (r == 0)
+		all->state = *state;
+	else
+		log_error("what was changed of the nodes in the process before this one can't be taken over",
+			  kv_str("reason", why));
+	free(state);
+	return r;
+}
+
 struct members *members_new(const struct config *config, void (*wake)(void *argument), void *argument)
 {
 	struct members *all = calloc(1, sizeof(*all));

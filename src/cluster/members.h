@@ -86,6 +86,11 @@ void members_free(struct members *members); /* NULL is fine */
 /* Reads the state file, if the configuration has one; no file is fine. 0, or -errno: the log says what is wrong, and
  * the start must end, for the next change would write over it. */
 int members_load_state(struct members *members) MUST_USE;
+/* What an operator has changed up to now, for the next process. NULL: out of memory. free() it. */
+char *members_hand_on(struct members *members);
+/* There, before the first merge: that holds, unless a state file does. 0 or a negative errno: the log says what is
+ * wrong. */
+int members_take_over(struct members *members, const char *text) MUST_USE;
 /* Control thread: a new configuration. */
 void members_reload(struct members *members, const struct config *config);
 /* Is there anything new to be merged? Also true when time alone has made it so. */

@@ -295,6 +295,25 @@ static void check_lag(struct loader *l)
 			"replayed");
 }
 
+static void check_node_aliases(struct loader *l)
+{
+	const struct config *c = l->config;
+	bool all_are_here =
+		c->topology.provider != PROVIDER_PATRONI && !c->topology.discover && !c->topology.state_file[0];
+
+	for (uint32_t i = 0; i < c->node_alias_count; i++) {
+		const struct config_node_alias *a = &c->node_aliases[i];
+
+		if (config_node_find(c, a->name))
+			warn_at(l, a->line, "%s is the name of a node, too: hints mean that one", a->name);
+		for (uint32_t j = 0; j < a->nodes.count && all_are_here; j++)
+			if (!config_node_find(c, a->nodes.items[j]))
+				report_add(l->report, REPORT_NOTICE, l->file, a->line, 0,
+					   "%s, one of the nodes that %s stands for, is not in [[nodes]]",
+					   a->nodes.items[j], a->name);
+	}
+}
+
 static void check_auth(struct loader *l)
 {
 	struct config *c = l->config;
@@ -417,5 +436,6 @@ void config_finish(struct loader *l)
 	check_topology(l);
 	check_telemetry(l);
 	check_lag(l);
+	check_node_aliases(l);
 	config_finish_admin(l);
 }

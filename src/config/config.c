@@ -105,6 +105,14 @@ const struct config_node *config_node_find(const struct config *c, const char *n
 	return NULL;
 }
 
+const struct config_node_alias *config_node_alias_find(const struct config *c, const char *name)
+{
+	for (uint32_t i = 0; i < c->node_alias_count; i++)
+		if (strcmp(c->node_aliases[i].name, name) == 0)
+			return &c->node_aliases[i];
+	return NULL;
+}
+
 static void apply(struct config_pool *pool, const struct config_override *overrides, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)

@@ -19,6 +19,7 @@ enum config_spin { SPIN_AUTO, SPIN_OFF };
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum pool_reset { RESET_NEVER, RESET_WHEN_CHANGED, RESET_ALWAYS };
 enum pool_share { SHARE_OFF, SHARE_AUTOCOMMIT, SHARE_AUTO };
+enum simple_query { SIMPLE_QUERY_ALLOW, SIMPLE_QUERY_SINGLE, SIMPLE_QUERY_REFUSE };
 enum pool_session_state { SESSION_STATE_PIN, SESSION_STATE_REFUSE, SESSION_STATE_LOG };
 enum auth_mode {
 	AUTH_MODE_PASSTHROUGH,
@@ -40,6 +41,9 @@ enum balance_strategy {
 enum topology_provider { PROVIDER_POSTGRES, PROVIDER_MANUAL, PROVIDER_PATRONI, PROVIDER_HELIOSDB };
 enum hash_key { HASH_KEY_USER, HASH_KEY_DATABASE, HASH_KEY_CLIENT_IP };
 enum sticky { STICKY_NONE, STICKY_SESSION };
+enum read_target { READ_TARGET_STANDBY, READ_TARGET_PRIMARY, READ_TARGET_ANY };
+enum write_target { WRITE_TARGET_PRIMARY };
+enum consistency { CONSISTENCY_BOUNDED, CONSISTENCY_STRONG, CONSISTENCY_EVENTUAL };
 enum hint_rights { HINT_RIGHTS_ALL, HINT_RIGHTS_NO_NODE, HINT_RIGHTS_NONE };
 enum primary_reads { PRIMARY_READS_NEVER, PRIMARY_READS_LAST_RESORT, PRIMARY_READS_EQUAL };
 enum read_your_writes { /* inherit: of a user, as of all */
@@ -77,6 +81,7 @@ typedef enum config_spin config_type_enum_spin;
 typedef enum pool_mode config_type_enum_pool_mode;
 typedef enum pool_reset config_type_enum_reset;
 typedef enum pool_share config_type_enum_share;
+typedef enum simple_query config_type_enum_simple_query;
 typedef enum pool_session_state config_type_enum_session_state;
 typedef enum tls_mode config_type_enum_tls_mode;
 typedef enum auth_mode config_type_enum_auth_mode;
@@ -89,6 +94,9 @@ typedef enum primary_reads config_type_enum_primary_reads;
 typedef enum hash_key config_type_enum_hash_key;
 typedef enum sticky config_type_enum_sticky;
 typedef enum hint_rights config_type_enum_hint_rights;
+typedef enum read_target config_type_enum_read_target;
+typedef enum write_target config_type_enum_write_target;
+typedef enum consistency config_type_enum_consistency;
 typedef enum read_your_writes config_type_enum_read_your_writes;
 typedef enum read_your_writes config_type_enum_user_read_your_writes;
 typedef enum when_contested config_type_enum_when_contested;
@@ -152,6 +160,12 @@ struct config_user {
 	uint32_t override_count, line;
 };
 
+struct config_node_alias {
+	const char *name;
+	struct config_strings nodes; /* by name */
+	uint32_t line;
+};
+
 struct config_hba { /* a [[hba]] table of the reference */
 	enum hba_action action;
 	const char *user, *database, *address;
@@ -188,6 +202,8 @@ struct config {
 	struct config_admin_token *admin_tokens;
 	uint32_t admin_token_count;
 	struct config_admin_token admin_token; /* [proxy] admin_token as one of them; has_token: it is given */
+	const struct config_node_alias *node_aliases;
+	uint32_t node_alias_count;
 	const struct config_hba *hba_rules;
 	uint32_t hba_rule_count;
 	const struct hba *admission; /* from [[hba]]: who may connect at all; no match admits. NULL: everybody */
@@ -242,6 +258,8 @@ bool config_is_console(const struct config *c, const char *database);
 const struct config_user *config_user_find(const struct config *c, const char *name);
 /* By name, or by "host:port". NULL: none. */
 const struct config_node *config_node_find(const struct config *c, const char *name);
+/* NULL: none. */
+const struct config_node_alias *config_node_alias_find(const struct config *c, const char *name);
 /* [proxy] admin_token among them; takes as long for a wrong token as for a right one. NULL: none. */
 const struct config_admin_token *config_admin_token_find(const struct config *c, const char *token);
 /* By the common name of a certificate. NULL: none. */

@@ -592,6 +592,51 @@ static void the_tables_are_sound(void **state)
 	}
 }
 
+static void nodes_have_common_names(void **state)
+{
+	const char *two = "[[nodes]]\nname = \"a\"\nhost = \"h\"\nrole = \"primary\"\n"
+			  "[[nodes]]\nname = \"b\"\nhost = \"i\"\nrole = \"standby\"\n";
+	const struct config_node_alias *alias;
+	char text[2048];
+	struct fixture f;
+
+	(void)state;
+	snprintf(text, sizeof(text),
+		 "%s[routing.aliases]\nreports = [\"a\", \"b\"]\none = \"b\"\n[node_aliases.all]\nnodes = [\"a\"]\n"
+		 "[routing.default]\nread_target = \"any\"\nconsistency = \"eventual\"\ntimeout_secs = 30\n",
+		 two);
+	load(&f, text);
+	assert_int_equal(f.config->node_alias_count, 3);
+	alias = config_node_alias_find(f.config, "reports");
+	assert_int_equal(alias->nodes.count, 2);
+	assert_string_equal(alias->nodes.items[1], "b");
+	assert_int_equal(config_node_alias_find(f.config, "one")->nodes.count, 1);
+	assert_string_equal(config_node_alias_find(f.config, "all")->nodes.items[0], "a");
+	assert_null(config_node_alias_find(f.config, "none"));
+	assert_int_equal(f.config->routing_default.read_target, READ_TARGET_ANY);
+	assert_int_equal(f.config->routing_default.consistency, CONSISTENCY_EVENTUAL);
+	assert_int_equal(f.config->routing_default.timeout, 30 * USEC_PER_SEC);
+	end(&f);
+	snprintf(text, sizeof(text),
+		 "%s[routing.aliases]\na = [\"b\"]\nx = [\"nobody\"]\n[node_aliases.x]\nnodes = [\"a\"]\n", two);
+	load_as(&f, text, false);
+	assert_int_equal(f.r, -EINVAL);
+	assert_true(has_message(&f.report, REPORT_ERROR, 11, "was given before, in line 11") ||
+		    has_message(&f.report, REPORT_ERROR, 12, "was given before, in line 11"));
+	end(&f);
+	snprintf(text, sizeof(text), "%s[routing.aliases]\na = [\"b\"]\nx = [\"nobody\"]\n", two);
+	load_as(&f, text, false);
+	assert_int_equal(f.r, 0);
+	assert_true(has_message(&f.report, REPORT_WARNING, 10, "a is the name of a node, too"));
+	assert_true(has_message(&f.report, REPORT_NOTICE, 11, "nobody, one of the nodes that x stands for"));
+	end(&f);
+	snprintf(text, sizeof(text), "%s[routing.aliases]\nx = 5\n[routing.default]\nwrite_target = \"standby\"\n",
+		 two);
+	load_as(&f, text, false);
+	assert_int_equal(f.report.errors, 2);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -609,6 +654,7 @@ int main(void)
 		cmocka_unit_test(the_environment_counts),
 		cmocka_unit_test(flags_are_enough),
 		cmocka_unit_test(admin_tokens_are_found),
+		cmocka_unit_test(nodes_have_common_names),
 		cmocka_unit_test(files_are_named_in_errors),
 		cmocka_unit_test(bad_toml_is_refused),
 		cmocka_unit_test(the_tables_are_sound),

@@ -10,6 +10,7 @@
 
 #define PATH_TEXT   256u
 #define OBJECTS_MAX 100000u
+#define ALIASES_MAX 1000u
 
 void load_complain(struct loader *l, enum report_severity severity, uint32_t line, uint32_t column, const char *format,
 		   ...)
@@ -109,6 +110,7 @@ static void load_key(struct loader *l, const char *section, const struct toml_me
 }
 
 static void load_table(struct loader *l, const char *section, const struct toml_value *table);
+static void load_routing_aliases(struct loader *l, const struct toml_value *table, const struct toml_member *m);
 
 static void load_member(struct loader *l, const char *section, const struct toml_value *table,
 			const struct toml_member *m, const char **told)
@@ -123,6 +125,10 @@ static void load_member(struct loader *l, const char *section, const struct toml
 		return;
 	}
 	snprintf(path, sizeof(path), "%s.%s", section, m->key);
+	if (m->value.type == TOML_TABLE && strcmp(path, "routing.aliases") == 0) {
+		load_routing_aliases(l, &m->value, m);
+		return;
+	}
 	if (m->value.type == TOML_TABLE && section_has_aliases(path)) {
 		load_table(l, path, &m->value);
 		return;
@@ -456,6 +462,78 @@ static void load_admin_tokens(struct loader *l, const struct toml_member *m)
 	l->config->admin_token_count = n;
 }
 
+/* Room for more of them, behind those that are there: both spellings may stand in a file. NULL (told): there is none.
+ */
+static struct config_node_alias *more_aliases(struct loader *l, const struct toml_member *m, uint32_t count)
+{
+	uint32_t there = l->config->node_alias_count;
+	struct config_node_alias *all;
+
+	if (count + there > ALIASES_MAX) {
+		load_complain(l, REPORT_ERROR, m->line, m->column, "more than %u names for several nodes", ALIASES_MAX);
+		return NULL;
+	}
+	all = arena_zalloc(&l->config->arena, (there + count + 1) * sizeof(*all));
+	if (!all) {
+		l->no_memory = true;
+		return NULL;
+	}
+	if (there)
+		memcpy(all, l->config->node_aliases, there * sizeof(*all));
+	l->config->node_aliases = all;
+	return all + there;
+}
+
+static void add_alias(struct loader *l, struct config_node_alias *alias, const char *name, uint32_t line)
+{
+	const struct config_node_alias *before = config_node_alias_find(l->config, name);
+
+	if (before)
+		load_complain(l, REPORT_ERROR, line, 0, "the name %s of several nodes was given before, in line %u",
+			      name, before->line);
+	alias->name = keep(l, name);
+	alias->line = file_line(l, line);
+	l->config->node_alias_count++;
+}
+
+static void load_node_aliases(struct loader *l, const struct toml_member *m)
+{
+	uint32_t count = named_count(l, m);
+	struct config_node_alias *alias = more_aliases(l, m, count);
+	const char *name;
+
+	for (uint32_t i = 0; alias && i < count && !l->no_memory; i++) {
+		const struct toml_value *table = named_table(l, m, i, &name);
+		struct object o = {.table = "node_aliases", .fields = alias};
+
+		if (!table)
+			continue;
+		snprintf(o.header, sizeof(o.header), "[node_aliases.%s]", name);
+		load_object(l, &o, table, m->value.type == TOML_ARRAY);
+		add_alias(l, alias++, name, table->line);
+	}
+}
+
+/* [routing.aliases] NAME = ["a", "b"] */
+static void load_routing_aliases(struct loader *l, const struct toml_value *table, const struct toml_member *m)
+{
+	uint32_t count = table->table.count;
+	struct config_node_alias *alias = more_aliases(l, m, count);
+	char why[WHY_SIZE];
+	usec_t unit;
+
+	for (uint32_t i = 0; alias && i < count && !l->no_memory; i++) {
+		const struct toml_member *item = &table->table.members[i];
+		int r = value_from_toml(table_key_find("node_aliases", "nodes", &unit), &item->value, 0,
+					&l->config->arena, &alias->nodes, why);
+
+		if (r < 0)
+			complain_of_value(l, item, "[routing.aliases]", r, why);
+		else
+			add_alias(l, alias++, item->key, item->line);
+	}
+}
+
 /* ------------------------------------------------------------------------------------------------ root */
 
 static void load_objects(struct loader *l, const struct toml_member *m)
@@ -468,6 +546,8 @@ static void load_objects(struct loader *l, const struct toml_member *m)
 		load_users(l, m);
 	else if (strcmp(m->key, "admin_tokens") == 0)
 		load_admin_tokens(l, m);
+	else if (strcmp(m->key, "node_aliases") == 0)
+		load_node_aliases(l, m);
 	else
 		load_hba(l, m);
 }

@@ -136,6 +136,10 @@ void config_print(const struct config *c, FILE *out)
 		print_header(c, "[admin_tokens.", c->admin_tokens[i].name, "]", c->admin_tokens[i].line, out);
 		print_fields("admin_tokens", &c->admin_tokens[i], out);
 	}
+	for (uint32_t i = 0; i < c->node_alias_count; i++) {
+		print_header(c, "[node_aliases.", c->node_aliases[i].name, "]", c->node_aliases[i].line, out);
+		print_fields("node_aliases", &c->node_aliases[i], out);
+	}
 	for (uint32_t i = 0; i < c->hba_rule_count; i++) {
 		print_header(c, "[[hba]]", NULL, "", c->hba_rules[i].line, out);
 		print_fields("hba", &c->hba_rules[i], out);
@@ -306,6 +310,26 @@ static void diff_admin_tokens(const struct diff *diff, const struct config *old,
 	}
 }
 
+static void diff_node_aliases(const struct diff *diff, const struct config *old, const struct config *new)
+{
+	char path[300];
+
+	for (uint32_t i = 0; i < old->node_alias_count; i++) {
+		const struct config_node_alias *a = &old->node_aliases[i], *b = config_node_alias_find(new, a->name);
+
+		snprintf(path, sizeof(path), "node_aliases.%s", a->name);
+		if (!b)
+			diff->tell(diff->argument, path, "given", "", true);
+		else if (!fields_equal("node_aliases", a, b))
+			diff->tell(diff->argument, path, "given", "changed", true);
+	}
+	for (uint32_t i = 0; i < new->node_alias_count; i++) {
+		snprintf(path, sizeof(path), "node_aliases.%s", new->node_aliases[i].name);
+		if (!config_node_alias_find(old, new->node_aliases[i].name))
+			diff->tell(diff->argument, path, "", "given", true);
+	}
+}
+
 /* Whole lists, where the order counts: "3 nodes" -> "4 nodes". */
 static void diff_list(const struct diff *d, const char *table, const void *old, uint32_t old_count, const void *new,
 		      uint32_t new_count)
@@ -332,5 +356,6 @@ void config_diff(const struct config *old, const struct config *new, config_diff
 	diff_databases(&d, old, new);
 	diff_users(&d, old, new);
 	diff_admin_tokens(&d, old, new);
+	diff_node_aliases(&d, old, new);
 	diff_list(&d, "hba", old->hba_rules, old->hba_rule_count, new->hba_rules, new->hba_rule_count);
 }

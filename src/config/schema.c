@@ -135,6 +135,16 @@ static void add_inner_tables(json_t *properties, const char *section)
 	}
 }
 
+/* [routing.aliases] NAME = ["a", "b"] */
+static json_t *aliases_schema(void)
+{
+	usec_t unit;
+	json_t *nodes = key_schema(table_key_find("node_aliases", "nodes", &unit));
+
+	return json_pack("{s:s, s:s, s:o}", "type", "object", "description",
+			 "Other names of [node_aliases.NAME] nodes.", "additionalProperties", nodes);
+}
+
 static json_t *section_schema(const struct config_section *section)
 {
 	json_t *properties = json_object();
@@ -150,20 +160,23 @@ static json_t *section_schema(const struct config_section *section)
 			json_object_set_new(properties, path + len + 1, json_object());
 	}
 	add_inner_tables(properties, section->name);
+	if (strcmp(section->name, "routing") == 0)
+		json_object_set_new(properties, "aliases", aliases_schema());
 	return closed_object(properties, section->help);
 }
 
 static json_t *table_schema(const struct config_section *table)
 {
-	bool has_pool_keys = strchr(table->header, '.') != NULL;
+	bool has_names = strchr(table->header, '.') != NULL;
 	json_t *properties = json_object(), *object;
 
 	for (uint32_t i = 0; i < table_key_count; i++)
 		if (strcmp(table_keys[i].section, table->name) == 0)
 			add_key(properties, &table_keys[i], table_keys[i].name);
-	if (!has_pool_keys)
+	if (!has_names)
 		return json_pack("{s:s, s:o}", "type", "array", "items", closed_object(properties, table->help));
-	add_section_keys(properties, "pool");
+	if (strcmp(table->name, "databases") == 0 || strcmp(table->name, "users") == 0)
+		add_section_keys(properties, "pool");
 	object = closed_object(properties, table->help);
 	return json_pack("{s:s, s:o}", "type", "object", "additionalProperties", object);
 }

@@ -49,6 +49,7 @@ static void add_pgbouncers(const struct config *c, struct rows *rows)
 	add_seconds(rows, "server_connect_timeout", c->pool.connect_timeout, "15");
 	add_seconds(rows, "server_login_retry", c->pool.login_retry, "5");
 	add_seconds(rows, "query_timeout", c->pool.query_timeout, "0");
+	add_seconds(rows, "transaction_timeout", c->pool.transaction_timeout, "0");
 	add_seconds(rows, "query_wait_timeout", c->pool.query_wait_timeout, "30");
 	add_seconds(rows, "client_idle_timeout", c->pool.client_idle_timeout, "0");
 	add_seconds(rows, "client_login_timeout", c->pool.client_login_timeout, "60");

@@ -464,6 +464,16 @@ static enum outcome convert_reset_query(struct conversion *c)
 
 /* PgBouncer's runs when a client leaves its session, ours when something is left behind; a query of somebody's own may
  * be meant to do more than that. */
+static enum outcome convert_disable_pqexec(struct conversion *c)
+{
+	long number;
+
+	if (!read_number(c->text, &number))
+		return say(c, OUTCOME_WRONG, "it must be 0 or 1");
+	toml_string(&c->toml, number ? "refuse" : "allow");
+	return OUTCOME_WRITE;
+}
+
 static enum outcome convert_reset(struct conversion *c)
 {
 	const char *query = setting_text(c->im, PGB_server_reset_query);

@@ -328,8 +328,10 @@ static void verdicts(void **state)
 		const char *line, *told;
 	} cases[] = {
 		{"pkt_buf = 8192", "1 t:5 pkt_buf = 8192 needs nothing: "},
-		{"disable_pqexec = 0", "1 t:5 disable_pqexec = 0 needs nothing: it is the default"},
-		{"disable_pqexec = 1", "2 t:5 disable_pqexec = 1 is not there in this version: "},
+		{"server_fast_close = 0", "1 t:5 server_fast_close = 0 needs nothing: it is the default"},
+		{"disable_pqexec = 1", "0 t:5 disable_pqexec = 1 became [pool] simple_query = \"refuse\""},
+		{"transaction_timeout = 5", "0 t:5 transaction_timeout = 5 became [pool] transaction_timeout = \"5s\""},
+		{"server_fast_close = 1", "2 t:5 server_fast_close = 1 is not there in this version: "},
 		{"unix_socket_mode = 0777", "1 t:5 unix_socket_mode"},
 		{"unix_socket_mode = 0700", "2 t:5 unix_socket_mode"},
 		{"listen_port = 5", "0 t:5 listen_port = 5 became a part of [proxy] listen_address"},

@@ -206,6 +206,16 @@ void pools_gate(struct pools *pools, const char *database, bool *ret_paused, boo
 	pthread_mutex_unlock(&pools->lock);
 }
 
+void pools_each_gate(struct pools *pools, void (*each)(const char *database, bool paused, bool disabled, void *to),
+		     void *to)
+{
+	pthread_mutex_lock(&pools->lock);
+	each("", atomic_load(&pools->paused), /* disabled= */ false, to);
+	for (struct gate *gate = pools->gates; gate; gate = gate->next)
+		each(gate->name, atomic_load(&gate->paused), atomic_load(&gate->disabled), to);
+	pthread_mutex_unlock(&pools->lock);
+}
+
 bool pool_is_disabled(const struct pool *pool)
 {
 	struct gate *gate = atomic_load_explicit(&((struct pool *)(uintptr_t)pool)->gate, memory_order_acquire);

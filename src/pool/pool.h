@@ -192,6 +192,9 @@ bool pools_are_paused(struct pools *pools);
 /* Of a name that may have no pool. */
 void pools_gate(struct pools *pools, const char *database, bool *ret_paused, bool *ret_disabled);
 bool pool_is_disabled(const struct pool *pool);
+/* All that were named; database "": all, paused together. */
+void pools_each_gate(struct pools *pools, void (*each)(const char *database, bool paused, bool disabled, void *to),
+		     void *to);
 
 /* The same, but with what its twins have, see pool_on(), added to each pool. */
 void pools_each_home(struct pools *pools, void (*each)(const struct pool_view *view, void *to), void *to);

@@ -6,6 +6,30 @@
 
 #include <string.h>
 
+/* What [routing.default] says, where it is not what would be done anyway. */
+static void take_defaults(const struct config *config, struct route_rules *rules)
+{
+	const struct config_routing_default *d = &config->routing_default;
+
+	rules->wish = (struct route_wish){
+		.target = d->read_target == READ_TARGET_PRIMARY || !d->auto_detect_writes ? TARGET_PRIMARY : TARGET_ANY,
+		.strong = d->consistency == CONSISTENCY_STRONG,
+		.eventual = d->consistency == CONSISTENCY_EVENTUAL,
+	};
+	route_wish_finish(&rules->wish, config->routing_hints.max_lag_override);
+	rules->has_wish = rules->wish.target != TARGET_ANY || rules->wish.strong || rules->wish.eventual;
+	if (d->read_target == READ_TARGET_ANY && rules->balance.primary_reads == PRIMARY_READS_LAST_RESORT)
+		rules->balance.primary_reads = PRIMARY_READS_EQUAL;
+}
+
+void route_wish_finish(struct route_wish *wish, usec_t max_lag)
+{
+	if (!wish->eventual || wish->limits_lag || !max_lag)
+		return;
+	wish->limits_lag = true;
+	wish->max_lag = max_lag;
+}
+
 void route_rules_from(const struct config *config, struct route_rules *ret)
 {
 	*ret = (struct route_rules){
@@ -19,6 +43,7 @@ void route_rules_from(const struct config *config, struct route_rules *ret)
 		.slow_start = config->load_balancer.slow_start,
 		.balance = balance_settings_of(config),
 	};
+	take_defaults(config, ret);
 }
 
 bool route_rules_for_user(struct route_rules *rules, const struct config_user *user)
@@ -156,6 +181,14 @@ static bool is_near(const struct node *node, const struct route_rules *rules)
 	return (!rules->max_lag_bytes || bytes <= rules->max_lag_bytes) && (!limit || us <= limit);
 }
 
+static bool stands_for(const struct config_node_alias *alias, const struct node *node)
+{
+	for (uint32_t i = 0; i < alias->nodes.count; i++)
+		if (strcmp(alias->nodes.items[i], node->name) == 0)
+			return true;
+	return false;
+}
+
 /* "sync" and "quorum" are waited for. Of which nobody knows, it is neither. */
 static bool is_wished(const struct topology_node *n, const struct route_wish *wish)
 {
@@ -164,6 +197,8 @@ static bool is_wished(const struct topology_node *n, const struct route_wish *wi
 	switch (wish->target) {
 	case TARGET_NODE:
 		return n->node == wish->node;
+	case TARGET_ALIAS:
+		return stands_for(wish->alias, n->node);
 	case TARGET_SYNC:
 		return waited_for;
 	case TARGET_ASYNC:
@@ -284,6 +319,13 @@ static int primary_index(const struct topology *t)
 	return -1;
 }
 
+static bool primary_has_turns(const struct balance_settings *settings, const struct route_wish *wish)
+{
+	if (wish->target == TARGET_ALIAS)
+		return wish->alias_has_primary;
+	return settings->primary_reads == PRIMARY_READS_EQUAL && !wishes_standby(wish);
+}
+
 /* NULL: the primary, or nobody. */
 static struct node *choose(const struct choosing *c, const struct route_rules *rules, const struct route_ask *ask,
 			   const struct route_load *loads, struct balance_state *state, usec_t now)
@@ -293,8 +335,10 @@ static struct node *choose(const struct choosing *c, const struct route_rules *r
 	uint32_t count = 0;
 	int primary = -1, chosen;
 
-	if (settings.primary_reads == PRIMARY_READS_EQUAL && !wishes_standby(&ask->wish))
+	if (primary_has_turns(&settings, &ask->wish)) {
+		settings.primary_reads = PRIMARY_READS_EQUAL;
 		primary = primary_index(c->topology);
+	}
 	EACH_LEFT (c, i) {
 		if (c->topology->nodes[i].node == ask->last)
 			return c->topology->nodes[i].node;
@@ -325,7 +369,8 @@ void route_decide(const struct route_rules *rules, const struct topology *topolo
 	}
 	if (!keep_fit_ones(&c, rules, ask, &ret->reason)) {
 		/* without a catalog the primary is the only one that can answer it */
-		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_NO_CATALOG;
+		ret->refused = rules->balance.primary_reads == PRIMARY_READS_NEVER && ret->reason != ROUTE_NO_CATALOG &&
+			       !ask->wish.alias_has_primary;
 		/* lag may be unknown for a moment: where there is nothing else, that is worth waiting for, too */
 		ret->may_wait = ret->reason == ROUTE_OWN_WRITES || (ret->refused && ret->reason == ROUTE_LAG);
 		return;
@@ -358,8 +403,8 @@ uint32_t route_find_fit(const struct route_rules *rules, const struct topology *
 	struct balance_candidate first = {0};
 	uint32_t count = 0;
 
-	if (rules->balance.strategy != BALANCE_ROUND_ROBIN || rules->balance.primary_reads == PRIMARY_READS_EQUAL ||
-	    rules->balance.spill_links)
+	if (rules->has_wish || rules->balance.strategy != BALANCE_ROUND_ROBIN ||
+	    rules->balance.primary_reads == PRIMARY_READS_EQUAL || rules->balance.spill_links)
 		return 0;
 	keep_those_in_rotation(&c);
 	if (rules->lag_matters)

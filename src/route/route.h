@@ -26,12 +26,12 @@
 	X(LAG, "lag", false, "every standby lags further than is allowed, or nobody knows how far") \
 	X(OWN_WRITES, "own_writes", false, \
 	  "no standby is known to have replayed what the session, or who else counts, wrote") \
-	X(WISH_PRIMARY, "wish_primary", false, "a hint or the session asked for the primary") \
+	X(WISH_PRIMARY, "wish_primary", false, "a hint, the session, or [routing.default] asks for the primary") \
 	X(REPEATED, "repeated", false, "a standby failed to answer it") \
 	X(PRIMARY_READS, "primary_reads", false, "a read, and the primary's turn") \
 	X(READ, "read", true, "a read") \
 	X(READ_ONLY, "read_only", true, "a transaction block that is READ ONLY") \
-	X(WISH_STANDBY, "wish_standby", true, "a hint or the session asked for a standby, or for this node") \
+	X(WISH_STANDBY, "wish_standby", true, "a hint or the session asked for a standby, or for such a node") \
 	X(WAITED, "waited", true, "a read that waited until a standby had replayed what was written")
 
 enum route_reason {
@@ -51,13 +51,16 @@ enum route_target {
 	TARGET_SYNC,  /* a standby that the primary waits for */
 	TARGET_ASYNC, /* one that it does not wait for */
 	TARGET_NODE,
+	TARGET_ALIAS, /* one of several nodes */
 };
 
 struct route_wish {
 	enum route_target target;
-	const struct node *node; /* TARGET_NODE */
-	bool strong;             /* the newest there is: the primary */
-	bool eventual;           /* however old */
+	const struct node *node;               /* TARGET_NODE */
+	const struct config_node_alias *alias; /* TARGET_ALIAS */
+	bool alias_has_primary;                /* and that may be asked for */
+	bool strong;                           /* the newest there is: the primary */
+	bool eventual;                         /* however old */
 	bool limits_lag;
 	uint64_t max_lag_bytes; /* with limits_lag, instead of those of the rules; 0: no limit */
 	usec_t max_lag;
@@ -76,9 +79,13 @@ struct route_rules {
 	usec_t wait;                      /* so long for a standby to replay what was written; 0: not at all */
 	usec_t slow_start;
 	struct balance_settings balance;
+	struct route_wish wish; /* of who wishes nothing; zero: none */
+	bool has_wish;
 };
 
 void route_rules_from(const struct config *config, struct route_rules *ret);
+/* Who takes any age has a limit all the same, if there is one ([routing_hints] max_lag_override; 0: none). */
+void route_wish_finish(struct route_wish *wish, usec_t max_lag);
 /* What differs for a user. false: nothing does. */
 bool route_rules_for_user(struct route_rules *rules, const struct config_user *user);
 /* What somebody wrote counts for others than his own session. */

@@ -224,6 +224,80 @@ static void the_first_position_behind_a_write_is_kept(void **state)
 	assert_int_equal(known.lsn, 700);
 }
 
+static struct config_node_alias alias_of(const char *const *names, uint32_t count)
+{
+	return (struct config_node_alias){.name = "x", .nodes = {names, count}};
+}
+
+static void a_name_stands_for_several_nodes(void **state)
+{
+	static const char *const names[] = {"c", "a", "gone"};
+	const struct config_node_alias standby = alias_of(names, 1), both = alias_of(names, 3);
+	struct route_choice choice;
+	struct fixture f;
+	uint32_t primary = 0;
+
+	(void)state;
+	begin(&f);
+	f.nodes[0].name = (char *)"a";
+	f.nodes[1].name = (char *)"b";
+	f.nodes[2].name = (char *)"c";
+	f.ask.wish = (struct route_wish){.target = TARGET_ALIAS, .alias = &standby};
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(decide(&f, &choice), 'c');
+	assert_int_equal(choice.reason, ROUTE_WISH_STANDBY);
+	f.ask.wish = (struct route_wish){.target = TARGET_ALIAS, .alias = &both, .alias_has_primary = true};
+	for (int i = 0; i < 4; i++) {
+		char node = decide(&f, &choice);
+
+		assert_true(node == 'a' || node == 'c');
+		primary += node == 'a';
+	}
+	assert_int_equal(primary, 2); /* in turn */
+	atomic_store(&f.nodes[2].lag_us, MS(500));
+	f.rules.balance.primary_reads = PRIMARY_READS_NEVER;
+	assert_int_equal(decide(&f, &choice), 'a'); /* it was asked for */
+	f.ask.wish.alias_has_primary = false;
+	assert_int_equal(decide(&f, &choice), '-');
+	end(&f);
+}
+
+static void a_default_is_what_nobody_has_to_wish(void **state)
+{
+	struct config config = {
+		.lag_routing = {.enabled = true},
+		.load_balancer = {.read_strategy = BALANCE_ROUND_ROBIN, .primary_reads = PRIMARY_READS_LAST_RESORT},
+		.routing_default = {.auto_detect_writes = true}};
+	struct node *nodes[ROUTE_FIT_MAX];
+	struct route_rules rules;
+	struct position none = {0}, least;
+	struct fixture f;
+
+	(void)state;
+	begin(&f);
+	route_rules_from(&config, &rules);
+	assert_false(rules.has_wish);
+	rules.lag_matters = false;
+	assert_int_equal(route_find_fit(&rules, f.topology, &none, MS(1), nodes, &least), 2);
+	config.routing_default.read_target = READ_TARGET_ANY;
+	route_rules_from(&config, &rules);
+	assert_int_equal(rules.balance.primary_reads, PRIMARY_READS_EQUAL);
+	config.load_balancer.primary_reads = PRIMARY_READS_NEVER;
+	route_rules_from(&config, &rules);
+	assert_int_equal(rules.balance.primary_reads, PRIMARY_READS_NEVER);
+	config.routing_default = (struct config_routing_default){.auto_detect_writes = false};
+	route_rules_from(&config, &rules);
+	assert_int_equal(rules.wish.target, TARGET_PRIMARY);
+	assert_int_equal(route_find_fit(&rules, f.topology, &none, MS(1), nodes, &least), 0);
+	config.routing_default =
+		(struct config_routing_default){.auto_detect_writes = true, .consistency = CONSISTENCY_EVENTUAL};
+	config.routing_hints.max_lag_override = MS(7);
+	route_rules_from(&config, &rules);
+	assert_true(rules.has_wish && rules.wish.eventual && rules.wish.limits_lag);
+	assert_int_equal(rules.wish.max_lag, MS(7));
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +307,8 @@ int main(void)
 		cmocka_unit_test(who_waited_is_told_apart),
 		cmocka_unit_test(times_of_writes_only_grow),
 		cmocka_unit_test(the_first_position_behind_a_write_is_kept),
+		cmocka_unit_test(a_name_stands_for_several_nodes),
+		cmocka_unit_test(a_default_is_what_nobody_has_to_wish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,10 +101,12 @@ static void handed_over(struct proxy *p)
 
 static void begin_handover(struct proxy *p)
 {
-	int r = p->state == PROXY_RUNNING
-			? handover_start(&p->handover, &p->listeners, &p->shared.predecessors, p->options->argv)
-			: -EALREADY;
+	int state = p->state == PROXY_RUNNING ? handed_write(p) : -EALREADY, r = state;
 
+	if (state >= 0) {
+		r = handover_start(&p->handover, &p->listeners, &p->shared.predecessors, state, p->options->argv);
+		close(state);
+	}
 	if (r < 0)
 		log_event(EVENT_HANDOVER_FAILED, LOG_ERROR, "cannot start the next process; this one goes on",
 			  kv_str("reason", strerror(-r)));

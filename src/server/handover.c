@@ -2,6 +2,7 @@
 #include "server/handover.h"
 
 #include "base/log.h"
+#include "server/handed.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -29,7 +30,8 @@ void handover_init(void)
 }
 
 /* Between fork and exec: nothing but what is safe in a process that had threads. */
-static void become_next(const struct listen_set *set, int ready_fd, char *const *argv, char *const *environment)
+static void become_next(const struct listen_set *set, int ready_fd, int state_fd, char *const *argv,
+			char *const *environment)
 {
 	sigset_t none;
 
@@ -38,6 +40,7 @@ static void become_next(const struct listen_set *set, int ready_fd, char *const 
 	for (uint32_t i = 0; i < set->admin_count; i++)
 		(void)fcntl(set->admin[i].fd, F_SETFD, 0);
 	(void)fcntl(ready_fd, F_SETFD, 0);
+	(void)fcntl(state_fd, F_SETFD, 0);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	execve(binary, argv, environment);
@@ -112,25 +115,29 @@ void handover_close(struct handover *h)
 
 /* ---- the next process ---- */
 
-/* Ours with three more; the pointers live in the array, the strings are the caller's. */
-static char **extended_environment(char *const fresh[3])
+#define FRESH_COUNT 4
+
+/* Ours with these; the pointers live in the array, the strings are the caller's. */
+static char **extended_environment(char *const fresh[FRESH_COUNT])
 {
 	size_t count = 0;
 	char **list;
 
 	while (environ[count])
 		count++;
-	list = calloc(count + 4, sizeof(*list));
+	list = calloc(count + FRESH_COUNT + 1, sizeof(*list));
 	if (!list)
 		return NULL;
 	memcpy(list, environ, count * sizeof(*list));
-	memcpy(list + count, fresh, 3 * sizeof(*list));
+	memcpy(list + count, fresh, FRESH_COUNT * sizeof(*list));
 	return list;
 }
 
-int handover_start(struct handover *h, struct listen_set *set, const struct predecessors *before, char *const *argv)
+int handover_start(struct handover *h, struct listen_set *set, const struct predecessors *before, int state_fd,
+		   char *const *argv)
 {
-	char *sockets = listen_set_describe(set), *variable = NULL, *cancels = NULL, ready[64], **environment = NULL;
+	char *sockets = listen_set_describe(set), *variable = NULL, *cancels = NULL, ready[64], state[64],
+	     **environment = NULL;
 	int pipe_fds[2] = {-1, -1}, r = -ENOMEM;
 
 	if (h->pid) {
@@ -149,12 +156,13 @@ int handover_start(struct handover *h, struct listen_set *set, const struct pred
 		goto out;
 	}
 	snprintf(ready, sizeof(ready), "%s=%d", READY_ENVIRONMENT, pipe_fds[1]);
-	environment = extended_environment((char *[]){variable, ready, cancels});
+	snprintf(state, sizeof(state), "%s=%d", HANDED_ENVIRONMENT, state_fd);
+	environment = extended_environment((char *[]){variable, ready, cancels, state});
 	if (!environment)
 		goto out;
 	h->pid = fork();
 	if (h->pid == 0)
-		become_next(set, pipe_fds[1], argv, environment);
+		become_next(set, pipe_fds[1], state_fd, argv, environment);
 	r = h->pid < 0 ? -errno : 0;
 	if (r < 0)
 		h->pid = 0;

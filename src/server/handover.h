@@ -25,8 +25,9 @@ enum handover_state { HANDOVER_NONE, HANDOVER_WAITING, HANDOVER_DONE, HANDOVER_F
 
 /* Remembers the path of the running binary; call early. */
 void handover_init(void);
-/* Starts the next process, which is told of this one and of those before it. 0 or -errno. */
-int handover_start(struct handover *h, struct listen_set *set, const struct predecessors *before,
+/* Starts the next process, which is told of this one and of those before it, and gets state_fd (see handed.h). 0 or
+ * -errno. */
+int handover_start(struct handover *h, struct listen_set *set, const struct predecessors *before, int state_fd,
 		   char *const *argv) MUST_USE;
 enum handover_state handover_poll(struct handover *h);
 /* In the new process: tells the old one, if there is one, that this one serves. */

@@ -54,6 +54,7 @@ bool nodes_take(struct proxy *p)
 	if (r == 0) {
 		r = node_list_take(p->nodes, merged.list, merged.count, p->config->load_balancer.zone);
 		if (r >= 0) {
+			handed_drain_nodes(p, p->handed);
 			name_leader(p, &merged);
 			tell_workers(p, r > 0);
 			members_applied(p->members, &merged);
@@ -103,7 +104,7 @@ bool nodes_start(struct proxy *p)
 {
 	p->control = pthread_self();
 	p->members = members_new(p->config, wake_control, p);
-	if (!p->members || members_load_state(p->members) < 0)
+	if (!p->members || members_load_state(p->members) < 0 || !handed_read(p, &p->handed))
 		return false;
 	p->nodes = p->shared.nodes = node_list_new(p->config);
 	return p->nodes && nodes_take(p);

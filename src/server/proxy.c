@@ -219,7 +219,9 @@ static bool start(struct proxy *p)
 	if (!nodes_start(p))
 		return false;
 	p->pools = pools_new(c, p->nodes, p->server_tls);
-	p->shared.breakers = p->pools ? breakers_new(p->nodes, c) : NULL;
+	if (!p->pools || !handed_close_databases(p, p->handed))
+		return false;
+	p->shared.breakers = breakers_new(p->nodes, c);
 	p->watch = watch_new();
 	if (!p->shared.breakers || !p->watch || !make_catalogs(p) || !make_console(p))
 		return false;
@@ -264,6 +266,7 @@ static void end(struct proxy *p)
 	breakers_free(p->shared.breakers);
 	node_list_free(p->nodes);
 	members_free(p->members);
+	handed_free(p->handed);
 	reload_forget_settings(p);
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);

@@ -8,7 +8,7 @@
  *   nodes.c     members that come and go
  *   provider.c  members that a provider names (Patroni)
  *   reload.c    a new configuration; TLS contexts
- *   listen.c    listening sockets;  handover.c  the next process;  notify.c  systemd
+ *   listen.c    listening sockets;  handover.c, handed.c  the next process, and what it gets;  notify.c  systemd
  */
 #ifndef SERVER_PROXY_PRIV_H
 #define SERVER_PROXY_PRIV_H
@@ -19,6 +19,7 @@
 #include "cluster/members.h"
 #include "console/console.h"
 #include "route/catalogs.h"
+#include "server/handed.h"
 #include "server/handover.h"
 #include "server/listen.h"
 #include "server/proxy.h"
@@ -69,6 +70,7 @@ struct proxy {
 		bool ended;
 	} jobs; /* see jobs.c */
 	struct handover handover;
+	struct handed *handed; /* from the process before this one; NULL: nothing */
 	enum proxy_state state;
 	bool serves; /* it was started */
 	bool wrote_pid_file;

@@ -103,6 +103,7 @@ void session_release(struct session *s)
 	if (unlikely(session_is_away(s)) && !s->worker->routing)
 		s->source = s->shard; /* reads were split when it went there */
 	s->link = NULL;
+	s->transaction_until = 0;
 	s->copying_in = s->synced = false;
 	s->fault = 0;
 	if (s->state == SESSION_ACTIVE)
@@ -214,8 +215,11 @@ static enum answer ready(struct session *s, const struct frame *f)
 	pop(s);
 	if (unlikely(s->begin_state == BEGIN_SENT))
 		begin_forget(s);
-	if (link->expects.count > 0)
+	if (link->expects.count > 0) {
 		drop_copy_ends(s);
+		if (unlikely(s->transaction_until) && link->tx_status == 'I') /* else: after_messages() */
+			session_limit_transaction(s, session_settings(s)->transaction_timeout);
+	}
 	latency_answered(s, began, link->tx_status);
 	link->open_batch = link->expects.count > 0;
 	link->begin_sent = link->begin_sent && link->expects.count > 0;
@@ -569,8 +573,10 @@ static void after_messages(struct session *s)
 			session_set_timer(s, TIMER_IDLE_TRANSACTION, p->idle_transaction_timeout);
 		return;
 	}
-	if (unlikely(p->client_idle_timeout || timer_is_set(&s->timer)))
+	if (unlikely(p->client_idle_timeout || timer_is_set(&s->timer))) {
+		s->transaction_until = 0;
 		session_set_timer(s, TIMER_IDLE, p->client_idle_timeout);
+	}
 	session_maybe_release(s);
 }
 

@@ -281,7 +281,8 @@ struct node *worker_session_node(struct worker *w, uint32_t pid)
 	return link ? link_node(link) : NULL;
 }
 
-/* As if its client had asked, with the key that it was given. */
+/* As if its client had asked, with the key that it was given; but nobody is there who would ask once more, should the
+ * server not have begun yet. */
 enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
 {
 	struct session *s = find_session(w, pid);
@@ -291,6 +292,10 @@ enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid)
 		return CANCEL_NO_SESSION;
 	if (!is_at_work(s))
 		return CANCEL_NOTHING_RUNS;
+	if (hinted_cancel(s)) {
+		session_tell(s, EVENT_SESSION_CANCELLED, "cancelled by an operator");
+		return CANCEL_BEGUN;
+	}
 	m = malloc(sizeof(*m));
 	if (!m)
 		return CANCEL_NO_MEMORY;

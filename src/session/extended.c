@@ -224,7 +224,7 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		return malformed(s, "malformed Parse", available);
 	if (name.len && prepared_find(s, name))
 		return parse_duplicate(s, name, prepared_find(s, name), read_rest(&r)) ? frame_size(f) : available;
-	if (unlikely(hints_may_begin(*r.at)) && !hinted_begin(s, slice_str((const char *)r.at)))
+	if (unlikely(hinted_may_begin(s, *r.at)) && !hinted_begin(s, slice_str((const char *)r.at)))
 		return 0;
 	text = text_of(s, name, read_rest(&r), memo ? memo->text : NULL);
 	if (!text) {
@@ -288,7 +288,7 @@ static size_t bind_message(struct session *s, const struct frame *f, uint8_t *wh
 			return malformed(s, "malformed Bind", available);
 		text = prepared_find(s, name);
 	}
-	if (unlikely(text && hints_may_begin(text->parse[0])) && !hinted_begin(s, statement_text_sql(text)))
+	if (unlikely(text && hinted_may_begin(s, text->parse[0])) && !hinted_begin(s, statement_text_sql(text)))
 		return 0;
 	if (!prepared_bind_portal(s, portal, text))
 		return available;
@@ -471,11 +471,12 @@ static bool parse_begins(struct session *s, const struct frame *f, size_t availa
 
 	read_cstring(&r);
 	text = read_cstring(&r);
-	if (r.failed || text.len == 0 || !hints_may_begin(*text.bytes))
+	if (r.failed || text.len == 0 || !hinted_may_begin(s, *text.bytes))
 		return true;
 	if (!hinted_begin(s, text))
 		return false;
-	hinted_tell_of(s, text);
+	if (hints_may_begin(*text.bytes))
+		hinted_tell_of(s, text);
 	return true;
 }
 
@@ -487,7 +488,8 @@ static size_t as_it_is(struct session *s, const struct frame *f, const uint8_t *
 					['E'] = EXPECT_EXECUTE,
 					['C'] = EXPECT_CLOSE};
 
-	if (!session_need_link(s) || (f->type == 'P' && !parse_begins(s, f, available)))
+	if (!session_need_link(s) || (f->type == 'P' && !parse_begins(s, f, available)) ||
+	    (f->type == 'B' && unlikely(s->worker->hinted_up_to > HINT_FIRST_MAX) && !hinted_begin_unseen(s)))
 		return 0;
 	if (f->type == 'P')
 		s->link->changed = true;

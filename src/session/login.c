@@ -397,8 +397,10 @@ bool login_find_pool(struct session *s)
 	}
 	if (r == 0) {
 		s->shard = s->source = pool_shard(pool, &s->worker->pool_thread);
-		if (s->shard)
+		if (s->shard) {
+			session_set_limits(s);
 			return true;
+		}
 		pool_unref(pool);
 		r = -ENOMEM;
 	}

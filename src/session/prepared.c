@@ -548,7 +548,7 @@ static size_t parse_size(const struct statement_text *text, const char *name)
 }
 
 /* As a server is to have it: without what only we understand. */
-static void write_parse(const struct worker *w, uint8_t *message, const struct statement_text *text, const char *name)
+static void write_parse(struct worker *w, uint8_t *message, const struct statement_text *text, const char *name)
 {
 	size_t name_size = strlen(name) + 1;
 
@@ -559,7 +559,7 @@ static void write_parse(const struct worker *w, uint8_t *message, const struct s
 	hinted_blank(w, message + FRAME_HEADER + name_size, strlen((const char *)text->parse));
 }
 
-void prepared_add_parse(const struct worker *w, struct buf *out, const struct statement_text *text)
+void prepared_add_parse(struct worker *w, struct buf *out, const struct statement_text *text)
 {
 	size_t size = parse_size(text, text->server_name);
 	uint8_t *message = buf_reserve(out, size);

@@ -84,7 +84,7 @@ bool prepared_close_at_link(struct session *s, struct statement_id id);
 bool prepared_again(struct session *s, struct statement_text *text, bool named);
 bool prepared_send_parse(struct session *s, const struct statement_text *text, const char *name);
 /* The same message, with the name that servers know it by, for who has no session. */
-void prepared_add_parse(const struct worker *w, struct buf *out, const struct statement_text *text);
+void prepared_add_parse(struct worker *w, struct buf *out, const struct statement_text *text);
 void prepared_add_close(struct buf *out, struct statement_id id);
 
 /* ---- changes of the schema ---- */

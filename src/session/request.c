@@ -366,6 +366,41 @@ static NEVER_INLINE size_t pass_on_hinted(struct session *s, const struct frame 
 	return session_pass_on_text(s, f, whole, available, FRAME_HEADER);
 }
 
+static bool is_at_end(const uint8_t *at, const uint8_t *end)
+{
+	while (at < end && strchr(" \t\r\n\f\v;", *at))
+		at++;
+	return at == end;
+}
+
+/* It has several statements, or may have. */
+static bool has_several(const struct session *s, struct slice text)
+{
+	const uint8_t *semicolon = memchr(text.bytes, ';', text.len);
+	struct scan scan;
+	bool several;
+
+	if (!semicolon || is_at_end(semicolon, text.bytes + text.len))
+		return false;
+	if (params_marks(s->reported) & PARAMS_ENCODING)
+		return true; /* who knows what is within its characters */
+	if (scan_text((const char *)text.bytes, text.len, 0, !(params_marks(s->reported) & PARAMS_BACKSLASHES), &scan) <
+	    0)
+		return true;
+	several = scan.count > 1 || scan.truncated;
+	scan_free(&scan);
+	return several;
+}
+
+/* By [pool] simple_query. */
+static bool is_refused_by_protocol(const struct session *s, struct slice text, bool complete, enum proxy_error *ret)
+{
+	bool single = session_settings(s)->simple_query == SIMPLE_QUERY_SINGLE;
+
+	*ret = single ? ERROR_SEVERAL_STATEMENTS : ERROR_SIMPLE_QUERY_REFUSED;
+	return !single || !complete || has_several(s, text);
+}
+
 static size_t simple_query(struct session *s, const struct frame *f, const uint8_t *whole, size_t available)
 {
 	bool complete = available >= frame_size(f);
@@ -373,7 +408,6 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	enum proxy_error error;
 	const char *what = NULL;
 	struct query_info *info;
-	bool may_have_hints;
 
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
@@ -383,8 +417,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	}
 	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
 		return 0;
-	may_have_hints = text_len > 0 && hints_may_begin(*f->body);
-	if (unlikely(may_have_hints) && !hinted_begin(s, text_there(f, available)))
+	if (unlikely(s->limits_simple) &&
+	    is_refused_by_protocol(s, slice_make(f->body, text_len - complete), complete, &error))
+		return refuse_query(s, f, available, error, NULL);
+	if (text_len > 0 && unlikely(hinted_may_begin(s, *f->body)) && !hinted_begin(s, text_there(f, available)))
 		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	if (unlikely(info)) {
@@ -425,8 +461,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (s->unnamed || s->unnamed_pending)
 		prepared_forget_unnamed(s);
 	count_add(&session_stats(s)->queries, 1);
-	return unlikely(may_have_hints) ? pass_on_hinted(s, f, whole, available)
-					: session_pass_on(s, f, whole, available);
+	return text_len > 0 && unlikely(hints_may_begin(*f->body)) ? pass_on_hinted(s, f, whole, available)
+								   : session_pass_on(s, f, whole, available);
 }
 
 /* ---- the other messages ---- */
@@ -575,8 +611,11 @@ bool request_is_owed(struct session *s, const uint8_t *bytes, size_t len)
 
 void session_arm_query_timer(struct session *s)
 {
-	usec_t limit = session_settings(s)->query_timeout;
+	const struct config_pool *p = session_settings(s);
+	usec_t limit = p->query_timeout;
 
+	if (unlikely(p->transaction_timeout) && !s->transaction_until)
+		session_limit_transaction(s, p->transaction_timeout);
 	if (unlikely(s->timeout))
 		hinted_arm_timer(s);
 	else if (unlikely(limit || timer_is_set(&s->timer)) && s->timer_meaning != TIMER_QUERY)

@@ -166,6 +166,7 @@ static void read_wishes(struct batch *b, const struct hints *hints)
 	const struct wish_listener listener = {
 		.problem = tell_problem, .to = s, .knows_settings = s->settings == s->told_settings};
 
+	b->wish = s->rules->wish;
 	wishes_read(s->settings, hints, s->worker->shared->nodes, &rights, &listener, &b->wish);
 	params_assign(&s->told_settings, s->settings);
 }
@@ -615,6 +616,7 @@ bool routing_look(struct session *s, const uint8_t *bytes, size_t len)
 		go_home(s, /* writes= */ true);
 		return true;
 	}
+	b.wish = s->rules->wish;
 	b.known = routing_catalog(s);
 	cluster_want_positions(atomic_load_explicit(&s->worker->shared->cluster, memory_order_relaxed));
 	if (begin_is_deferred(s))

@@ -42,6 +42,7 @@ static void explain(struct worker *w, const struct routing_question *q, const st
 	}
 	ret->routes = true;
 	ret->rules = *routing_rules_of(w->routing, q->user);
+	ask.wish = ret->rules.wish;
 	ret->has_catalog = known != NULL;
 	ret->access = u->access;
 	if (known)

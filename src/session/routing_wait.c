@@ -108,7 +108,7 @@ static uint64_t token(const struct session *s)
 {
 	const struct wish_rights rights = wish_rights_of(s->worker->settings.config, pool_user(session_pool(s)));
 	const struct wish_listener nobody = {.problem = no_problem};
-	struct route_wish wish;
+	struct route_wish wish = {0};
 
 	wishes_read(s->settings, NULL, s->worker->shared->nodes, &rights, &nobody, &wish);
 	return MAX(s->own_lsn, wish.lsn);

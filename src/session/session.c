@@ -313,11 +313,50 @@ static void wait_timeout(struct session *s)
 	buf_free(&out);
 }
 
+/* It has ended otherwise than by an answer, or a reload has taken the limit back. */
+static bool is_not_limited(const struct session *s)
+{
+	return !s->link || (!s->link->expects.count && s->link->tx_status == 'I') ||
+	       !session_settings(s)->transaction_timeout;
+}
+
+static void transaction_overdue(struct session *s)
+{
+	if (is_not_limited(s)) {
+		session_limit_transaction(s, 0);
+		return;
+	}
+	if (s->link->expects.count)
+		(void)!pool_cancel(s->link, NULL, NULL); /* best effort: the link is closed anyway */
+	session_fatal(s, ERROR_TRANSACTION_TIMEOUT, NULL,
+		      (unsigned)(session_settings(s)->transaction_timeout / USEC_PER_MSEC));
+}
+
+static void arm_timer(struct session *s)
+{
+	usec_t due = s->timer_due;
+
+	if (unlikely(s->transaction_until) && (!due || s->transaction_until < due))
+		due = s->transaction_until;
+	if (due)
+		timer_set(loop_timers(s->conn.loop), &s->timer, due);
+	else if (timer_is_set(&s->timer))
+		timer_cancel(&s->timer);
+}
+
 static void session_timer(struct timer *timer)
 {
 	struct session *s = container_of(timer, struct session, timer);
 	const struct config *c = s->worker->settings.config;
 
+	if (unlikely(s->transaction_until) && s->transaction_until <= clock_now()) {
+		transaction_overdue(s);
+		return;
+	}
+	if (unlikely(!s->timer_due || s->timer_due > clock_now())) {
+		arm_timer(s); /* it was for a transaction that has ended meanwhile */
+		return;
+	}
 	switch ((enum session_timer)s->timer_meaning) {
 	case TIMER_LOGIN:
 		session_fatal(s, ERROR_LOGIN_TIMEOUT, NULL, (unsigned)(c->pool.client_login_timeout / USEC_PER_MSEC));
@@ -348,10 +387,14 @@ static void session_timer(struct timer *timer)
 void session_set_timer(struct session *s, enum session_timer meaning, usec_t timeout)
 {
 	s->timer_meaning = meaning;
-	if (timeout)
-		timer_set(loop_timers(s->conn.loop), &s->timer, clock_now() + timeout);
-	else if (timer_is_set(&s->timer))
-		timer_cancel(&s->timer);
+	s->timer_due = timeout ? clock_now() + timeout : 0;
+	arm_timer(s);
+}
+
+void session_limit_transaction(struct session *s, usec_t timeout)
+{
+	s->transaction_until = timeout ? clock_now() + timeout : 0;
+	arm_timer(s);
 }
 
 /* ---- birth ---- */
@@ -391,6 +434,7 @@ void session_set_limits(struct session *s)
 	uint64_t longest = s->worker->settings.config->limits.max_message_kept + FRAME_HEADER;
 
 	s->conn.keep_max = (uint32_t)MAX(longest, UINT64_C(1) << 20) + 1; /* else it would never be whole */
+	s->limits_simple = s->shard && session_settings(s)->simple_query != SIMPLE_QUERY_ALLOW;
 }
 
 bool session_admit(struct worker *w, int fd)

@@ -71,12 +71,14 @@ struct session {
 	uint64_t measured;              /* the text of the request on its link, whose time is to be known; 0: none */
 	uint32_t measured_batch;        /* `batch`, if nothing but that was sent */
 	struct waiter waiter;
-	struct timer timer;
-	struct list node;        /* in worker->sessions */
-	char *application;       /* application_name as it logged in; NULL */
-	usec_t connected, since; /* since: in this state */
-	struct list requests;    /* under way that stages will hear of, oldest first */
-	usec_t timeout;          /* a hint's, of the batch that comes or is under way; 0: none. See hinted.c */
+	struct timer timer;       /* for the earlier one of these two; 0: never */
+	usec_t timer_due;         /* what timer_meaning says */
+	usec_t transaction_until; /* its transaction may go on until then */
+	struct list node;         /* in worker->sessions */
+	char *application;        /* application_name as it logged in; NULL */
+	usec_t connected, since;  /* since: in this state */
+	struct list requests;     /* under way that stages will hear of, oldest first */
+	usec_t timeout;           /* a hint's, of the batch that comes or is under way; 0: none. See hinted.c */
 	const struct params *told_settings; /* of these it was told which helios.* are ignored */
 	const struct node *last_standby;    /* with [load_balancer] sticky: where its reads go; NULL: not known yet */
 	uint64_t key;                       /* with the strategy hash; 0: not known yet */
@@ -141,6 +143,7 @@ struct session {
 	bool waits_for_route : 1; /* its next batch waits until its link to a standby is given back */
 	bool wrote : 1;           /* what it sent to the primary since it has the link may write */
 	bool cancelling : 1;      /* what it runs takes too long, and a cancel of it is not over */
+	bool limits_simple : 1;   /* [pool] simple_query is not allow */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
 	bool unnamed_kept : 1;    /* session mode: the text of the unnamed statement is the link's, see underway.h */
@@ -192,7 +195,7 @@ static inline bool session_is_away(const struct session *s)
  * this worker or of another. */
 bool session_admit(struct worker *w, int fd) MUST_USE;
 void session_new(struct worker *w, int fd, const struct sockaddr *address, bool speaks_first);
-void session_set_limits(struct session *s); /* anew, when the worker has another configuration */
+void session_set_limits(struct session *s); /* anew, when it has a pool, or the worker another configuration */
 void session_set_state(struct session *s, enum session_state to);
 const char *session_state_name(enum session_state state);
 /* Closes at once; a link is given back or closed. Frees at the end of the turn. */
@@ -208,6 +211,8 @@ void session_fatal_bytes(struct session *s, const uint8_t *error, size_t len, co
 void session_send_buf(struct session *s, struct buf *out);
 /* timeout 0: none. */
 void session_set_timer(struct session *s, enum session_timer meaning, usec_t timeout);
+/* From now on its transaction may take so long, whatever the timer is set to. */
+void session_limit_transaction(struct session *s, usec_t timeout);
 void session_log(enum log_level level, const struct session *s, const char *message, const char *detail);
 bool session_is_loopback6(const struct session *s);
 /* Where it comes from; false: that can't be told any more. */
@@ -342,8 +347,18 @@ size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
 
 /* ---- hinted.c: texts for which hints_may_begin() is true ---- */
-/* Before a text is sent, or what it means is bound: a time-out of its hints is kept. false: it must wait. */
+/* By the configuration, at first and after each reload. */
+void hinted_configure(struct worker *w, const struct config *config);
+/* Has hinted_begin() anything to do for a text that begins so? */
+static inline bool hinted_may_begin(const struct session *s, uint8_t first)
+{
+	return first <= s->worker->hinted_up_to;
+}
+/* Before a text is sent, or what it means is bound: a time-out of its hints, or the default, is kept. false: it must
+ * wait. */
 bool hinted_begin(struct session *s, struct slice text) MUST_USE;
+/* The same before what is not known to have a text is bound, unless the batch has a time-out. */
+bool hinted_begin_unseen(struct session *s) MUST_USE;
 /* It is being sent: the client is told what of its hints is ignored. */
 void hinted_tell_of(struct session *s, struct slice text);
 /* May it be one of several on a link? */
@@ -354,8 +369,11 @@ void hinted_answered(struct session *s);
 void hinted_go_on(struct session *s); /* what has waited */
 void hinted_arm_timer(struct session *s);
 void hinted_overdue(struct session *s);
+/* Cancels what runs as if its time were over, again and again until it ends. false: nothing was done, for it is not all
+ * that its server was sent, and a cancel too many could hit another one. */
+bool hinted_cancel(struct session *s) MUST_USE;
 /* Blanks the hints in a copy of a text. */
-void hinted_blank(const struct worker *w, uint8_t *text, size_t len);
+void hinted_blank(struct worker *w, uint8_t *text, size_t len);
 /* The beginning of a message, with hints blanked in the text (len bytes of it) that is at text_at. Its length; 0: the
  * message may go as it is. Memory of this turn. */
 size_t hinted_head(struct session *s, const uint8_t *whole, size_t text_at, size_t len, uint8_t **ret_head);

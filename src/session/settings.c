@@ -205,12 +205,35 @@ void settings_report(struct session *s)
 	session_send_buf(s, &out);
 }
 
-static bool is_canceled(const uint8_t *error, size_t len)
+static bool is_of_state(const uint8_t *error, size_t len, const char *sqlstate)
 {
 	struct error_fields e = {0};
 
 	return message_read_error(error + FRAME_HEADER, (uint32_t)len - FRAME_HEADER, &e) &&
-	       slice_equal(e.sqlstate, SLICE_LITERAL("57014"));
+	       slice_equal(e.sqlstate, slice_str(sqlstate));
+}
+
+static bool is_canceled(const uint8_t *error, size_t len)
+{
+	return is_of_state(error, len, "57014");
+}
+
+/* A role that was dropped, or that the user may not be any more: 22023, 42501, of a newer server 42704. */
+static bool lost_its_role(const struct session *s, const uint8_t *error, size_t len)
+{
+	return (params_get(s->settings, "role") || params_get(s->settings, "session_authorization")) &&
+	       (is_of_state(error, len, "22023") || is_of_state(error, len, "42501") ||
+		is_of_state(error, len, "42704"));
+}
+
+static void end_session(struct session *s, const uint8_t *error, size_t len, const char *why)
+{
+	struct buf out = BUF_INIT(len + 4096);
+
+	s->link->close_when_free = true;
+	(void)!message_error_as(&out, error, len, "FATAL");
+	session_fatal_bytes(s, out.bytes, out.len, why);
+	buf_free(&out);
 }
 
 void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
@@ -232,8 +255,7 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 		}
 		if (!waited) {
 			/* accepted once, refused now: the client's request may have run under wrong settings */
-			link->close_when_free = true;
-			session_fatal_bytes(s, error, len, "session parameters were refused");
+			end_session(s, error, len, "session parameters were refused");
 			return;
 		}
 	} else {
@@ -246,8 +268,13 @@ void settings_sync_done(struct session *s, const uint8_t *error, size_t len)
 		return;
 	}
 	if (error && s->hold_ready) {
-		link->close_when_free = true;
-		session_fatal_bytes(s, error, len, "the parameters it logged in with were refused");
+		end_session(s, error, len, "the parameters it logged in with were refused");
+		return;
+	}
+	if (error && lost_its_role(s, error, len)) {
+		/* it would be refused in front of everything from now on, RESET ROLE included; and as whom else should
+		 * it go on? */
+		end_session(s, error, len, "the role that it had set is gone");
 		return;
 	}
 	if (error) {

@@ -368,8 +368,9 @@ static bool may_share(struct session *s)
 {
 	const struct config_pool *p = session_settings(s);
 
-	if (p->mode == POOL_MODE_SESSION || p->track_parameters.count || s->fail_next || s->skip_to_sync || s->left ||
-	    s->syncing || s->begin_state != BEGIN_NONE || s->worker->closing)
+	if (p->mode == POOL_MODE_SESSION || s->limits_simple || p->transaction_timeout || p->track_parameters.count ||
+	    s->fail_next || s->skip_to_sync || s->left || s->syncing || s->begin_state != BEGIN_NONE ||
+	    s->worker->closing)
 		return false;
 	if (unlikely(!s->worker->share.memory))
 		s->worker->share.memory = share_memory_new();

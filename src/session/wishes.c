@@ -145,6 +145,7 @@ struct wishing {
 	const struct wish_rights *rights;
 	struct wish_listener listener;
 	struct route_wish *wish;
+	uint32_t said; /* by any of them, as hints.said */
 };
 
 struct wish_rights wish_rights_of(const struct config *config, const char *user)
@@ -158,6 +159,7 @@ struct wish_rights wish_rights_of(const struct config *config, const char *user)
 		.nodes = c->allow_node_hints && rights == HINT_RIGHTS_ALL,
 		.primary = c->allow_primary_reads,
 		.max_lag = c->max_lag_override,
+		.config = config,
 	};
 }
 
@@ -171,6 +173,7 @@ static void take_primary(const struct wishing *w, const char *what)
 
 static void take_route(enum hint_route route, const struct wishing *w)
 {
+	w->wish->alias_has_primary = false; /* of what was said before */
 	w->wish->local = route == HINT_ROUTE_LOCAL;
 	switch (route) {
 	case HINT_ROUTE_PRIMARY:
@@ -196,9 +199,35 @@ static void take_route(enum hint_route route, const struct wishing *w)
 	}
 }
 
+/* Any of them: in turn those that may have the statement, and the primary only if it is one of them. */
+static void take_alias(const struct config_node_alias *alias, const struct wishing *w, const char *what)
+{
+	uint32_t others = 0;
+	bool primary = false;
+
+	for (uint32_t i = 0; i < alias->nodes.count; i++) {
+		const struct node *node = node_list_find(w->nodes, alias->nodes.items[i]);
+
+		if (node && node == node_list_primary(w->nodes))
+			primary = true;
+		else
+			others += node != NULL;
+	}
+	if (!others && primary) {
+		take_primary(w, what);
+	} else if (!others) {
+		tell(&w->listener, what, "none of the nodes that it stands for is in this cluster");
+	} else {
+		w->wish->target = TARGET_ALIAS;
+		w->wish->alias = alias;
+		w->wish->alias_has_primary = primary && w->rights->primary;
+	}
+}
+
 static void take_node(struct slice name, const struct wishing *w)
 {
 	char text[HINT_TEXT_MAX + 1], what[HINT_TEXT_MAX + 16];
+	const struct config_node_alias *alias;
 	const struct node *node;
 
 	hint_text(name, text);
@@ -206,11 +235,14 @@ static void take_node(struct slice name, const struct wishing *w)
 	node = w->rights->nodes ? node_list_find(w->nodes, text) : NULL;
 	if (!w->rights->nodes) {
 		tell(&w->listener, what, "nodes may not be asked for by name");
+	} else if (!node && (alias = config_node_alias_find(w->rights->config, text))) {
+		take_alias(alias, w, what);
 	} else if (!node) {
 		tell(&w->listener, what, "it is no node of this cluster");
 	} else if (node == node_list_primary(w->nodes)) {
 		take_primary(w, what);
 	} else {
+		w->wish->alias_has_primary = false;
 		w->wish->target = TARGET_NODE;
 		w->wish->node = node;
 	}
@@ -250,8 +282,9 @@ static void take_key(struct slice key, struct route_wish *ret)
 	ret->key = hash_bytes(text, len) | 1;
 }
 
-static void take(const struct hints *h, const struct wishing *w)
+static void take(const struct hints *h, struct wishing *w)
 {
+	w->said |= h->said;
 	if (h->said & BIT(HINT_SAID_route))
 		take_route(h->route, w);
 	if (h->said & BIT(HINT_SAID_node))
@@ -266,7 +299,7 @@ static void take(const struct hints *h, const struct wishing *w)
 		w->wish->once = h->retry == 0;
 }
 
-static void take_setting(const char *name, const char *value, const struct wishing *w, uint32_t *told)
+static void take_setting(const char *name, const char *value, struct wishing *w, uint32_t *told)
 {
 	struct hints h = {0};
 	struct hint_problem problem;
@@ -285,7 +318,7 @@ static void take_setting(const char *name, const char *value, const struct wishi
 	}
 }
 
-static void take_settings(const struct params *settings, const struct wishing *w)
+static void take_settings(const struct params *settings, struct wishing *w)
 {
 	uint32_t told = 0;
 
@@ -309,16 +342,16 @@ static void ignore_problem(void *to, const char *text)
 }
 
 void wishes_read(const struct params *settings, const struct hints *hints, const struct node_list *nodes,
-		 const struct wish_rights *rights, const struct wish_listener *listener, struct route_wish *ret)
+		 const struct wish_rights *rights, const struct wish_listener *listener, struct route_wish *wish)
 {
-	struct wishing w = {nodes, rights, *listener, ret};
+	struct wishing w = {.nodes = nodes, .rights = rights, .listener = *listener, .wish = wish};
 
-	*ret = (struct route_wish){0};
 	if (!rights->any) {
 		if (params_marks(settings) & PARAMS_HELIOS && !listener->knows_settings)
 			tell(listener, "helios.*", "this user's are not heeded");
 		return;
 	}
+	wish->limits_lag = false; /* that of a default is not for who says another consistency */
 	if (params_marks(settings) & PARAMS_HELIOS) {
 		if (listener->knows_settings)
 			w.listener.problem = ignore_problem;
@@ -327,8 +360,7 @@ void wishes_read(const struct params *settings, const struct hints *hints, const
 	}
 	if (hints)
 		take(hints, &w);
-	if (ret->eventual && !ret->limits_lag && rights->max_lag) {
-		ret->limits_lag = true;
-		ret->max_lag = rights->max_lag;
-	}
+	if (w.said & (BIT(HINT_SAID_route) | BIT(HINT_SAID_node)) && !(w.said & BIT(HINT_SAID_consistency)))
+		wish->strong = false; /* by default alone: who says where counts more */
+	route_wish_finish(wish, rights->max_lag);
 }

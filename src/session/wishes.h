@@ -17,7 +17,8 @@ struct wish_rights {
 	bool any;   /* else nothing is heeded */
 	bool nodes; /* by name */
 	bool primary;
-	usec_t max_lag; /* no more lag than this; 0: as much as they like */
+	usec_t max_lag;              /* no more lag than this; 0: as much as they like */
+	const struct config *config; /* names for several nodes are its */
 };
 
 /* Who is told, in words for the client, what is not heeded. */
@@ -28,10 +29,13 @@ struct wish_listener {
 };
 
 struct wish_rights wish_rights_of(const struct config *config, const char *user);
-/* settings: name -> SQL, as a session keeps them. hints: NULL: none; they count more. What is wrong with a hint itself,
- * whatever it wishes, wishes_tell_of() tells. */
+/*
+ * settings: name -> SQL, as a session keeps them. hints: NULL: none; they count more. What is wrong with a hint itself,
+ * whatever it wishes, wishes_tell_of() tells. *wish is what counts where nothing is said, and becomes what is wished;
+ * it lives as long as the configuration.
+ */
 void wishes_read(const struct params *settings, const struct hints *hints, const struct node_list *nodes,
-		 const struct wish_rights *rights, const struct wish_listener *listener, struct route_wish *ret);
+		 const struct wish_rights *rights, const struct wish_listener *listener, struct route_wish *wish);
 /*
  * Of a text's hints: what was not understood, and which keys do nothing in this build; of those only what is not in
  * *told, which gets it: bits as in hints.said.

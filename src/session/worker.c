@@ -83,6 +83,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 		return -ENOMEM;
 	}
 	(void)routing_configure(w, w->settings.config);
+	hinted_configure(w, w->settings.config);
 	evidence_follow(w);
 	pools_join(pools, &w->pool_thread);
 	timer_init(&w->pool_thread.tick, worker_tick);
@@ -216,6 +217,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 	}
 	if (routing_configure(w, fresh->config))
 		each_session(w, may_have_written);
+	hinted_configure(w, fresh->config);
 	routing_end_waits(w); /* by the new rules it may be another wait, or none */
 	evidence_follow(w);
 	auth_queries_forget_all(&w->auth);

@@ -14,6 +14,7 @@
 #include "session/query_info.h"
 #include "session/routing.h"
 #include "session/share.h"
+#include "sql/hints.h"
 
 #define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
 
@@ -76,6 +77,7 @@ struct worker {
 	struct worker_settings settings;
 	struct pipeline *pipeline; /* NULL: no stage has anything to do */
 	struct routing *routing;   /* NULL: all goes to the primary */
+	uint8_t hinted_up_to;      /* a text that begins with no greater byte is hinted_begin()'s business */
 	struct list sessions;
 	uint32_t session_count;
 	_Atomic uint32_t session_count_seen; /* for other threads */
@@ -105,6 +107,7 @@ struct worker {
 	struct list cancels;             /* that are to be sent once more, see cancel.c */
 	struct map introductions;        /* by startup packet, see introduction.c */
 	struct scram_cache *scram_cache; /* NULL until a password that is stored in clear is needed for SCRAM */
+	struct hints_memo hints;
 };
 
 /* Makes the worker's own parts; loop and index are set. 0, or -ENOMEM: then there is nothing to destroy. */

@@ -452,6 +452,19 @@ void hints_read(struct slice text, struct hints *ret)
 	}
 }
 
+const struct hints *hints_recall(struct hints_memo *memo, struct slice text)
+{
+	size_t seen = MIN(text.len, sizeof(memo->text));
+
+	if (seen == 0 || text.len != memo->len || memcmp(text.bytes, memo->text, seen) != 0) {
+		memo->len = text.len;
+		if (seen)
+			memcpy(memo->text, text.bytes, seen);
+		hints_read(slice_make(memo->text, seen), &memo->hints);
+	}
+	return &memo->hints;
+}
+
 /* ---- stripping ---- */
 
 static bool is_ascii(const uint8_t *text, const struct hint_comment *c)

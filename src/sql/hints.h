@@ -12,6 +12,7 @@
 #define HINT_PAIRS_MAX    64u
 #define HINT_PROBLEMS_MAX 8u
 #define HINT_TEXT_MAX     128u
+#define HINT_FIRST_MAX    '/' /* no text with hints begins with a greater byte */
 
 /* 0 means that nothing was said. */
 enum hint_route {
@@ -111,10 +112,20 @@ struct hints {
 
 void hints_read(struct slice text, struct hints *ret);
 
+/* The text that was read last: several who see a text on its way want to know. Zero is fine. */
+struct hints_memo {
+	size_t len; /* of all of the text */
+	struct hints hints;
+	uint8_t text[HINT_BYTES_MAX + 1]; /* one more: that there is more counts, too */
+};
+
+/* As hints_read(), of a copy, and only if it is another text than the last one. Until the next call. */
+const struct hints *hints_recall(struct hints_memo *memo, struct slice text);
+
 /* May it have hints? Most texts begin with a letter. */
 static inline bool hints_may_begin(uint8_t first)
 {
-	return first <= '/';
+	return first <= HINT_FIRST_MAX;
 }
 
 /*

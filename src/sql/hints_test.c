@@ -360,6 +360,32 @@ static void test_problems_have_a_text(void **state)
 	assert_non_null(strstr(text, "too many"));
 }
 
+static void test_the_last_text_is_not_read_again(void **state)
+{
+	static struct hints_memo memo;
+	char text[] = "/*+ node=ab */SELECT 1", other[] = "/*+ node=ab */SELECT 2", long_text[2 * HINT_BYTES_MAX];
+	const struct hints *h;
+
+	(void)state;
+	h = hints_recall(&memo, slice_str(text));
+	assert_memory_equal(h->node.bytes, "ab", 2);
+	memo.hints.retry = 77; /* which no text says: reading would undo it */
+	memset(text, 'x', sizeof(text) - 1);
+	assert_memory_equal(h->node.bytes, "ab", 2); /* of the copy */
+	assert_int_equal(hints_recall(&memo, slice_str("/*+ node=ab */SELECT 1"))->retry, 77);
+	assert_int_equal(hints_recall(&memo, slice_str(other))->retry, 0);
+	assert_int_equal(hints_recall(&memo, slice_str("/*+ node=ab */"))->said, BIT(HINT_SAID_node));
+	assert_int_equal(hints_recall(&memo, slice_str("/*+ node=b */"))->node.len, 1);
+	assert_int_equal(hints_recall(&memo, slice_str(""))->said, 0);
+	memset(long_text, ' ', sizeof(long_text));
+	memcpy(long_text, "/*+ node=ab */", 14);
+	assert_int_equal(hints_recall(&memo, slice_make((uint8_t *)long_text, sizeof(long_text)))->said,
+			 BIT(HINT_SAID_node));
+	memcpy(long_text, "/*+ node=ab, x", 14);
+	h = hints_recall(&memo, slice_make((uint8_t *)long_text, sizeof(long_text)));
+	assert_int_equal(h->problems[0].kind, HINT_TOO_MANY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -369,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_a_session_sets_them_one_by_one),
 		cmocka_unit_test(test_blanks_take_the_place_of_hints),
 		cmocka_unit_test(test_problems_have_a_text),
+		cmocka_unit_test(test_the_last_text_is_not_read_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

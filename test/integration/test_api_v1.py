@@ -1,13 +1,15 @@
 """The versioned admin API: what each endpoint tells and does, and how it refuses."""
 
 import json
+import os
+import signal
 import threading
 
 import psycopg
 import pytest
 
 from harness.wait import wait_until
-from harness.wire import errors, query
+from harness.wire import errors, query, rows
 
 
 def call(proxy, path, method="GET", body=None):
@@ -170,6 +172,42 @@ def test_cancel_ends_what_runs_and_nothing_else(make_proxy, postgres, closing):
     assert refused(proxy, f"/sessions/{pid}/cancel", "POST") == (409, "nothing_runs")
     client.execute("BEGIN")
     assert refused(proxy, f"/sessions/{pid}/cancel", "POST") == (409, "nothing_runs")
+
+
+def interrupt_is_pending(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        pending = next(line for line in f if line.startswith("ShdPnd"))
+    return int(pending.split()[1], 16) >> (signal.SIGINT - 1) & 1
+
+
+@pytest.mark.parametrize("mode, before", [("transaction", []), ("transaction", ["BEGIN"]), ("session", []),
+                                          ("transaction", ["SELECT pg_advisory_lock_shared(5)"])])
+def test_cancel_of_what_the_server_has_not_begun(make_proxy, postgres, closing, mode, before):
+    """A server process that is stopped takes the signal for a cancel of nothing when it goes on: then it is told again."""
+    proxy = make_proxy({"pool": {"mode": mode, "max_connections": 1}})
+    client = closing(proxy.wire(application_name="victim"))
+    for text in before:
+        assert not errors(client.query(text))
+    backend = int(client.value("SELECT pg_backend_pid()"))
+    pid = only(proxy, application="victim")["pid"]
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        client.send(query("SELECT pg_sleep(1000)"))
+        wait_until(lambda: only(proxy, application="victim")["state"] == "active")
+        assert call(proxy, f"/sessions/{pid}/cancel", "POST")[0] == 202
+        client.send(query("SELECT 6"), query("ROLLBACK"), query("SELECT 7"))
+        wait_until(lambda: interrupt_is_pending(backend))
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    proxy.advance_until(lambda: not client.is_quiet(0.02), 1)
+    assert errors(client.until_ready()) == ["57014"]
+    assert errors(client.until_ready()) == (["25P02"] if before == ["BEGIN"] else []), "and no other is hit"
+    assert not errors(client.until_ready())
+    assert rows(client.until_ready()) == [["7"]]
+    assert proxy.metric("hint_timeouts_total") == 0
+    for _ in range(3):
+        proxy.advance(1)
+        assert client.value("SELECT 8") == "8"
 
 
 def test_cancel_ends_the_wait_for_a_link(make_proxy, closing):

@@ -427,6 +427,106 @@ def test_pools_are_left_clean(make_proxy, cluster):
             other.execute("SHOW helios.unheard_of")
 
 
+# ---- [routing.default], [routing.aliases] ----
+
+def at(c, text, times=6):
+    return {c.value(text) for _ in range(times)}
+
+
+@pytest.mark.parametrize("default", [{"read_target": "primary"}, {"auto_detect_writes": False}, {"consistency": "strong"}])
+def test_reads_stay_on_the_primary_by_default(make_proxy, cluster, closing, default):
+    proxy = split_proxy(make_proxy, cluster)
+    c = closing(proxy.wire())
+    wait_until(lambda: c.value(WHO) in "bc")
+    c.query("SET helios.lag = '10min'")
+    proxy.reload({"routing": {"default": default}})
+    assert at(c, WHO) == {"a"}, "also by the short way, and with a wish that says nothing of it"
+    wait_until(lambda: at(c, f"/* helios: route=standby */ {WHO}") == set("bc"))  # a hint counts more
+    wait_until(lambda: at(c, f"/* helios: route=any */ {WHO}") == set("bc"))
+    wait_until(lambda: at(c, f"/* helios: node=b */ {WHO}") == {"b"})
+    assert at(c, f"/* helios: node=b, consistency=strong */ {WHO}") == {"a"}
+    c.query("SET helios.route = 'replica'")
+    wait_until(lambda: at(c, WHO) == set("bc"))  # and so does the session
+    assert c.value("/* helios: route=primary */ SELECT adds(81)") == "81"
+    c.query("DELETE FROM items WHERE id = 81")
+    proxy.reload({"routing": {"default": {"read_target": "standby", "auto_detect_writes": True, "consistency": "bounded"}}})
+    c.query("RESET helios.route")
+    wait_until(lambda: c.value(WHO) in "bc")
+
+
+def test_any_node_by_default(make_proxy, cluster, closing):
+    proxy = split_proxy(make_proxy, cluster, {"routing": {"default": {"read_target": "any", "write_target": "primary"}}})
+    c = closing(proxy.wire())
+    wait_until(lambda: at(c, WHO) == set("abc"))
+    wait_until(lambda: at(c, f"/* helios: route=standby */ {WHO}") == set("bc"))
+
+
+def test_users_without_rights_have_the_default(make_proxy, cluster, closing):
+    proxy = split_proxy(make_proxy, cluster, {"routing": {"default": {"consistency": "strong"}},
+                                              "users": {"app": {"routing_hints": "none"}}})
+    c = closing(proxy.wire())
+    assert at(c, f"/* helios: route=standby */ {WHO}") == {"a"}
+    proxy.reload({"routing": {"default": {"consistency": "bounded"}}})
+    wait_until(lambda: c.value(WHO) in "bc")
+
+
+@pytest.mark.parametrize("how", ["simple", "prepared", "pipeline"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_time_out_by_default(make_proxy, closing, postgres, name, mode, how):
+    proxy = make_proxy(pooled(mode, routing={"default": {"timeout": "60s"}}))
+    c = closing(proxy.wire())
+    text = f"SELECT pg_sleep(1000) /* {name} */"
+    assert not errors(c.batch(parse("s", text)))
+    if how == "simple":
+        c.send(query(text))
+    elif how == "prepared":
+        c.send(bind("", "s"), execute(), sync())
+    else:
+        c.send(query(f"/* helios: timeout=0s */ SELECT pg_sleep(0.01) /* {name} not */"), query(text), query("SELECT 5"))
+        assert not errors(c.until_ready()), "a hint counts more"
+    wait_until(lambda: sleeping(postgres, name))
+    proxy.advance(30)
+    assert sleeping(postgres, name)
+    wait_cancelled(proxy, c)
+    if how == "pipeline":
+        assert rows(c.until_ready()) == [["5"]]
+    assert c.value("SELECT 2") == "2"
+    proxy.reload({"routing": {"default": {"timeout": "0s"}}})
+    c.send(query(text))
+    (pid,) = wait_until(lambda: sleeping(postgres, name))
+    proxy.advance(100)
+    assert sleeping(postgres, name) == [pid]
+    assert postgres.value("SELECT pg_cancel_backend(%s)", [pid])
+    assert errors(c.until_ready()) == ["57014"] and proxy.metric("hint_timeouts_total") == 1
+
+
+def test_names_for_several_nodes(make_proxy, cluster, closing):
+    aliases = {"reports": ["b", "nobody"], "standbys": ["b", "c"], "all": ["a", "c"], "writer": ["a"], "none": ["nobody"]}
+    proxy = split_proxy(make_proxy, cluster, {"routing": {"aliases": aliases}})
+    wait_split(proxy)
+    c = closing(proxy.wire())
+    for alias, expected in (("reports", "b"), ("standbys", "bc"), ("all", "ac"), ("writer", "a")):
+        wait_until(lambda: at(c, f"/* helios: node={alias} */ {WHO}") == set(expected), message=alias)  # noqa: B023
+        wait_until(lambda: at(c, f"/*+ route=node:{alias} */ {WHO}") == set(expected), message=alias)  # noqa: B023
+        c.query(f"SET helios.route = 'node:{alias}'")
+        wait_until(lambda: at(c, WHO) == set(expected), message=alias)  # noqa: B023
+    c.query("RESET helios.route")
+    c.query("INSERT INTO items VALUES (82)")
+    wait_until(lambda: at(c, f"/* helios: node=reports */ {WHO}") == {"b"})
+    c.query("DELETE FROM items WHERE id = 82")
+    wait_split(proxy)
+    told(c)
+    assert at(c, f"/* helios: node=none */ {WHO}", 1) <= set("abc")
+    assert [text for text in told(c) if "none of the nodes" in text]
+    proxy.reload({"routing_hints": {"allow_primary_reads": False}, "routing": {"aliases": aliases}})
+    wait_until(lambda: at(c, f"/* helios: node=all */ {WHO}") == {"c"})
+    answer = proxy.json("/api/routing/explain?" + urllib.parse.urlencode(
+        {"database": "app", "user": "app", "query": f"/*+ node=reports */ {WHO}"}))
+    assert answer["node"] == "b", answer
+    proxy.reload({"routing": {"aliases": {"reports": ["c"]}}})
+    wait_until(lambda: at(c, f"/* helios: node=reports */ {WHO}") == {"c"})
+
+
 # ---- which standby ----
 
 def test_by_key(make_proxy, cluster, closing):

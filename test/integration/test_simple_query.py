@@ -2,7 +2,7 @@
 
 import pytest
 from harness import wire
-from harness.wire import summary
+from harness.wire import errors, query, rows, run, summary
 
 pytestmark = pytest.mark.matrix
 
@@ -220,3 +220,55 @@ def test_statement_mode_refuses_transactions(target, text):
     assert len(wire.errors(messages)) == 1
     assert client.status == "I"
     assert client.value("SELECT 1") == "1"
+
+
+# ---- [pool] simple_query ----
+
+SEVERAL = ["SELECT 1; SELECT 2", "SELECT 1;SELECT 2;", "SELECT ';'; SELECT 2", "/* ; */ SELECT 1; /* ; */ DROP TABLE t", "SELECT $a$;$a$; SELECT 2",
+           "SELECT E'\\';'; SELECT 2", "BEGIN; COMMIT", "SELECT 1; 'unterminated"]
+SINGLE = ["SELECT 1", "SELECT 1;", "SELECT 1 ; ;\n", "SELECT ';'", "SELECT 'a'';'", "SELECT $$;$$", "SELECT 1 /* ; */", "SELECT 1; -- ; x", "", ";",
+          "SELECT E'\\';'"]
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+def test_several_statements_are_refused(make_proxy, closing, table, mode):
+    proxy = make_proxy({"pool": {"mode": mode, "share": "autocommit"}, "users": {"app": {"simple_query": "single"}}})
+    c, other = closing(proxy.wire()), closing(proxy.wire(user="app2", database="other"))
+    for text in SINGLE:
+        assert not errors(c.query(text)), text
+    for text in SEVERAL:
+        messages = c.query(text)
+        assert [(m.code, m.fields["M"]) for m in messages if m.kind == "E"] == \
+            [("0A000", "a query must not hold more than one statement")], text
+    c.send(query("SELECT 1; SELECT 2"), query("SELECT 3"))
+    assert errors(c.until_ready()) == ["0A000"] and rows(c.until_ready()) == [["3"]]
+    assert rows(c.batch(run("SELECT 4"))) == [["4"]]
+    long = "SELECT 1 /* " + "x" * 2_000_000 + " */; SELECT 2"
+    assert errors(c.query(long)) == ["0A000"], "no more than its beginning was looked at"
+    if mode != "statement":
+        c.query("BEGIN")
+        c.query(f"INSERT INTO {table} VALUES (100, 'x')")
+        assert errors(c.query("COMMIT; SELECT 2")) == ["0A000"]
+        assert errors(c.query("SELECT 1")) == ["25P02"]
+        c.query("ROLLBACK")
+    assert c.value(f"SELECT count(*) FROM {table}") == "10"
+    assert rows(other.query("SELECT 1; SELECT 2")) == [["1"], ["2"]], "another user may"
+    proxy.reload({"users": {"app": {"simple_query": "allow"}}})
+    assert rows(c.query("SELECT 1; SELECT 2")) == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_the_simple_protocol_is_refused(make_proxy, closing, mode):
+    proxy = make_proxy({"pool": {"mode": mode, "share": "autocommit", "defer_begin": True}})
+    c = closing(proxy.wire())
+    assert c.value("SELECT 1") == "1"
+    proxy.reload({"pool": {"simple_query": "refuse"}})
+    for text in ("SELECT 1", "BEGIN", "", "DISCARD ALL"):
+        assert errors(c.query(text)) == ["0A000"], text
+    assert rows(c.batch(run("SELECT 2"))) == [["2"]]
+    c.batch(run("BEGIN"))
+    assert rows(c.batch(run("SELECT 3"))) == [["3"]]
+    assert errors(c.query("SELECT 1")) == ["0A000"]
+    assert errors(c.batch(run("SELECT 4"))) == ["25P02"]
+    c.batch(run("ROLLBACK"))
+    assert rows(closing(proxy.wire()).batch(run("SELECT 5"))) == [["5"]]

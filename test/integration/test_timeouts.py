@@ -1,5 +1,8 @@
 """Time-outs, lifetimes and what is kept warm, by a clock that tests move."""
 
+import os
+import signal
+
 import pytest
 from harness import Proxy, ServerError, wait_until, wire
 from harness.postgres import PASSWORD
@@ -170,6 +173,95 @@ def test_idle_transaction_timeout(make_proxy, closing, postgres, table):
     (error,) = client.until_closed()
     assert error.code == "25P03"
     assert other.value(f"SELECT count(*) FROM {table}") == "10"
+
+
+MODES = ["session", "transaction"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_transaction_timeout(make_proxy, closing, table, mode):
+    proxy = make_proxy({"pool": {"mode": mode, "transaction_timeout": "60s", "idle_transaction_timeout": "50s"}})
+    client, other = closing(proxy.wire()), closing(proxy.wire())
+    for _ in range(3):  # each has its own time
+        client.query("BEGIN")
+        proxy.advance(35)
+        client.query("COMMIT")
+        proxy.advance(35)
+    client.query("BEGIN")
+    client.query(f"INSERT INTO {table} VALUES (100, 'x')")
+    proxy.advance(35)
+    assert client.value("SELECT 1") == "1"
+    proxy.advance(26)
+    (error,) = client.until_closed()
+    assert error.code == "25P04"
+    assert other.value(f"SELECT count(*) FROM {table}") == "10"
+    proxy.advance(61)
+    assert other.value("SELECT 1") == "1", "a session without a transaction has time"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("extended", [False, True])
+def test_transaction_timeout_of_what_runs(make_proxy, closing, postgres, name, mode, extended):
+    """A single statement is a transaction; what runs is cancelled at the server."""
+    proxy = make_proxy({"pool": {"mode": mode, "transaction_timeout": "60s", "query_timeout": "1h"}})
+    client = closing(proxy.wire())
+    assert client.value("SELECT 1") == "1"
+    proxy.advance(50)
+    text = f"SELECT pg_sleep(1000) /* {name} */"
+    client.send(run(text) + sync() if extended else query(text))
+    wait_until(lambda: postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name}%"]))
+    proxy.advance(30)
+    assert postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"])
+    proxy.advance(31)
+    assert [m.code for m in client.until_closed() if m.kind == "E"][:1] == ["25P04"]
+    wait_until(lambda: not postgres.backends("query LIKE %s AND state = 'active'", [f"%{name}%"]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_transaction_timeout_of_a_pipeline(make_proxy, closing, postgres, name, mode):
+    """Its transactions are counted one by one, although it never pauses; the second one sleeps."""
+    proxy = make_proxy({"pool": {"mode": mode, "transaction_timeout": "60s"}})
+    client = closing(proxy.wire())
+
+    def sleeps(number):
+        return postgres.backends("query LIKE %s AND wait_event = 'PgSleep'", [f"%{name} {number}%"])
+
+    client.send(query(f"SELECT pg_sleep(1000) /* {name} 1 */"), query(f"SELECT pg_sleep(1000) /* {name} 2 */"),
+                query(f"SELECT pg_sleep(1000) /* {name} 3 */"))
+    for number in (1, 2):
+        (backend,) = wait_until(lambda: sleeps(number))  # noqa: B023
+        proxy.advance(40)
+        assert sleeps(number)
+        assert postgres.value("SELECT pg_cancel_backend(%s)", [backend])
+        assert errors(client.until_ready()) == ["57014"]
+    wait_until(lambda: sleeps(3))
+    proxy.advance(61)
+    assert [m.code for m in client.until_closed() if m.kind == "E"][:1] == ["25P04"]
+
+
+def test_transaction_timeout_by_user_and_after_a_reload(make_proxy, closing, make_postgres):
+    server = make_postgres()
+    proxy = make_proxy({"pool": {"mode": "transaction", "login_retry": 0}, "users": {"app": {"transaction_timeout": "60s"}}},
+                       postgres=server)
+    app, other = closing(proxy.wire()), closing(proxy.wire(user="app2", database="other"))
+    for client in (app, other):
+        client.query("BEGIN")
+    proxy.advance(61)
+    assert app.until_closed()[0].code == "25P04"
+    assert other.value("SELECT 1") == "1"
+    other.query("COMMIT")
+    app = closing(proxy.wire())
+    app.send(query("SELECT pg_sleep(1000)"))
+    (backend,) = wait_until(lambda: server.backends("wait_event = 'PgSleep'"))
+    os.kill(backend, signal.SIGKILL)
+    assert errors(app.until_ready()) == ["08006"]
+    proxy.advance(61)  # what was lost is no transaction any more
+    wait_until(lambda: server.log().count("ready to accept connections") == 2)
+    wait_until(lambda: not errors(app.query("SELECT 1")))
+    app.query("BEGIN")
+    proxy.reload({"users": {"app": {"transaction_timeout": 0}}})
+    proxy.advance(1000)
+    assert app.value("SELECT 1") == "1", "also for one that had begun before"
 
 
 def test_client_idle_timeout(make_proxy, closing):
