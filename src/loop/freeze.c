@@ -36,14 +36,24 @@ void loop_freeze(struct loop *loop)
 	}
 }
 
+static void thaw_all(struct loop *loop, bool first)
+{
+	list_for_each (node, &loop->conns) {
+		struct conn *conn = list_entry(node, struct conn, all);
+
+		if (conn->thaws_first == first)
+			thaw_conn(conn);
+	}
+}
+
 void loop_thaw(struct loop *loop)
 {
 	if (!loop->is_frozen)
 		return;
 	loop->is_frozen = false;
 	timer_wheel_thaw(loop->timers, clock_since(loop->frozen_at, clock_now()));
-	list_for_each (node, &loop->conns)
-		thaw_conn(list_entry(node, struct conn, all));
+	thaw_all(loop, /* first= */ true);
+	thaw_all(loop, /* first= */ false);
 }
 
 void conn_never_freeze(struct conn *conn)

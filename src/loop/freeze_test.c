@@ -290,6 +290,36 @@ static void newcomers_are_frozen(void **state UNUSED)
 	loop_free(other);
 }
 
+static struct probe *order[2];
+
+static void note_order(struct probe *p)
+{
+	order[order[0] ? 1 : 0] = p;
+}
+
+static void some_are_heard_first(void **state UNUSED)
+{
+	struct probe client_like, server_like;
+	int fd = open_probe(loop, &client_like), fd_server = open_probe(loop, &server_like);
+
+	client_like.on_received = server_like.on_received = note_order;
+	server_like.conn.thaws_first = true;
+	order[0] = order[1] = NULL;
+	loop_freeze(loop);
+	put(fd, "x");
+	settle(loop);
+	put(fd_server, "y");
+	settle(loop);
+	loop_thaw(loop);
+	run_until(loop, order[1]);
+	assert_ptr_equal(order[0], &server_like);
+	assert_ptr_equal(order[1], &client_like);
+	close(fd);
+	close(fd_server);
+	probe_end(&client_like);
+	probe_end(&server_like);
+}
+
 static int accepts;
 
 static void count_accepted(struct loop_listener *listener UNUSED, int fd, const struct sockaddr *address UNUSED,
@@ -425,6 +455,7 @@ int main(int argc, char **argv)
 		TEST(what_is_queued_is_written),
 		TEST(some_are_never_frozen),
 		TEST(newcomers_are_frozen),
+		TEST(some_are_heard_first),
 		TEST(listeners_rest),
 		TEST(timers_stand_still),
 		TEST(a_handshake_waits),

@@ -89,6 +89,7 @@ struct conn {
 	struct conn_out *out;       /* not yet taken by the kernel, from earlier turns; NULL when nothing */
 	uint32_t slot;              /* loop's own: the back end's name for it */
 	bool never_frozen;          /* loop's own */
+	bool thaws_first;           /* the owner may set: what came is shown before that of others, see loop_thaw() */
 	size_t queued;              /* bytes in iov and out */
 	struct conn_tls *tls;       /* NULL: plain */
 };
