@@ -71,8 +71,6 @@ static void stand_still(struct worker *w, uint64_t serial, usec_t flush_until)
 	part->serial = serial;
 	part->flush_until = flush_until;
 	part->closed = 0;
-	timer_init(&part->look, look);
-	part->look.always = true;
 	timer_set(loop_timers(w->pool_thread.loop), &part->look, clock_now());
 }
 
@@ -107,6 +105,12 @@ static void told(struct loop_message *message, void *thread)
 		go_on(w);
 	else
 		stand_still(w, serial, flush_until);
+}
+
+void suspension_join(struct worker *w)
+{
+	timer_init(&w->suspension.look, look);
+	w->suspension.look.always = true;
 }
 
 /* ---- any thread ---- */

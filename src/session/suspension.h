@@ -44,6 +44,7 @@ struct suspension_part { /* of each worker */
 
 void suspension_init(struct suspension *suspension);
 void suspension_destroy(struct suspension *suspension);
+void suspension_join(struct worker *w); /* before it runs */
 
 /* Who has not taken what is to be written after `timeout` is closed (0: it is waited for). by_console: it ends when the
  * last console that could end it is gone, for nobody can come in to do it. 0; -EALREADY; -ESHUTDOWN: the proxy ends. */

@@ -293,6 +293,17 @@ def test_in_the_middle_of_a_login_and_with_tls(io, consoles, closing, certs):
     assert silent.value("SELECT 3") == "3"
 
 
+def test_again_and_again(consoles, closing):
+    """Workers may hear of several changes at once."""
+    proxy, console = consoles({"proxy": {"workers": 4}})
+    client = closing(proxy.wire())
+    for n in range(50):
+        client.send(query(f"SELECT {n}"))
+        assert console("SUSPEND") == "SUSPEND"
+        assert console("RESUME") == "RESUME"
+    assert rows(client.until_ready(50)) == [[str(n)] for n in range(50)]
+
+
 def test_who_leaves_meanwhile_is_gone_afterwards(consoles, closing):
     proxy, console = consoles()
     idle, inside, stays = (closing(proxy.wire()) for _ in range(3))
