@@ -399,6 +399,8 @@ static void a_handshake_waits(void **state UNUSED)
 		conn_send(&client.conn, "question", 8);
 		settle(loop);
 		assert_int_equal(server.calls, 0);
+		if (turns == 0)
+			assert_int_equal(server.ready, 0);
 		loop_thaw(loop);
 		run_until(loop, probe_got(&server, "question"));
 		conn_close(&client.conn);
