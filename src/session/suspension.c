@@ -22,7 +22,6 @@ void suspension_destroy(struct suspension *s)
 static void is_flushed(struct worker *w)
 {
 	struct suspension *s = &w->shared->suspension;
-	bool is_last;
 
 	pthread_mutex_lock(&s->lock);
 	if (s->state != SUSPENSION_FLUSHING || s->serial != w->suspension.serial) {
@@ -30,12 +29,14 @@ static void is_flushed(struct worker *w)
 		return;
 	}
 	s->closed += w->suspension.closed;
-	is_last = --s->flushing == 0;
-	if (is_last) {
+	if (--s->flushing == 0) {
 		s->state = SUSPENSION_ON;
-		log_event(EVENT_PROXY_SUSPENDED, s->closed ? LOG_WARN : LOG_INFO,
-			  "suspended: nothing is read until RESUME", kv_uint("closed", s->closed),
-			  kv_uint("flushed_ms", clock_since(s->since, clock_now()) / USEC_PER_MSEC));
+		if (s->closed)
+			log_warn("connections were closed that did not take what was to be written within "
+				 "suspend_timeout",
+				 kv_uint("closed", s->closed));
+		log_info("suspended, and all is written",
+			 kv_uint("flushed_ms", clock_since(s->since, clock_now()) / USEC_PER_MSEC));
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -145,6 +146,8 @@ int suspension_begin(struct sessions_shared *shared, usec_t timeout, bool by_con
 		s->since = clock_update();
 		s->flush_until = timeout ? s->since + timeout : USEC_NEVER;
 		atomic_store(&s->is_on, true);
+		log_event(EVENT_PROXY_SUSPENDED, LOG_INFO, "suspended: nothing is read until RESUME",
+			  kv_str("by", by_console ? "SUSPEND on the console" : "the admin API"));
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (r == 0)

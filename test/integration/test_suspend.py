@@ -367,7 +367,7 @@ def test_who_does_not_read_is_closed(consoles, closing):
     looking.refused("SUSPEND", "already suspended/paused")
     proxy.advance(301)
     assert suspends.wait() == "SUSPEND"
-    proxy.wait_log("suspended: nothing is read until RESUME.*closed=1")
+    proxy.wait_log("within suspend_timeout.*closed=1")
     assert json.loads(proxy.admin("/api/v1/suspend", method="POST", body=b"")[1])["closed"] == 1
     with pytest.raises(Closed):
         while True:
@@ -438,9 +438,10 @@ def test_over_the_admin_api(consoles, closing):
     assert post("resume") == (200, {"status": "resumed", "suspension": "off", "closed": 0})
     assert rows(client.until_ready()) == [["1"]]
     assert post("resume")[1]["status"] == "not suspended"
-    for verb in ("suspend", "resume-all"):
+    for verb, state in (("suspend", "on"), ("resume-all", "off")):
         subprocess.run([proxy.binary, "ctl", "--url", f"http://127.0.0.1:{proxy.admin_port}", verb, "--yes"],
                        check=True, timeout=30, capture_output=True)
+        wait_until(lambda s=state: proxy.json("/api/v1/status")["suspension"] == s)
     assert [e["kind"] for e in proxy.json("/api/v1/events?kind=proxy.suspended,proxy.resumed")["items"]] == \
         ["proxy.suspended", "proxy.resumed"] * 2
     assert client.value("SELECT 2") == "2"
