@@ -88,6 +88,8 @@ bool admin_is_ready(struct admin *admin, const char **ret_message)
 
 	if (atomic_load(&admin->draining) || atomic_load(&c->sessions->draining))
 		*ret_message = "shutting down";
+	else if (suspension_is_on(&c->sessions->suspension))
+		*ret_message = "suspended by an operator";
 	else if (!any_node_is_enabled(c->nodes))
 		*ret_message = "no node is enabled";
 	else if (nodes_healthy(c->nodes) == 0)

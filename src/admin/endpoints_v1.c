@@ -83,6 +83,7 @@ void endpoint_v1_status(struct request *request, struct answer *answer)
 	json_put(json, "message", json_text(message));
 	json_put(json, "draining", json_boolean(atomic_load(&admin->draining) || atomic_load(&c->sessions->draining)));
 	json_put(json, "paused", json_boolean(pools_are_paused(c->pools)));
+	json_put(json, "suspension", json_text(suspension_text(c->sessions)));
 	json_put(json, "clients", json_integer(atomic_load(&c->sessions->clients)));
 	json_put(json, "links", json_integer((json_int_t)links_of(c->nodes)));
 	json_put(json, "nodes_healthy", json_integer(nodes_healthy(c->nodes)));

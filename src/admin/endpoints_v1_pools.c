@@ -112,11 +112,22 @@ static bool may_be_changed(struct request *request, struct answer *answer)
 	return false;
 }
 
+/* false: it was answered that nothing can be paused now. */
+static bool may_be_paused(struct request *request, struct answer *answer)
+{
+	if (!may_be_changed(request, answer))
+		return false;
+	if (!suspension_is_on(&request->admin->context.sessions->suspension))
+		return true;
+	answer_problem(answer, MHD_HTTP_CONFLICT, "suspended", "the proxy is suspended: resume it first");
+	return false;
+}
+
 void endpoint_v1_database_pause(struct request *request, struct answer *answer)
 {
 	const char *database = request->argument;
 
-	if (may_be_changed(request, answer) &&
+	if (may_be_paused(request, answer) &&
 	    is_done(answer, database, pools_pause(request->admin->context.pools, database)))
 		answer_database(request, answer, "paused", /* outdated= */ false);
 }
@@ -191,7 +202,7 @@ void endpoint_v1_database_kill(struct request *request, struct answer *answer)
 	uint64_t killed = 0;
 	json_t *json;
 
-	if (!may_be_changed(request, answer) ||
+	if (!may_be_paused(request, answer) ||
 	    !is_done(answer, request->argument, pools_pause(c->pools, request->argument)))
 		return;
 	memcpy(killing.database, request->argument, sizeof(killing.database));

@@ -55,6 +55,8 @@ static uint64_t max_clients(struct admin *admin)
 
 #define PROCESS_METRICS(X) \
 	X("heliosdb_proxy_ready", "gauge", "1 when the readiness check succeeds.", admin_is_ready(admin, &unused)) \
+	X("heliosdb_proxy_suspended", "gauge", "1 from SUSPEND on the console, or over the API, until RESUME.", \
+	  suspension_is_on(&admin->context.sessions->suspension)) \
 	X("heliosdb_proxy_clients_max", "gauge", "Client connections that there may be ([proxy] max_clients).", \
 	  max_clients(admin)) \
 	X("heliosdb_proxy_log_lines_dropped_total", "counter", "Log lines lost: nothing took them in time.", \

@@ -61,6 +61,10 @@ void answer_no_session(struct answer *answer, uint32_t late, const char *what);
 struct running_config *running_config_new(const struct config *config);
 void running_config_free(struct running_config *running); /* NULL is fine */
 
+/* ---- endpoints_v1_suspension.c ---- */
+/* "off", "flushing", "on" */
+const char *suspension_text(struct sessions_shared *sessions);
+
 /* ---- endpoints_cluster.c ---- */
 typedef json_t *node_show(struct admin *admin, struct node *node, const struct pool_rows *pools,
 			  const struct topology *topology);

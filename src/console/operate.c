@@ -31,6 +31,14 @@ static bool pools_said(struct talk *t, int r, const char *already)
 	return false;
 }
 
+/* PgBouncer's words when everything stands still already. */
+static const char already_still[] = "already suspended/paused";
+
+static bool is_suspended(const struct talk *t)
+{
+	return suspension_is_on(&t->console->context.sessions->suspension);
+}
+
 /* ---- PAUSE, RESUME, WAIT_CLOSE, RECONNECT ---- */
 
 static bool no_links(struct talk *t)
@@ -45,7 +53,9 @@ static bool no_outdated_links(struct talk *t)
 
 static void pause_database(struct talk *t, const struct command *c)
 {
-	if (pools_said(t, pools_pause(t->console->context.pools, database_of(c)), "already suspended/paused"))
+	if (is_suspended(t))
+		talk_refuse(t, "%s", already_still);
+	else if (pools_said(t, pools_pause(t->console->context.pools, database_of(c)), already_still))
 		talk_wait(t, no_links);
 }
 
@@ -53,11 +63,48 @@ static void resume_database(struct talk *t, const struct command *c)
 {
 	char already[100];
 
+	if (!*c->name && suspension_end(t->console->context.sessions, "RESUME on the console") == 0) {
+		talk_complete(t, c->tag);
+		return;
+	}
 	snprintf(already, sizeof(already), "database %s is not paused", c->name);
 	if (pools_said(t, pools_resume(t->console->context.pools, database_of(c)),
 		       *c->name ? already : "pooler is not paused/suspended"))
 		talk_complete(t, c->tag);
 }
+
+/* ---- SUSPEND ---- */
+
+static bool is_still(struct talk *t)
+{
+	enum suspension_state state = suspension_state(t->console->context.sessions);
+
+	if (state == SUSPENSION_OFF)
+		talk_refuse(t, "RESUME came first");
+	return state != SUSPENSION_FLUSHING;
+}
+
+/* Without paused databases, as PgBouncer has it: then RESUME can mean one thing only. */
+static void suspend(struct talk *t)
+{
+	const struct console_context *context = &t->console->context;
+	int r;
+
+	if (pools_are_paused(context->pools))
+		talk_refuse(t, "%s", already_still);
+	else if (pools_any_is_paused(context->pools))
+		talk_refuse(t, "cannot suspend with paused databases");
+	else {
+		r = suspension_begin(context->sessions, t->client.worker->settings.config->proxy.suspend_timeout,
+				     /* by_console= */ true);
+		if (r == 0)
+			talk_wait(t, is_still);
+		else
+			talk_refuse(t, "%s", r == -EALREADY ? already_still : "pooler is shutting down");
+	}
+}
+
+/* ---- RECONNECT, DISABLE ---- */
 
 static void reconnect(struct talk *t, const struct command *c)
 {
@@ -82,9 +129,9 @@ static void kill_at(struct worker *w, struct visit *v)
 /* Paused first, as PgBouncer does: who comes back at once waits for RESUME. */
 static void kill_database(struct talk *t, const struct command *c)
 {
-	int r = pools_pause(t->console->context.pools, database_of(c));
+	int r = is_suspended(t) ? -EALREADY : pools_pause(t->console->context.pools, database_of(c));
 
-	if (pools_said(t, r == -EALREADY && *c->name ? 0 : r, "already suspended/paused"))
+	if (pools_said(t, r == -EALREADY && *c->name && !is_suspended(t) ? 0 : r, already_still))
 		talk_ask_all(t, kill_at, NULL);
 }
 
@@ -249,6 +296,9 @@ void operate(struct talk *t, const struct command *c)
 	case COMMAND_RESUME:
 		resume_database(t, c);
 		break;
+	case COMMAND_SUSPEND:
+		suspend(t);
+		break;
 	case COMMAND_WAIT_CLOSE:
 		talk_wait(t, no_outdated_links);
 		break;
@@ -274,8 +324,7 @@ void operate(struct talk *t, const struct command *c)
 	case COMMAND_NODE:
 		operate_node(t, c);
 		break;
-	default:
-		talk_error(t, ERROR_CONSOLE_UNAVAILABLE, "SUSPEND (SIGUSR2 lets a new process take over)");
+	default: /* runs elsewhere, see talk_run() */
 		break;
 	}
 }
@@ -283,6 +332,8 @@ void operate(struct talk *t, const struct command *c)
 /* Its client doesn't want to wait any more: what it waited for is not to happen behind its back. */
 void operate_cancelled(struct talk *t)
 {
+	if (t->now.command.verb == COMMAND_SUSPEND)
+		(void)!suspension_end(t->console->context.sessions, "a cancel of SUSPEND");
 	if (t->now.command.verb == COMMAND_PAUSE)
 		(void)!pools_resume(t->console->context.pools, database_of(&t->now.command));
 }

@@ -54,6 +54,7 @@ static void add_pgbouncers(const struct config *c, struct rows *rows)
 	add_seconds(rows, "client_idle_timeout", c->pool.client_idle_timeout, "0");
 	add_seconds(rows, "client_login_timeout", c->pool.client_login_timeout, "60");
 	add_seconds(rows, "idle_transaction_timeout", c->pool.idle_transaction_timeout, "0");
+	add_seconds(rows, "suspend_timeout", c->proxy.suspend_timeout, "10");
 	/* what is refused is always logged; check_postgres takes a list without this one for an error */
 	add_setting(rows, "log_pooler_errors", "1", "1", /* reloads= */ false);
 	add_number(rows, "stats_period", POOLS_STATS_PERIOD / USEC_PER_SEC, "60");
@@ -91,11 +92,12 @@ static void add_state(struct rows *rows, const char *key, bool is)
 void show_state(struct console *console, const struct worker *w, struct rows *rows)
 {
 	bool paused = pools_are_paused(console->context.pools);
+	bool suspended = suspension_is_on(&console->context.sessions->suspension);
 
 	(void)w;
-	add_state(rows, "active", !paused);
+	add_state(rows, "active", !paused && !suspended);
 	add_state(rows, "paused", paused);
-	add_state(rows, "suspended", false);
+	add_state(rows, "suspended", suspended);
 }
 
 /* Tools read the number behind the name. */
@@ -173,6 +175,7 @@ void show_help(struct console *console, const struct worker *w, struct rows *row
 				   "\tRECONNECT [<db>]\n"
 				   "\tKILL [<db>]\n"
 				   "\tKILL_CLIENT <client_id>\n"
+				   "\tSUSPEND\n"
 				   "\tSHUTDOWN\n"
 				   "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n"
 				   "\tWAIT_CLOSE [<db>]\n"

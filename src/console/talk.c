@@ -184,6 +184,7 @@ void talk_wait(struct talk *t, bool (*is_done)(struct talk *))
 {
 	t->is_done = is_done;
 	timer_init(&t->timer, look);
+	t->timer.always = true; /* SUSPEND is waited for so */
 	look(&t->timer);
 }
 

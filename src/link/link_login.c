@@ -194,6 +194,7 @@ static int connect_from_here(struct link *link)
 
 		conn_init(&link->conn, &link_login_conn_ops);
 		link->conn.loop = login->loop;
+		link->conn.thaws_first = true; /* who is given it then knows that it was lost */
 		r = link_target_connect(t, &link->conn, login->loop);
 		if (r == 0 && t->address_at + 1 < t->address_count && t->deadline > now)
 			timer_set(loop_timers(login->loop), &login->share,

@@ -31,7 +31,7 @@ static int join_loop(struct conn *conn, struct loop *loop, enum conn_state state
 
 	conn->loop = loop;
 	conn->state = (uint8_t)state;
-	conn->flags = flags;
+	conn->flags = flags | (loop->is_frozen && !conn->never_frozen ? CONN_FROZEN : 0);
 	conn->error = 0;
 	r = flags & CONN_NEW ? 0 : loop->poll->add(conn);
 	if (r < 0) {
@@ -51,7 +51,7 @@ static void leave_loop(struct conn *conn)
 	count(&conn->loop->counters.open, (uint64_t)-1);
 }
 
-static void set_resumed(struct conn *conn)
+void conn_set_resumed(struct conn *conn)
 {
 	if (list_is_empty(&conn->resumed))
 		list_push_back(&conn->loop->resumed, &conn->resumed);
@@ -148,7 +148,7 @@ int conn_open(struct conn *conn, struct loop *loop, int fd)
 void conn_open_with_bytes(struct conn *conn, struct loop *loop, int fd)
 {
 	(void)!start(conn, loop, fd, CONN_OPEN, CONN_NEW | CONN_HOLD);
-	set_resumed(conn);
+	conn_set_resumed(conn);
 }
 
 int conn_connect(struct conn *conn, struct loop *loop, const struct sockaddr *address, socklen_t len)
@@ -256,6 +256,7 @@ void conn_finish(struct conn *conn, usec_t linger)
 	if (finish) {
 		finish->conn = conn;
 		timer_init(&finish->timer, finish_expired);
+		finish->timer.always = true;
 		timer_set(loop->timers, &finish->timer, clock_now() + linger);
 	} else {
 		conn->flags |= CONN_NO_MEMORY;
@@ -311,19 +312,22 @@ bool conn_keeps_last_bytes(struct conn *conn, int error)
 /* The peer sends no more, though not all it sent was read. It is told of once. */
 static void end_is_seen(struct conn *conn)
 {
+	bool is_paused = conn->flags & CONN_PAUSED; /* else it is frozen, and hears of it when it is read again */
 	int r;
 
-	conn->flags |= CONN_LEFT;
+	if (is_paused)
+		conn->flags |= CONN_LEFT;
 	r = conn->loop->poll->change(conn, conn->flags & (CONN_IN | CONN_OUT));
 	if (r < 0)
 		conn_fail(conn, r);
-	else if (conn->ops->left)
+	else if (is_paused && conn->ops->left)
 		(void)!conn->ops->left(conn, /* altogether= */ false);
 }
 
 /*
- * Something came for a paused conn. A hang-up is reported whether one asks for it or not,
- * so when there still are bytes to be read nothing is asked for until it is resumed.
+ * Something came for a paused conn, or a frozen one. A hang-up is reported whether one asks for it or not,
+ * so when there still are bytes to be read nothing is asked for until it is resumed. Who is only frozen is told nothing
+ * before that.
  */
 static void hold(struct conn *conn, uint32_t events)
 {
@@ -332,8 +336,9 @@ static void hold(struct conn *conn, uint32_t events)
 	if (!(events & (EPOLLHUP | EPOLLERR))) {
 		conn->flags |= CONN_HOLD;
 		r = poll_update(conn);
-	} else if (conn->kept_len > 0 || has_unread_bytes(conn) || conn_tls_has_bytes(conn)) {
-		if (!conn_keeps_last_bytes(conn, conn_socket_error(conn)))
+	} else if (conn_is_only_frozen(conn) || conn->kept_len > 0 || has_unread_bytes(conn) ||
+		   conn_tls_has_bytes(conn)) {
+		if (!conn_is_only_frozen(conn) && !conn_keeps_last_bytes(conn, conn_socket_error(conn)))
 			return;
 		conn->loop->poll->leave(conn);
 		conn->flags |= CONN_HOLD | CONN_OFF;
@@ -380,7 +385,10 @@ void conn_event(struct conn *conn, uint32_t events)
 		connected(conn);
 		return;
 	case CONN_HANDSHAKING:
-		conn_tls_handshake_due(conn);
+		if (unlikely(conn->flags & CONN_FROZEN) && !(events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
+			hold(conn, events);
+		else
+			conn_tls_handshake_due(conn);
 		return;
 	case CONN_OPEN:
 	case CONN_FINISHING:
@@ -400,7 +408,7 @@ void conn_event(struct conn *conn, uint32_t events)
 		throw_away(conn);
 	else if (unlikely(conn->flags & CONN_ENDED))
 		event_after_end(conn, events);
-	else if (conn->flags & CONN_PAUSED)
+	else if (conn->flags & (CONN_PAUSED | CONN_FROZEN))
 		hold(conn, events);
 	else if (unlikely(conn->flags & CONN_READY_FIRST))
 		conn_ready_first(conn);
@@ -421,7 +429,7 @@ void conn_resume(struct conn *conn)
 	if (conn->state != CONN_OPEN)
 		return;
 	if (conn->kept_len > 0 || (conn->flags & CONN_HOLD) || conn->loop->showing == conn || conn_tls_has_bytes(conn))
-		set_resumed(conn);
+		conn_set_resumed(conn);
 }
 
 bool conn_is_resumed(const struct conn *conn)
@@ -434,7 +442,7 @@ void conn_end_input(struct conn *conn)
 	if (conn->state != CONN_OPEN)
 		return;
 	conn->flags |= CONN_ENDED | CONN_HOLD;
-	set_resumed(conn);
+	conn_set_resumed(conn);
 }
 
 bool conn_is_paused(const struct conn *conn)
@@ -467,7 +475,7 @@ int conn_detach(struct conn *conn)
 	bool showing = loop && loop->showing == conn;
 
 	if (conn->state != CONN_OPEN || conn->queued > 0 || (conn->kept_len > 0 && !showing) ||
-	    conn_tls_has_bytes(conn) || (conn->flags & CONN_TLS_BEGUN) || poll_stop(conn) < 0)
+	    conn_tls_has_bytes(conn) || (conn->flags & CONN_TLS_BEGUN) || conn->error || poll_stop(conn) < 0)
 		return -EBUSY;
 	if (showing)
 		loop->showing = NULL;

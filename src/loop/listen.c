@@ -11,7 +11,7 @@
 #define ACCEPTS_AT_ONCE 64
 #define RETRY_AFTER     (100 * USEC_PER_MSEC)
 
-enum { NOT_LISTENING, LISTENING, WAITING_TO_RETRY };
+enum { NOT_LISTENING, LISTENING, WAITING_TO_RETRY, RESTING };
 
 static int begin(struct loop_listener *listener)
 {
@@ -53,6 +53,7 @@ int loop_listen(struct loop *loop, struct loop_listener *listener)
 	listener->speaks_first = speaks_first(listener->fd);
 	listener->state = NOT_LISTENING;
 	timer_init(&listener->retry, retry);
+	listener->retry.always = true;
 	return begin(listener);
 }
 
@@ -63,6 +64,20 @@ void loop_unlisten(struct loop_listener *listener)
 	if (listener->state == WAITING_TO_RETRY)
 		timer_cancel(&listener->retry);
 	listener->state = NOT_LISTENING;
+}
+
+void loop_rest_listening(struct loop_listener *listener)
+{
+	if (listener->state == NOT_LISTENING)
+		return;
+	loop_unlisten(listener);
+	listener->state = RESTING;
+}
+
+void loop_go_on_listening(struct loop_listener *listener)
+{
+	if (listener->state == RESTING && begin(listener) < 0)
+		wait_to_retry(listener);
 }
 
 static bool is_shortage(int error)

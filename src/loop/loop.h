@@ -88,6 +88,8 @@ struct conn {
 	uint32_t kept_at, kept_len; /* which of the kept bytes those are */
 	struct conn_out *out;       /* not yet taken by the kernel, from earlier turns; NULL when nothing */
 	uint32_t slot;              /* loop's own: the back end's name for it */
+	bool never_frozen;          /* loop's own */
+	bool thaws_first;           /* the owner may set: what came is shown before that of others, see loop_thaw() */
 	size_t queued;              /* bytes in iov and out */
 	struct conn_tls *tls;       /* NULL: plain */
 };
@@ -145,6 +147,17 @@ bool loop_leads(const struct loop *loop); /* what comes for it wakes its thread 
 void loop_defer(struct loop *loop, struct loop_deferred *deferred);
 struct timer_wheel *loop_timers(struct loop *loop);
 const struct loop_counters *loop_counters(const struct loop *loop);
+/*
+ * From now on nothing is read: what comes meanwhile is shown after the thaw, in its order, and ends are told then.
+ * Paused or resumed, conns are what their owners say. What is queued is still written, and what is closing closes.
+ * Timers stand still (timer.h). Frozen already: nothing happens; so with the thaw. Not from inside a timer.
+ */
+void loop_freeze(struct loop *loop);
+void loop_thaw(struct loop *loop);
+/* How many of those that can be frozen have something that is not written yet. */
+uint32_t loop_unwritten(const struct loop *loop);
+/* Fails those with -ETIMEDOUT. How many. */
+uint32_t loop_fail_unwritten(struct loop *loop);
 void *loop_turn_alloc(struct loop *loop, size_t size); /* 8-byte aligned; NULL when out of memory */
 static inline bool conn_is_open(const struct conn *c)
 {
@@ -154,6 +167,9 @@ static inline bool conn_is_open(const struct conn *c)
 /* ---- listening ---- */
 int loop_listen(struct loop *loop, struct loop_listener *listener) MUST_USE; /* fd and accepted are set */
 void loop_unlisten(struct loop_listener *listener);
+/* Who connects meanwhile waits in the kernel's queue, for the next loop_go_on_listening(). */
+void loop_rest_listening(struct loop_listener *listener);
+void loop_go_on_listening(struct loop_listener *listener);
 
 /* ---- connections ---- */
 /* For TCP: without Nagle's delay; keep-alive probes after this idle time (0: none), four within as long again, and what
@@ -209,6 +225,8 @@ void conn_consume(struct conn *conn, size_t len);
 bool conn_unread(struct conn *conn, const void *bytes, size_t len) MUST_USE;
 /* As if the peer had sent no more than what was shown: ended() follows in this turn, not inside this call. */
 void conn_end_input(struct conn *conn);
+/* It is read even while its loop is frozen, until it is closed for good or conn_init() is called. */
+void conn_never_freeze(struct conn *conn);
 
 /* Looks at up to len bytes that have come without taking them (recv MSG_PEEK); for telling
  * direct TLS from a startup packet. Returns the number, or -errno. Plain connections only. */

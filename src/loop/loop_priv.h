@@ -7,6 +7,7 @@
  *   crew.c      which thread runs which loops; crew_judge.c how many threads there should be
  *   turn.c      turn memory and the recycled buffers
  *   listen.c    listeners
+ *   freeze.c    nothing is read for a while
  *   conn.c      a connection's life: open, connect, pause, finish, close, detach
  *   receive.c   from the socket to ops->received()
  *   send.c      from conn_send() to the socket
@@ -36,7 +37,7 @@ enum conn_state {
 
 enum conn_flag {
 	CONN_PAUSED = BIT(0),       /* the owner wants no bytes, or too many are kept */
-	CONN_HOLD = BIT(1),         /* an event came while it was paused: EPOLLIN isn't asked for */
+	CONN_HOLD = BIT(1),         /* an event came while it was paused or frozen: EPOLLIN isn't asked for */
 	CONN_IN = BIT(2),           /* EPOLLIN is asked for */
 	CONN_OUT = BIT(3),          /* EPOLLOUT is asked for, the socket was full */
 	CONN_WRITABLE = BIT(4),     /* and isn't any more */
@@ -50,6 +51,7 @@ enum conn_flag {
 	CONN_SEND_FAILED = BIT(12), /* with conn->error; the flush will tell */
 	CONN_NEW = BIT(13),         /* nothing is asked for yet: what it sent ahead is shown first */
 	CONN_LEFT = BIT(14),        /* the peer's end was seen behind bytes that aren't read yet */
+	CONN_FROZEN = BIT(15),      /* its loop is frozen: read as if it were paused, whatever the owner says */
 };
 
 /* A chunk of output that the kernel didn't take. Circular list; conn->out is the last. */
@@ -105,6 +107,8 @@ struct loop {
 	struct conn *showing;      /* whose received() runs; NULL once it was closed or detached in there */
 	struct list followers;     /* run by this loop's turns, see loop_follow() */
 	struct list following;     /* in the lead's list of them; alone when it leads */
+	bool is_frozen;
+	usec_t frozen_at;
 	bool may_be_ready; /* the kernel is asked: always, but of a follower only when the lead's wait said so */
 	struct loop_counters counters;
 
@@ -194,6 +198,7 @@ void out_free(struct loop *loop, struct conn_out *out);
 void listener_event(struct loop_listener *listener);
 
 /* ---- conn.c ---- */
+void conn_set_resumed(struct conn *conn);
 void conn_event(struct conn *conn, uint32_t events);
 void conn_ready_first(struct conn *conn); /* see conn_ready_before_first_receive() */
 /* Closes and tells the owner. */
@@ -204,7 +209,7 @@ void conn_finish_written(struct conn *conn);
 int conn_socket_error(const struct conn *conn); /* SO_ERROR as -errno */
 static inline bool conn_may_read(const struct conn *conn)
 {
-	return conn->state == CONN_OPEN && !(conn->flags & CONN_PAUSED);
+	return conn->state == CONN_OPEN && !(conn->flags & (CONN_PAUSED | CONN_FROZEN));
 }
 
 /* It is paused, and bytes came that wait in the socket: the peer's end would not be heard behind them (EPOLLRDHUP). */
@@ -215,6 +220,13 @@ static inline bool conn_watches_end(const struct conn *conn)
 }
 /* The peer has hung up, and there still are bytes of it. False: nobody wants them any more, the conn is closed. */
 bool conn_keeps_last_bytes(struct conn *conn, int error) MUST_USE;
+
+/* ---- freeze.c ---- */
+/* It would be read, were its loop not frozen. */
+static inline bool conn_is_only_frozen(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && (conn->flags & (CONN_PAUSED | CONN_FROZEN)) == CONN_FROZEN;
+}
 
 /* ---- receive.c ---- */
 /* False: the conn is closed now, or another's. */

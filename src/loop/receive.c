@@ -178,7 +178,7 @@ bool conn_received(struct conn *conn, uint8_t *room, size_t len)
 	return show_kept(conn);
 }
 
-/* They came for a paused owner. */
+/* They came for a paused owner, or a frozen loop. */
 static bool keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	if (!conn->kept) {
@@ -200,7 +200,7 @@ void conn_arrived(struct conn *conn, uint8_t *bytes, size_t len)
 	count(&conn->loop->counters.bytes_in, len);
 	if (conn->state != CONN_OPEN || (conn->flags & CONN_ENDED))
 		return; /* nobody wants them any more */
-	if (conn->flags & CONN_PAUSED) {
+	if (conn->flags & (CONN_PAUSED | CONN_FROZEN)) {
 		conn->flags |= CONN_HOLD;
 		r = keep(conn, bytes, len) ? poll_update(conn) : -ENOMEM;
 		if (r < 0)
@@ -223,11 +223,13 @@ void conn_arrived(struct conn *conn, uint8_t *bytes, size_t len)
 
 void conn_receive_failed(struct conn *conn, int error)
 {
-	if (conn->state != CONN_OPEN || !(conn->flags & CONN_PAUSED) || conn->kept_len == 0) {
+	bool is_frozen = conn_is_only_frozen(conn);
+
+	if (!is_frozen && (conn->state != CONN_OPEN || !(conn->flags & CONN_PAUSED) || conn->kept_len == 0)) {
 		conn_fail(conn, error);
 		return;
 	}
-	if (!conn_keeps_last_bytes(conn, error))
+	if (!is_frozen && !conn_keeps_last_bytes(conn, error))
 		return;
 	conn->loop->poll->leave(conn);
 	conn->error = (uint8_t)-error;
@@ -331,8 +333,11 @@ void conn_show_again(struct conn *conn)
 void conn_receive_last(struct conn *conn, int error)
 {
 	conn_drop_output(conn);
+	conn->flags &= (uint16_t)~CONN_FROZEN; /* it ends here: there is nothing to wait for */
 	if (poll_stop(conn) < 0 && !conn->loop->poll->show(conn))
 		return;
+	if (unlikely(conn->loop->is_frozen) && conn_may_read(conn) && conn->kept_len > 0 && !show_kept(conn))
+		return; /* that was kept unseen */
 	for (int i = 0; i < LAST_ROUNDS && conn_may_read(conn) && !conn->tls && !(conn->flags & CONN_ENDED); i++) {
 		int r = receive_once(conn);
 

@@ -16,7 +16,9 @@
 
 struct timer_wheel {
 	uint64_t tick;
-	uint64_t next; /* nothing is due before this tick; not above `tick`: not known */
+	bool frozen;
+	struct list due; /* that expired while it is frozen */
+	uint64_t next;   /* nothing is due before this tick; not above `tick`: not known */
 	uint64_t busy[LEVELS][(1u << FIRST_BITS) / 64];
 	struct list slots[LEVELS][1u << FIRST_BITS];
 };
@@ -33,6 +35,7 @@ struct timer_wheel *timer_wheel_new(usec_t now)
 	if (!wheel)
 		return NULL;
 	wheel->tick = now / TICK;
+	list_init(&wheel->due);
 	for (uint32_t level = 0; level < LEVELS; level++) {
 		for (uint32_t i = 0; i < SLOTS(level); i++)
 			list_init(&wheel->slots[level][i]);
@@ -50,6 +53,7 @@ void timer_init(struct timer *timer, void (*expired)(struct timer *timer))
 	list_init(&timer->node);
 	timer->deadline = USEC_NEVER;
 	timer->slot_time = 0;
+	timer->always = false;
 	timer->expired = expired;
 }
 
@@ -175,6 +179,10 @@ static void run_tick(struct timer_wheel *wheel, uint64_t tick, usec_t now)
 			insert(wheel, timer, tick + 1);
 			continue;
 		}
+		if (unlikely(wheel->frozen) && !timer->always) {
+			list_push_back(&wheel->due, node);
+			continue;
+		}
 		timer->deadline = USEC_NEVER;
 		timer->expired(timer);
 	}
@@ -187,6 +195,39 @@ void timer_wheel_run(struct timer_wheel *wheel, usec_t now)
 	while ((tick = next_tick(wheel)) <= until)
 		run_tick(wheel, tick, now);
 	wheel->tick = MAX(wheel->tick, until);
+}
+
+void timer_wheel_freeze(struct timer_wheel *wheel)
+{
+	wheel->frozen = true;
+}
+
+/* A later deadline is found where the timer lies. */
+static void put_off(struct list *timers, usec_t by)
+{
+	list_for_each (node, timers) {
+		struct timer *timer = list_entry(node, struct timer, node);
+
+		if (!timer->always)
+			timer->deadline += by;
+	}
+}
+
+void timer_wheel_thaw(struct timer_wheel *wheel, usec_t stood_still)
+{
+	struct list *node;
+
+	if (!wheel->frozen)
+		return;
+	wheel->frozen = false;
+	for (uint32_t level = 0; level < LEVELS; level++)
+		for (uint32_t i = 0; i < SLOTS(level); i++)
+			put_off(&wheel->slots[level][i], stood_still);
+	put_off(&wheel->due, stood_still);
+	while ((node = list_first(&wheel->due))) {
+		list_remove(node);
+		insert(wheel, list_entry(node, struct timer, node), wheel->tick + 1);
+	}
 }
 
 usec_t timer_wheel_next(const struct timer_wheel *wheel, usec_t now)

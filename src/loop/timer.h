@@ -13,6 +13,7 @@ struct timer {
 	usec_t deadline;  /* USEC_NEVER: not set */
 	usec_t slot_time; /* when the wheel will look at it */
 	void (*expired)(struct timer *timer);
+	bool always; /* the owner may set: it runs in a frozen wheel, too */
 };
 
 struct timer_wheel;
@@ -26,6 +27,11 @@ static inline bool timer_is_set(const struct timer *t)
 {
 	return t->deadline != USEC_NEVER;
 }
+/* Time stands still for those that are set, or will be, but for those that run always. Frozen already: nothing happens.
+ */
+void timer_wheel_freeze(struct timer_wheel *wheel);
+/* And goes on: what is left of their time is no less than it was, for all are put off by as long as it stood still. */
+void timer_wheel_thaw(struct timer_wheel *wheel, usec_t stood_still);
 /* Runs what has expired; a callback may set and cancel any timer, its own too. */
 void timer_wheel_run(struct timer_wheel *wheel, usec_t now);
 /* Microseconds from now until the wheel must run again; USEC_NEVER when no timer is set. Where the

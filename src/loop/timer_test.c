@@ -200,6 +200,43 @@ static void a_leap_of_the_clock(void **state UNUSED)
 	assert_int_equal(q.fired, 1);
 }
 
+/* Each keeps what was left of its time, whenever it was set, and whichever slot it lies in. */
+static void a_frozen_wheel_puts_all_off(void **state UNUSED)
+{
+	static const usec_t delays[] = {TICK, 30 * TICK, 100 * TICK, 5000 * TICK, 300000 * TICK};
+	struct probe probes[ARRAY_SIZE(delays)], runs = {.wanted = now + 50 * TICK}, cancelled = {0}, late = {0};
+	usec_t frozen_at = now;
+
+	timer_init(&runs.timer, check_time);
+	runs.timer.always = true;
+	timer_set(wheel, &runs.timer, runs.wanted);
+	timer_init(&cancelled.timer, check_time);
+	timer_set(wheel, &cancelled.timer, now + TICK);
+	timer_init(&late.timer, check_time);
+	for (size_t i = 0; i < ARRAY_SIZE(delays); i++) {
+		probes[i] = (struct probe){.wanted = now + 200 * TICK + delays[i]};
+		timer_init(&probes[i].timer, check_time);
+		timer_set(wheel, &probes[i].timer, now + delays[i]);
+	}
+	timer_wheel_freeze(wheel);
+	run_until(now + 60 * TICK);
+	assert_int_equal(runs.fired, 1);
+	assert_true(timer_is_set(&probes[0].timer)); /* it is due */
+	timer_cancel(&cancelled.timer);
+	late.wanted = now + 40 * TICK;
+	timer_set(wheel, &late.timer, late.wanted);
+	timer_set(wheel, &probes[1].timer, probes[1].wanted - 200 * TICK + TICK); /* later, though it is due */
+	run_until(frozen_at + 200 * TICK);
+	timer_wheel_thaw(wheel, 200 * TICK);
+	for (size_t i = 0; i < ARRAY_SIZE(delays); i++) {
+		assert_int_equal(probes[i].fired, 0);
+		run_until(probes[i].wanted + 2 * TICK);
+		assert_int_equal(probes[i].fired, 1);
+	}
+	assert_int_equal(cancelled.fired, 0);
+	assert_int_equal(late.fired, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +246,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(setting_earlier_and_cancelling, begin, end),
 		cmocka_unit_test_setup_teardown(callbacks_set_and_cancel, begin, end),
 		cmocka_unit_test_setup_teardown(a_leap_of_the_clock, begin, end),
+		cmocka_unit_test_setup_teardown(a_frozen_wheel_puts_all_off, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,17 @@ bool pools_are_paused(struct pools *pools)
 	return atomic_load(&pools->paused);
 }
 
+bool pools_any_is_paused(struct pools *pools)
+{
+	bool any = atomic_load(&pools->paused);
+
+	pthread_mutex_lock(&pools->lock);
+	for (struct gate *gate = pools->gates; gate && !any; gate = gate->next)
+		any = atomic_load(&gate->paused);
+	pthread_mutex_unlock(&pools->lock);
+	return any;
+}
+
 void pools_gate(struct pools *pools, const char *database, bool *ret_paused, bool *ret_disabled)
 {
 	const struct gate *gate;

@@ -189,6 +189,7 @@ int pools_disable(struct pools *pools, const char *database, bool disabled) MUST
 uint32_t pools_links(struct pools *pools, const char *database, bool outdated);
 /* All are. */
 bool pools_are_paused(struct pools *pools);
+bool pools_any_is_paused(struct pools *pools); /* all, or one by name */
 /* Of a name that may have no pool. */
 void pools_gate(struct pools *pools, const char *database, bool *ret_paused, bool *ret_disabled);
 bool pool_is_disabled(const struct pool *pool);

@@ -60,6 +60,7 @@ static void begin_to_leave(struct proxy *p, enum proxy_state state, const char *
 		 (unsigned long long)(p->config->proxy.shutdown_drain_timeout / USEC_PER_SEC));
 	log_event(EVENT_PROXY_STOPPING, LOG_INFO, message, kv_uint("clients", proxy_clients(p)),
 		  kv_str("deadline", text));
+	suspension_refuse(&p->shared); /* else nobody could finish */
 	p->drain_until = clock_update() + p->config->proxy.shutdown_drain_timeout;
 	admin_set_draining(p->admin);
 	if (p->state == PROXY_RUNNING)
@@ -99,9 +100,11 @@ static void handed_over(struct proxy *p)
 	p->handover.pid = 0;
 }
 
+/* Not while it is suspended: the next process would serve, for which nothing was to move. */
 static void begin_handover(struct proxy *p)
 {
-	int state = p->state == PROXY_RUNNING ? handed_write(p) : -EALREADY, r = state;
+	bool is_suspended = suspension_is_on(&p->shared.suspension);
+	int state = p->state == PROXY_RUNNING && !is_suspended ? handed_write(p) : -EALREADY, r = state;
 
 	if (state >= 0) {
 		r = handover_start(&p->handover, &p->listeners, &p->shared.predecessors, state, p->options->argv);
@@ -109,7 +112,7 @@ static void begin_handover(struct proxy *p)
 	}
 	if (r < 0)
 		log_event(EVENT_HANDOVER_FAILED, LOG_ERROR, "cannot start the next process; this one goes on",
-			  kv_str("reason", strerror(-r)));
+			  kv_str("reason", is_suspended ? "suspended: RESUME comes first" : strerror(-r)));
 	else
 		log_event(EVENT_HANDOVER_BEGUN, LOG_INFO, "starting the next process",
 			  kv_int("next_pid", p->handover.pid));

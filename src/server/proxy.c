@@ -271,6 +271,7 @@ static void end(struct proxy *p)
 	tls_context_unref(p->client_tls);
 	tls_context_unref(p->server_tls);
 	free(p->threads);
+	suspension_destroy(&p->shared.suspension);
 	reload_news_free(&p->reload_news);
 	if (!p->handed_over && p->wrote_pid_file)
 		unlink(p->config->proxy.pid_file);
@@ -284,6 +285,7 @@ int proxy_run(const struct proxy_options *options, struct config *config)
 	int status = EXIT_START;
 
 	jobs_init(&p);
+	suspension_init(&p.shared.suspension);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by all threads: the control thread alone takes signals */
 	signal(SIGPIPE, SIG_IGN);
 	reload_news_init(&p.reload_news);

@@ -62,6 +62,8 @@ static bool fill_in(struct session *s, struct console_client *c, bool is_admin)
 {
 	*c = (struct console_client){
 		.session = s, .worker = s->worker, .conn = &s->conn, .pid = session_pid(s), .is_admin = is_admin};
+	if (is_admin)
+		suspension_console_opened(s->worker->shared);
 	c->database = strdup(s->login->database);
 	c->user = strdup(s->login->user);
 	return c->database && c->user;
@@ -97,6 +99,7 @@ void console_welcome(struct session *s)
 	}
 	session_set_state(s, SESSION_CONSOLE);
 	session_set_timer(s, TIMER_IDLE, 0);
+	conn_never_freeze(&s->conn); /* who suspends wants an answer, and is to resume */
 	greet(s);
 	if (s->state == SESSION_CLOSED)
 		return;
@@ -155,6 +158,8 @@ void console_closed(struct session *s)
 	if (!c)
 		return;
 	s->console = NULL;
+	if (c->is_admin)
+		suspension_console_closed(s->worker->shared);
 	free((char *)(uintptr_t)c->database);
 	free((char *)(uintptr_t)c->user);
 	c->session = NULL;

@@ -75,6 +75,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	slab_init(&w->session_slab, sizeof(struct session), 64);
 	share_init(&w->share);
 	prewarm_init(w);
+	suspension_join(w);
 	w->statements = statement_table_new();
 	if (!w->statements || query_infos_init(&w->queries) < 0 ||
 	    pipeline_new(shared->stages, w->settings.config, &w->pipeline) < 0) {
@@ -94,6 +95,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 void worker_destroy(struct worker *w)
 {
 	timer_cancel(&w->pool_thread.tick);
+	timer_cancel(&w->suspension.look);
 	pipeline_unref(w->pipeline);
 	routing_end(w);
 	statement_table_free(w->statements);

@@ -14,6 +14,7 @@
 #include "session/query_info.h"
 #include "session/routing.h"
 #include "session/share.h"
+#include "session/suspension.h"
 #include "sql/hints.h"
 
 #define LISTENERS_MAX 128u /* one that follows a process with more workers has theirs, too */
@@ -52,6 +53,7 @@ struct sessions_shared {
 	const struct stage *const *stages; /* all of this build; NULL at the end */
 	struct breakers *breakers;         /* route/breaker.h; NULL: none */
 	struct writers writers;            /* who wrote when */
+	struct suspension suspension;
 	const struct console_ops *console; /* session/console.h; NULL: there is none */
 	void *console_argument;            /* for console->opened() */
 	uint8_t mock_key[32];              /* for the salts of users that don't exist */
@@ -100,6 +102,7 @@ struct worker {
 	uint32_t listener_count;
 	struct loop_listener visitors; /* see worker_take_visitors() */
 	bool takes_visitors;
+	struct suspension_part suspension;
 	struct log_limit refusals; /* lines of refused logins */
 	bool closing;              /* drained: sessions are closed as they become free */
 	struct auth_queries auth;

@@ -39,10 +39,11 @@ function schedule(ms) {
 
 function showState(status) {
 	const state = by("state");
+	const still = status.suspension !== "off";
 
 	setText(by("version"), status.version ? "v" + status.version : "");
-	setText(state, status.draining ? "draining" : status.ready ? "ready" : "not ready");
-	state.className = "pill " + (status.draining ? "warn" : status.ready ? "good" : "bad");
+	setText(state, status.draining ? "draining" : still ? "suspended" : status.ready ? "ready" : "not ready");
+	state.className = "pill " + (status.draining || still ? "warn" : status.ready ? "good" : "bad");
 	state.title = [status.message, `up for ${duration(status.uptime_seconds)}`].filter(Boolean).join(", ");
 }
 
