@@ -7,6 +7,7 @@
 #include "sql/normalize.h"
 #include "stage/stage.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define LINES_AT_MOST 50u /* in a second, for each worker */
@@ -41,13 +42,32 @@ static void milliseconds(usec_t duration, char text[32])
 	snprintf(text, 32, "%llu.%03llu", (unsigned long long)(duration / 1000), (unsigned long long)(duration % 1000));
 }
 
+/* What is written of the text, and "" or what stands for all texts like it: only a whole one can be told. */
+static struct slice describe(const struct request *r, const struct policy *p, char *text, char fingerprint[17],
+			     bool *ret_cut)
+{
+	struct slice whole = request_text(r);
+	struct sql_normalized normalized;
+
+	sql_normalize(whole, /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
+	fingerprint[0] = 0;
+	if (r->text_len <= REQUEST_TEXT_MAX)
+		snprintf(fingerprint, 17, "%016" PRIx64, normalized.fingerprint);
+	if (!p->literals) {
+		*ret_cut = normalized.cut;
+		return slice_make(text, normalized.len);
+	}
+	*ret_cut = whole.len > p->text_max;
+	return slice_make(whole.bytes, MIN(whole.len, p->text_max));
+}
+
 static void answered(const struct request *r, void *policy)
 {
 	struct policy *p = policy;
-	char text[REQUEST_TEXT_MAX + 1], duration[32], waited[32];
+	char text[REQUEST_TEXT_MAX + 1], fingerprint[17], duration[32], waited[32];
 	uint32_t left_out = 0;
 	struct slice query;
-	bool cut = false;
+	bool cut;
 
 	if (likely(r->ended - r->began < p->threshold))
 		return;
@@ -56,18 +76,13 @@ static void answered(const struct request *r, void *policy)
 		return;
 	milliseconds(r->ended - r->began, duration);
 	milliseconds(r->sent - r->began, waited);
-	if (p->literals) {
-		query = request_text(r);
-		cut = query.len > p->text_max;
-		query.len = MIN(query.len, p->text_max);
-	} else {
-		query = slice_make(text, sql_normalize(request_text(r), text, p->text_max + 1, &cut));
-	}
+	query = describe(r, p, text, fingerprint, &cut);
 	log_warn("slow query", kv_str("duration_ms", duration), kv_str("waited_ms", waited),
 		 kv_str("database", r->database), kv_str("user", r->user),
 		 kv_str("application", *r->application ? r->application : NULL), kv_uint("pid", r->pid),
 		 kv_str("protocol", r->extended ? "extended" : "simple"),
-		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL), kv_slice("query", query),
+		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL),
+		 kv_str("fingerprint", *fingerprint ? fingerprint : NULL), kv_slice("query", query),
 		 kv_str("cut", cut || r->text_len > REQUEST_TEXT_MAX ? "yes" : NULL), kv_uint("not_logged", left_out));
 }
 
