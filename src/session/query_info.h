@@ -99,6 +99,7 @@ struct statement_text {
 	struct statement_id id;
 	uint64_t meaning;     /* the salt it was made with */
 	uint64_t reads_as_of; /* number of a catalog by which it only reads; 0: none was asked, or it may write */
+	uint64_t fingerprint; /* 0: nobody asked for it yet, see fingerprint.h */
 	uint32_t references;
 	struct statement_text *next; /* in its bucket */
 	struct query_info *info;

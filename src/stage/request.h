@@ -21,10 +21,17 @@ struct request {
 	const char *node_name, *host, *role, *reason;
 	uint16_t port;
 	uint32_t pid; /* as the client knows itself, and as logs call it */
-	/* Of clock_now(). began: it could have been sent, but for a server connection. ended: in answered() only. */
-	usec_t began, sent, ended;
-	char sqlstate[6]; /* of the error that it ended with; "" */
+	/* Of clock_now(). began: it could have been sent, but for a server connection. served: since then no other of
+	 * its client's was in front of it at the server. ended: in answered() only. */
+	usec_t began, sent, served, ended;
+	/* fingerprint: of all of the text (sql/normalize.h); 0: no stage wants it, or the text is not known. owner: a
+	 * hash of database and user, for tables: no two are thought to have the same. */
+	uint64_t fingerprint, owner;
+	uint64_t rows;     /* that its answer says were returned or changed, of all its statements together */
+	uint32_t row_most; /* of an execution that may stop after so many; 0: of all */
+	char sqlstate[6];  /* of the error that it ended with; "" */
 	bool extended;
+	bool here;         /* the proxy answered it by itself, and it is no error: a BEGIN that is deferred, say */
 	uint32_t text_len; /* of all of it; only the first REQUEST_TEXT_MAX bytes are kept, and the last ... */
 	uint32_t end_len;  /* ... as many as this, at most REQUEST_END_MAX; 0: it was kept whole */
 	uint8_t text[];    /* the beginning, then the end */

@@ -8,10 +8,20 @@ struct configured {
 
 struct pipeline {
 	uint32_t references, count;
+	bool wants_fingerprint;
 	struct configured stages[];
 };
 
-int pipeline_new(const struct stage *const *stages, const struct config *config, struct pipeline **ret)
+static const void *policy_of(const struct pipeline *p, const struct stage *stage)
+{
+	for (uint32_t i = 0; p && i < p->count; i++)
+		if (p->stages[i].stage == stage)
+			return p->stages[i].policy;
+	return NULL;
+}
+
+int pipeline_new(const struct stage *const *stages, const struct config *config, const struct pipeline *before,
+		 struct pipeline **ret)
 {
 	struct pipeline *p;
 	uint32_t most = 0;
@@ -27,9 +37,11 @@ int pipeline_new(const struct stage *const *stages, const struct config *config,
 	for (uint32_t i = 0; i < most && r == 0; i++) {
 		void *policy = NULL;
 
-		r = stages[i]->configure(config, &policy);
-		if (r == 0 && policy)
+		r = stages[i]->configure(config, policy_of(before, stages[i]), &policy);
+		if (r == 0 && policy) {
 			p->stages[p->count++] = (struct configured){.stage = stages[i], .policy = policy};
+			p->wants_fingerprint = p->wants_fingerprint || stages[i]->wants_fingerprint;
+		}
 	}
 	if (r < 0 || p->count == 0)
 		pipeline_unref(p);
@@ -51,6 +63,19 @@ void pipeline_unref(struct pipeline *p)
 	for (uint32_t i = 0; i < p->count; i++)
 		p->stages[i].stage->release(p->stages[i].policy);
 	free(p);
+}
+
+bool pipeline_wants_fingerprint(const struct pipeline *p)
+{
+	return p->wants_fingerprint;
+}
+
+struct query_table *pipeline_queries(const struct pipeline *p)
+{
+	for (uint32_t i = 0; p && i < p->count; i++)
+		if (p->stages[i].stage->queries)
+			return p->stages[i].stage->queries(p->stages[i].policy);
+	return NULL;
 }
 
 struct request *request_new(struct pipeline *p, struct slice text)

@@ -19,18 +19,18 @@ struct policy {
 	struct log_limit limit;
 };
 
-static int configure(const struct config *config, void **ret_policy)
+static int configure(const struct config *config, const void *before UNUSED, void **ret_policy)
 {
 	const struct config_log *c = &config->log;
 	struct policy *p;
 
 	*ret_policy = NULL;
-	if (c->slow_query == 0)
+	if (config_slow_query(config) == 0)
 		return 0;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	p->threshold = c->slow_query;
+	p->threshold = config_slow_query(config);
 	p->literals = c->slow_query_literals;
 	p->text_max = (uint32_t)MIN(c->slow_query_length, (uint64_t)REQUEST_TEXT_MAX);
 	*ret_policy = p;

@@ -30,7 +30,7 @@ static size_t power_of_two(uint64_t size)
 	return power;
 }
 
-static int configure(const struct config *config, void **ret_policy)
+static int configure(const struct config *config, const void *before UNUSED, void **ret_policy)
 {
 	const struct config_telemetry *c = &config->telemetry;
 	struct telemetry_sampler sampler;
@@ -123,6 +123,9 @@ static void answered(const struct request *r, void *policy)
 	struct slice text = request_text(r), end = request_end(r);
 	bool has_parent = unlikely(trace_context_may_be(text, end)) && trace_context_read(text, end, &parent);
 	bool told = has_parent && p->heeds_parent ? parent.flags & BIT(0) : draw(p);
+
+	if (r->here)
+		return;
 
 	if (unlikely(told || is_kept_anyway(r, p)))
 		record(r, p, has_parent ? &parent : NULL);
