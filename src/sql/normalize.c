@@ -178,9 +178,19 @@ static bool is_between(const uint8_t *text, const struct token *t)
 	return false;
 }
 
+enum { OPERATOR = BIT(0), LONG = BIT(1) /* an operator with it may end with + or - */ };
+
+static const uint8_t operators[TOKEN_OTHER] = {
+	['+'] = OPERATOR,        ['-'] = OPERATOR,        ['*'] = OPERATOR,        ['/'] = OPERATOR,
+	['<'] = OPERATOR,        ['>'] = OPERATOR,        ['='] = OPERATOR,        ['~'] = OPERATOR | LONG,
+	['!'] = OPERATOR | LONG, ['@'] = OPERATOR | LONG, ['#'] = OPERATOR | LONG, ['%'] = OPERATOR | LONG,
+	['^'] = OPERATOR | LONG, ['&'] = OPERATOR | LONG, ['|'] = OPERATOR | LONG, ['`'] = OPERATOR | LONG,
+	['?'] = OPERATOR | LONG,
+};
+
 static bool is_operator(uint16_t code)
 {
-	return code > 0 && code < TOKEN_OTHER && strchr("+-*/<>=~!@#%^&|`?", code);
+	return code < TOKEN_OTHER && operators[code];
 }
 
 static bool is_value(uint16_t code)
@@ -361,8 +371,7 @@ static void see_token(struct writer *w, const uint8_t *text, const struct token 
 	}
 	w->is_glued = t->code == ',';
 	w->ends_statement = false;
-	w->is_long_operator =
-		t->code < TOKEN_OTHER && (strchr("~!@#%^&|`?", t->code) || (goes_on && w->is_long_operator));
+	w->is_long_operator = is_operator(t->code) && (operators[t->code] & LONG || (goes_on && w->is_long_operator));
 	w->last = *t;
 }
 

@@ -479,7 +479,7 @@ def test_keyboard_reaches_everything(scene, open_page):
     page.keyboard.press("Backspace")
     page.locator("#help").focus()
     page.keyboard.press("?")
-    see(page, "dialog[open]", text="Keyboard")
+    see(page, "dialog[open] dd >> nth=0", text="a panel, in the order of the list")
     page.get_by_label("Keys of one character are on").uncheck()
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")
