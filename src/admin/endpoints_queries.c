@@ -109,15 +109,18 @@ void endpoint_v1_queries(struct request *request, struct answer *answer)
 {
 	struct query_wish wish;
 	struct query_list list;
-	uint64_t matched;
+	struct query_sum sum;
 	json_t *items, *json;
 
 	if (!read_sort(request, answer, &wish.sort) || !read_limit(request, answer, LIMIT_MAX, &wish.limit) ||
 	    !request_text(request, answer, "database", &wish.database) ||
-	    !request_text(request, answer, "user", &wish.user) || !queries_collect(request->admin, &list))
+	    !request_text(request, answer, "user", &wish.user) ||
+	    !request_text(request, answer, "query", &wish.text) ||
+	    !request_text(request, answer, "class", &wish.kind) || !queries_collect(request->admin, &list))
 		return;
-	items = queries_json(&list, &wish, query_json, &matched);
-	json = list_json(items, matched);
+	items = queries_json(&list, &wish, query_json, &sum);
+	json = list_json(items, sum.count);
+	json_put(json, "total_ms", ms_json((double)sum.total));
 	json_put(json, "limit", count_json(wish.limit));
 	json_put(json, "sort", json_text(sort_words[wish.sort]));
 	json_put(json, "enabled", json_boolean(list.enabled));
@@ -162,10 +165,10 @@ static json_t *top_query_json(const struct query_entry *e)
 
 void endpoint_analytics(struct request *request, struct answer *answer)
 {
-	struct query_wish wish = {.sort = QUERY_SORT_total_time, .database = "", .user = ""};
+	struct query_wish wish = {.sort = QUERY_SORT_total_time, .database = "", .user = "", .text = "", .kind = ""};
 	struct query_list list;
 	struct counters sum;
-	uint64_t matched;
+	struct query_sum unused;
 	json_t *json;
 
 	if (!read_limit(request, answer, REFERENCE_MAX, &wish.limit) || !queries_collect(request->admin, &list))
@@ -173,7 +176,7 @@ void endpoint_analytics(struct request *request, struct answer *answer)
 	admin_sum_counters(request->admin, &sum);
 	json = json_object();
 	json_put(json, "limit", count_json(wish.limit));
-	json_put(json, "top_queries", queries_json(&list, &wish, top_query_json, &matched));
+	json_put(json, "top_queries", queries_json(&list, &wish, top_query_json, &unused));
 	json_put(json, "slow_query_count", count_json(atomic_load(&sum.slow_queries_total)));
 	query_list_free(&list);
 	answer_json(answer, MHD_HTTP_OK, json);

@@ -8,6 +8,10 @@
 
 #include "sql/intent.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <strings.h>
+
 #define SLICE     64u
 #define TRIES     3 /* of a worker whose table changes its order meanwhile, by a reload or a DELETE */
 #define NOT_ASKED UINT32_MAX
@@ -230,24 +234,39 @@ static bool is(const char *text, const char *wanted)
 	return !*wanted || strcmp(text, wanted) == 0;
 }
 
+static bool fits(const struct query_entry *e, const struct query_wish *wish)
+{
+	char fingerprint[17];
+
+	if (!is(query_database(e), wish->database) || !is(query_user(e), wish->user) ||
+	    !is(sql_intent_name((enum sql_intent)e->kind), wish->kind))
+		return false;
+	if (!*wish->text || strcasestr(e->strings, wish->text))
+		return true;
+	snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, e->fingerprint);
+	return strcasecmp(fingerprint, wish->text) == 0;
+}
+
 json_t *queries_json(const struct query_list *list, const struct query_wish *wish, query_show *show,
-		     uint64_t *ret_matched)
+		     struct query_sum *ret_sum)
 {
 	struct weighed *all = calloc((size_t)list->table->count + 1, sizeof(*all));
-	uint64_t count = 0;
+	struct query_sum sum = {0};
 	json_t *json = json_array();
 
 	list_for_each (node, &list->table->line) {
 		const struct query_entry *e = list_entry(node, struct query_entry, node);
 
-		if (all && is(query_database(e), wish->database) && is(query_user(e), wish->user))
-			all[count++] = (struct weighed){.entry = e, .weight = weight(e, wish->sort)};
+		if (!all || !fits(e, wish))
+			continue;
+		all[sum.count++] = (struct weighed){.entry = e, .weight = weight(e, wish->sort)};
+		sum.total += e->numbers.total;
 	}
-	if (count > 0)
-		qsort(all, count, sizeof(*all), compare);
-	for (uint64_t i = 0; i < MIN(count, wish->limit); i++)
+	if (sum.count > 0)
+		qsort(all, sum.count, sizeof(*all), compare);
+	for (uint64_t i = 0; i < MIN(sum.count, wish->limit); i++)
 		(void)json_array_append_new(json, show(all[i].entry));
 	free(all);
-	*ret_matched = count;
+	*ret_sum = sum;
 	return json;
 }

@@ -17,7 +17,15 @@ enum query_sort {
 struct query_wish {
 	enum query_sort sort;        /* that has most of it comes first */
 	const char *database, *user; /* "": whichever */
+	const char *text;            /* a part of the text in any case, or the fingerprint; "": whatever */
+	const char *kind;            /* the class's name; "": whichever */
 	uint64_t limit;
+};
+
+/* Of all that fit, those above the limit too. */
+struct query_sum {
+	uint64_t count;
+	usec_t total; /* of their time */
 };
 
 struct query_list {
@@ -37,6 +45,6 @@ bool queries_clear(struct admin *admin, uint64_t *ret_gone) MUST_USE;
 
 typedef json_t *query_show(const struct query_entry *e);
 json_t *queries_json(const struct query_list *list, const struct query_wish *wish, query_show *show,
-		     uint64_t *ret_matched);
+		     struct query_sum *ret_sum);
 
 #endif

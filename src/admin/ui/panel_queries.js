@@ -8,6 +8,7 @@ import { Table } from "./table.js";
 const EVERY_MS = 5000; /* what was counted changes more slowly than what runs, and is more to ask for */
 const LIMITS = [25, 50, 100, 200];
 const TONES = { schema: "warn" };
+const CLASSES = ["retrieval", "storage", "schema", "transaction", "utility", "unknown"];
 const ORDERS = { total_time: "total time", mean_time: "mean time", p99_time: "p99", calls: "calls", rows: "rows", errors: "errors" };
 const ON = "[analytics]\nenabled = true";
 
@@ -82,6 +83,9 @@ const filters = Object.fromEntries(["query", "database", "user"].map((each) => [
 	h("input", { type: "search", id: "query-" + each, oninput: debounce(again), autocomplete: "off", spellcheck: "false",
 		"data-search": each === "query" })]));
 
+filters.class = h("select", { id: "query-class", onchange: again },
+	options([["", "any"], ...CLASSES.map((name) => [name, name])], ""));
+
 function ordered(column) {
 	order.value = column.order;
 	again();
@@ -108,17 +112,17 @@ const off = h("div", { class: "notice", id: "queries-off", hidden: true },
 	h("pre", {}, ON),
 	h("p", {}, "and then ", h("a", { href: "#configuration" }, "reload"), ". What they cost is said in docs/query-statistics.md."),
 	h("div", { class: "buttons" }, copyButton("Copy", () => ON + "\n")));
+const reset = actionButton({ label: "Begin anew", right: "operate", classes: "small risky", id: "queries-reset",
+	title: "Forgets what was counted so far", work: beginAnew });
 const controls = h("div", { class: "card fields", role: "search" },
 	field("text or fingerprint", filters.query), field("database", filters.database), field("user", filters.user),
-	field("sorted by", order), field("at most", limit),
-	actionButton({ label: "Begin anew", right: "operate", classes: "risky", id: "queries-reset",
-		title: "Forgets what was counted so far", work: beginAnew }));
+	field("class", filters.class), field("sorted by", order), field("at most", limit));
 
 function show(answer) {
 	const isOff = !answer.enabled;
 
 	off.hidden = !isOff;
-	controls.hidden = summary.hidden = table.element.hidden = isOff;
+	controls.hidden = reset.hidden = summary.hidden = table.element.hidden = isOff;
 	whole = answer.total_ms;
 	table.sort = { column: table.columns.findIndex((column) => column.order === order.value), down: true };
 	table.update(answer.items);
@@ -148,7 +152,7 @@ export const queries = {
 	every: 2000,
 
 	build(section) {
-		section.append(h("h2", {}, "Running"), running.element, h("h2", {}, "Top queries"), off, controls, summary, counted.element);
+		section.append(h("h2", {}, "Running"), running.element, h("div", { class: "heading" }, h("h2", {}, "Top queries"), reset), off, controls, summary, counted.element);
 	},
 
 	async refresh(signal) {
