@@ -57,6 +57,7 @@ static json_t *query_json(const struct query_entry *e)
 	json_put(json, "calls", count_json(n->calls));
 	json_put(json, "errors", count_json(n->errors));
 	json_put(json, "rows", count_json(n->rows));
+	json_put(json, "repeated", count_json(n->repeated));
 	json_put(json, "total_ms", ms_json((double)n->total));
 	json_put(json, "mean_ms", ms_json(mean_of(n)));
 	json_put(json, "min_ms", ms_json((double)n->least));
@@ -114,8 +115,7 @@ void endpoint_v1_queries(struct request *request, struct answer *answer)
 
 	if (!read_sort(request, answer, &wish.sort) || !read_limit(request, answer, LIMIT_MAX, &wish.limit) ||
 	    !request_text(request, answer, "database", &wish.database) ||
-	    !request_text(request, answer, "user", &wish.user) ||
-	    !request_text(request, answer, "query", &wish.text) ||
+	    !request_text(request, answer, "user", &wish.user) || !request_text(request, answer, "query", &wish.text) ||
 	    !request_text(request, answer, "class", &wish.kind) || !queries_collect(request->admin, &list))
 		return;
 	items = queries_json(&list, &wish, query_json, &sum);

@@ -219,6 +219,7 @@ static void add_numbers(struct query_numbers *n, const struct query_numbers *oth
 	n->calls += other->calls;
 	n->errors += other->errors;
 	n->rows += other->rows;
+	n->repeated += other->repeated;
 	n->total += other->total;
 	n->server += other->server;
 	for (uint32_t i = 0; i <= LATENCY_BOUNDS; i++)

@@ -18,6 +18,7 @@
 
 struct query_numbers {
 	uint64_t calls, errors, rows;
+	uint64_t repeated;                    /* of the calls, those in a loop of a client: see struct query_run */
 	usec_t total, server;                 /* of all together: as clients wait for it, and at the server */
 	usec_t least, most;                   /* of one, as clients wait for it */
 	usec_t first_seen, last_seen;         /* clock_now(), of the end of it */
@@ -29,6 +30,7 @@ struct query_entry {
 	struct list node;         /* in the table's line */
 	uint64_t fingerprint, owner;
 	struct query_numbers numbers;
+	usec_t told;   /* when somebody was last told that it is repeated; 0: never */
 	bool was_used; /* since it was last at the head of the line */
 	bool is_cut;   /* its text is */
 	uint8_t kind;  /* what the owner of the table says */
@@ -102,6 +104,38 @@ static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec
 	n->most = MAX(n->most, took);
 	if (unlikely(++n->buckets[bucket] == UINT32_MAX))
 		query_numbers_halve(n); /* percentiles are of what was lately, then */
+}
+
+/*
+ * A client that asks the same again as soon as it has the answer, over and over: a loop of the application, that could
+ * be one query ("N+1"). What is sent without waiting for the answer, in a pipeline, is none.
+ */
+struct query_run {
+	uint64_t fingerprint;
+	usec_t ended; /* its last call */
+	uint32_t count;
+};
+
+#define QUERY_RUN_LEAST 5u
+#define QUERY_RUN_GAP   (USEC_PER_SEC / 4) /* the next call begins so soon after the end of the last one */
+
+/* Its client made a call that began and ended then. How many calls are now known to be in a loop: 0, QUERY_RUN_LEAST
+ * when it becomes one, then 1 each time. */
+static inline uint32_t query_run_call(struct query_run *run, uint64_t fingerprint, usec_t began, usec_t ended)
+{
+	bool goes_on = run->fingerprint == fingerprint && began >= run->ended && began - run->ended <= QUERY_RUN_GAP;
+
+	run->fingerprint = fingerprint;
+	run->ended = ended;
+	run->count = goes_on && run->count < UINT32_MAX ? run->count + 1 : 1;
+	return run->count < QUERY_RUN_LEAST ? 0 : run->count == QUERY_RUN_LEAST ? QUERY_RUN_LEAST : 1;
+}
+
+/* A call that counts for nothing and yet takes time: BEGIN, COMMIT. The loop goes on behind it. */
+static inline void query_run_pass(struct query_run *run, usec_t began, usec_t ended)
+{
+	if (began >= run->ended && began - run->ended <= QUERY_RUN_GAP)
+		run->ended = ended;
 }
 
 /* ---- reading ---- */

@@ -44,6 +44,30 @@ static void test_numbers(void **state)
 	query_table_unref(t);
 }
 
+static void test_loops(void **state)
+{
+	struct query_run run = {0};
+	usec_t now = 1000;
+	uint32_t found = 0;
+
+	for (int i = 0; i < 4; i++, now += 3000)
+		found += query_run_call(&run, 7, now, now + 1000);
+	assert_int_equal(found, 0);
+	query_run_pass(&run, now, now + QUERY_RUN_GAP); /* a COMMIT that takes its time */
+	now += 2 * QUERY_RUN_GAP;
+	assert_int_equal(query_run_call(&run, 7, now, now + USEC_PER_SEC), QUERY_RUN_LEAST);
+	now += USEC_PER_SEC;
+	assert_int_equal(query_run_call(&run, 7, now, now + 1000), 1);
+	assert_int_equal(query_run_call(&run, 8, now + 1000, now + 2000), 0); /* another one */
+	assert_int_equal(query_run_call(&run, 7, now + 2000, now + 3000), 0);
+	for (int i = 0; i < 20; i++) { /* no loop: it thinks between them */
+		now += USEC_PER_SEC;
+		assert_int_equal(query_run_call(&run, 7, now, now + 1000), 0);
+	}
+	for (usec_t i = 1; i < 20; i++) /* no loop: a pipeline */
+		assert_int_equal(query_run_call(&run, 9, now, now + i * 100), 0);
+}
+
 /* A bucket never overflows, and percentiles stay what they are. */
 static void test_many_calls(void **state)
 {
@@ -210,10 +234,11 @@ static void test_texts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),      cmocka_unit_test(test_many_calls),
-		cmocka_unit_test(test_a_flood),      cmocka_unit_test(test_all_are_in_use),
-		cmocka_unit_test(test_other_limits), cmocka_unit_test(test_walk),
-		cmocka_unit_test(test_merge),        cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_numbers),        cmocka_unit_test(test_loops),
+		cmocka_unit_test(test_many_calls),     cmocka_unit_test(test_a_flood),
+		cmocka_unit_test(test_all_are_in_use), cmocka_unit_test(test_other_limits),
+		cmocka_unit_test(test_walk),           cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_texts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,7 @@ static struct request *make(struct session *s, const struct link *link, struct a
 		return NULL;
 	r->fingerprint = fingerprint_of(s, &asked);
 	r->owner = pool_names(session_pool(s));
+	r->run = &s->run;
 	r->counters = session_counters(s);
 	r->database = pool_database(session_pool(s));
 	r->user = pool_user(session_pool(s));

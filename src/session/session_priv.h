@@ -13,6 +13,7 @@
 #define SESSION_SESSION_PRIV_H
 
 #include "base/event.h"
+#include "metrics/query_table.h"
 #include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
@@ -82,6 +83,7 @@ struct session {
 	uint64_t key;                       /* with the strategy hash; 0: not known yet */
 	uint32_t told_hints;                /* which hints do nothing, see wishes_tell_of() */
 	usec_t heard;                       /* the last of them that a server answered was over then */
+	struct query_run run;               /* of calls that a stage has seen end */
 	usec_t asked;                       /* the next of them could have been sent then, but for a link; 0 */
 	uint64_t left;                      /* bytes of a client message whose beginning was passed on or dropped */
 	uint32_t changes_pending;           /* to prepared statements, that the server has not confirmed yet */

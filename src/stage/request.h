@@ -10,6 +10,7 @@
 #include "metrics/metrics.h"
 
 struct pipeline;
+struct query_run; /* metrics/query_table.h */
 
 struct request {
 	struct list node; /* in the session's line, oldest first */
@@ -27,9 +28,10 @@ struct request {
 	/* fingerprint: of all of the text (sql/normalize.h); 0: no stage wants it, or the text is not known. owner: a
 	 * hash of database and user, for tables: no two are thought to have the same. */
 	uint64_t fingerprint, owner;
-	uint64_t rows;     /* that its answer says were returned or changed, of all its statements together */
-	uint32_t row_most; /* of an execution that may stop after so many; 0: of all */
-	char sqlstate[6];  /* of the error that it ended with; "" */
+	struct query_run *run; /* its session's */
+	uint64_t rows;         /* that its answer says were returned or changed, of all its statements together */
+	uint32_t row_most;     /* of an execution that may stop after so many; 0: of all */
+	char sqlstate[6];      /* of the error that it ended with; "" */
 	bool extended;
 	bool here;         /* the proxy answered it by itself, and it is no error: a BEGIN that is deferred, say */
 	uint32_t text_len; /* of all of it; only the first REQUEST_TEXT_MAX bytes are kept, and the last ... */

@@ -38,7 +38,7 @@ function showEntry(entry) {
 		["Time", `${milliseconds(entry.total_ms)}, ${milliseconds(entry.server_ms)} of it at the server`],
 		["One call", `mean ${milliseconds(entry.mean_ms)}, least ${milliseconds(entry.min_ms)}, most ${milliseconds(entry.max_ms)}`],
 		["Percentiles", `p50 ${milliseconds(entry.p50_ms)}, p95 ${milliseconds(entry.p95_ms)}, p99 ${milliseconds(entry.p99_ms)}`],
-		["Repeated", entry.repeated === undefined ? null : number(entry.repeated)],
+		["Repeated", `${number(entry.repeated)} calls in a loop of a client`],
 		["First seen", when(entry.first_seen)], ["Last seen", when(entry.last_seen)],
 	]);
 }
@@ -69,6 +69,7 @@ const table = new Table({
 			show: (q) => q.errors ? { text: number(q.errors), tone: "bad" } : { text: "0", tone: "none" },
 		},
 		count("Rows", "rows", "rows"),
+		{ title: "In loops", numeric: true, show: (q) => q.repeated ? percent(100 * q.repeated / q.calls) : "–" },
 		{ title: "Class", show: (q) => ({ text: q.class, tone: TONES[q.class] }) },
 		{ title: "Database", show: (q) => text(q.database) }, { title: "User", show: (q) => text(q.user), wide: true },
 		{ title: "Last seen", numeric: true, show: (q) => ago(q.last_seen) },

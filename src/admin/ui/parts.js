@@ -122,14 +122,13 @@ export function askToken(why) {
 	});
 }
 
-/* Something in full: what stands above, and names with their values; null as a value: it is left out. */
+/* Something in full: what stands above, and names with their values. */
 export function showFacts(title, above, facts) {
 	return new Promise((resolve) => {
 		const id = `dialog-${++dialogs}`;
 		const dialog = h("dialog", { "aria-labelledby": id, class: "facts" },
 			h("h2", { id }, title), above,
-			h("dl", { class: "keys" }, facts.filter(([, value]) => value !== null)
-				.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+			h("dl", { class: "keys" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
 			h("div", { class: "buttons" },
 				h("button", { type: "button", class: "main", autofocus: true, onclick: () => dialog.close() }, "Close")));
 

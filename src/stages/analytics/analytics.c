@@ -2,6 +2,7 @@
  * Statistics of queries, [analytics]: what metrics/query_table.h counts, for what each worker's clients ask. Other
  * threads read it by message (admin/queries.c). It stays over reloads, but for those that turn it off.
  */
+#include "base/event.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "metrics/query_table.h"
@@ -9,12 +10,17 @@
 #include "sql/normalize.h"
 #include "stage/stage.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
+#define TELL_AGAIN    (600 * USEC_PER_SEC) /* of one entry */
+#define TELL_ANY      (10 * USEC_PER_SEC)  /* of all of a worker's */
 #define USEC_PER_HOUR (3600 * USEC_PER_SEC)
 
 struct policy {
 	struct query_table *table;
 	uint32_t text_max;
-	struct log_limit limit;
+	struct log_limit limit, tell_limit;
 };
 
 static int configure(const struct config *config, const void *before, void **ret_policy)
@@ -79,6 +85,35 @@ static NEVER_INLINE struct query_entry *add(const struct request *r, struct poli
 	return e;
 }
 
+static NEVER_INLINE void tell(struct query_entry *e, const struct request *r, struct policy *p)
+{
+	char fingerprint[17];
+	uint32_t unused;
+
+	if ((e->told && clock_since(e->told, r->ended) < TELL_AGAIN) ||
+	    !log_limit_pass(&p->tell_limit, 1, TELL_ANY, &unused))
+		return;
+	e->told = r->ended;
+	snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, e->fingerprint);
+	log_event(EVENT_QUERY_REPEATED, LOG_INFO, "a client asks the same in a loop: could it be one query?",
+		  kv_str("fingerprint", fingerprint), kv_str("database", query_database(e)),
+		  kv_str("user", query_user(e)), kv_str("query", e->strings));
+}
+
+static void see_run(struct query_entry *e, const struct request *r, struct policy *p)
+{
+	uint32_t repeated;
+
+	if (e->kind == INTENT_TRANSACTION) {
+		query_run_pass(r->run, r->began, r->ended);
+		return;
+	}
+	repeated = query_run_call(r->run, r->fingerprint, r->began, r->ended);
+	e->numbers.repeated += repeated;
+	if (unlikely(repeated > 1))
+		tell(e, r, p);
+}
+
 static void answered(const struct request *r, void *policy)
 {
 	struct policy *p = policy;
@@ -93,6 +128,7 @@ static void answered(const struct request *r, void *policy)
 		return;
 	e->numbers.rows += r->rows;
 	e->numbers.errors += *r->sqlstate != 0;
+	see_run(e, r, p);
 	query_numbers_call(&e->numbers, clock_since(r->began, r->ended), clock_since(r->served, r->ended), r->ended);
 }
 
