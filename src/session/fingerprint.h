@@ -19,13 +19,14 @@ struct fingerprints {
 };
 
 void fingerprints_free(struct fingerprints *f);
-/* Not 0, whatever the text is. */
-uint64_t fingerprint_find(struct fingerprints *f, struct slice text);
+/* Not 0, whatever the text is. q: was asked for this very text, and for none since then, so that its hashes need not be
+ * made twice; or NULL. */
+uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q);
 
 static inline uint64_t fingerprint_of_statement(struct fingerprints *f, struct statement_text *statement)
 {
 	if (unlikely(!statement->fingerprint))
-		statement->fingerprint = fingerprint_find(f, statement_text_sql(statement));
+		statement->fingerprint = fingerprint_find(f, statement_text_sql(statement), NULL);
 	return statement->fingerprint;
 }
 

@@ -14,21 +14,42 @@ void observe_waits(struct session *s)
 		s->asked = clock_now();
 }
 
-/* Where it went. link NULL: nowhere. */
-static void say_where(struct request *r, const struct session *s, const struct link *link)
+/* Where it went, as far as a server was asked. */
+static void tell_where(struct request *r, const struct link *link)
 {
 	static const char *const roles[] = {
 		[NODE_PRIMARY] = "primary", [NODE_STANDBY] = "standby", [NODE_REPLICA] = "replica"};
 	struct node *node = link ? link_node(link) : NULL;
 
+	r->node_name = r->host = r->role = r->reason = NULL;
+	r->port = 0;
 	if (!node)
 		return;
 	r->node_name = node->name;
 	r->host = node->host;
 	r->port = node->port;
 	r->role = roles[atomic_load_explicit(&node->role, memory_order_relaxed)];
-	if (s->worker->routing && s->route_reason < ROUTE_REASON_COUNT)
-		r->reason = route_reason_word((enum route_reason)s->route_reason);
+	if (r->why < ROUTE_REASON_COUNT)
+		r->reason = route_reason_word((enum route_reason)r->why);
+}
+
+static void tell(struct request *r)
+{
+	const struct session *s = r->session;
+
+	r->database = pool_database(session_pool(s));
+	r->user = pool_user(session_pool(s));
+	r->application = s->application ? s->application : "";
+	r->pid = session_pid(s);
+	tell_where(r, r->link);
+}
+
+/* It is over. link: that it was sent on, or NULL. */
+static void answer(const struct session *s, struct request *r, const struct link *link)
+{
+	r->session = s;
+	r->link = link;
+	request_answered(r, clock_now());
 }
 
 /* What was asked. statement NULL: a simple query, or one that is not known. */
@@ -36,6 +57,7 @@ struct asked {
 	struct slice text;
 	struct statement_text *statement;
 	bool extended;
+	bool is_found; /* text is what w->queries was asked for last */
 };
 
 static struct asked asked_text(struct slice text)
@@ -54,11 +76,13 @@ static uint64_t fingerprint_of(struct session *s, const struct asked *asked)
 
 	if (!asked->text.bytes || !pipeline_wants_fingerprint(s->worker->pipeline))
 		return 0;
-	return asked->statement ? fingerprint_of_statement(f, asked->statement) : fingerprint_find(f, asked->text);
+	if (asked->statement)
+		return fingerprint_of_statement(f, asked->statement);
+	return fingerprint_find(f, asked->text, asked->is_found ? &s->worker->queries : NULL);
 }
 
 /* NULL: no memory; nobody hears of this one, it runs all the same. */
-static struct request *make(struct session *s, const struct link *link, struct asked asked, usec_t sent)
+static struct request *make(struct session *s, struct asked asked, usec_t sent)
 {
 	struct request *r = request_new(s->worker->pipeline, asked.text);
 
@@ -68,11 +92,8 @@ static struct request *make(struct session *s, const struct link *link, struct a
 	r->owner = pool_names(session_pool(s));
 	r->run = &s->run;
 	r->counters = session_counters(s);
-	r->database = pool_database(session_pool(s));
-	r->user = pool_user(session_pool(s));
-	r->application = s->application ? s->application : "";
-	r->pid = session_pid(s);
-	say_where(r, s, link);
+	r->tell = tell;
+	r->why = s->worker->routing ? s->route_reason : ROUTE_REASON_COUNT;
 	r->extended = asked.extended;
 	r->sent = r->served = sent;
 	r->began = s->asked ? s->asked : sent;
@@ -82,7 +103,7 @@ static struct request *make(struct session *s, const struct link *link, struct a
 
 static struct request *sent(struct session *s, struct asked asked)
 {
-	struct request *r = make(s, s->link, asked, clock_now());
+	struct request *r = make(s, asked, clock_now());
 
 	if (!r)
 		return NULL;
@@ -93,7 +114,7 @@ static struct request *sent(struct session *s, struct asked asked)
 
 void observe_sent(struct session *s, struct slice text)
 {
-	(void)sent(s, asked_text(text));
+	(void)sent(s, (struct asked){.text = text, .is_found = true});
 }
 
 void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most)
@@ -106,14 +127,13 @@ void observe_executed(struct session *s, struct statement_text *statement, uint3
 
 void observe_shared(struct session *s, const struct turn *turn, struct slice text)
 {
-	struct request *r = make(s, turn->lane ? turn->lane->link : NULL,
-				 turn->text ? asked_statement(turn->text) : asked_text(text), turn->sent);
+	struct request *r = make(s, turn->text ? asked_statement(turn->text) : asked_text(text), turn->sent);
 
 	if (!r)
 		return;
 	r->rows = turn->rows;
-	snprintf(r->sqlstate, sizeof(r->sqlstate), "%s", turn->sqlstate);
-	request_answered(r, clock_now());
+	memcpy(r->sqlstate, turn->sqlstate, sizeof(r->sqlstate));
+	answer(s, r, turn->lane ? turn->lane->link : NULL);
 }
 
 void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement)
@@ -122,11 +142,11 @@ void observe_answered_here(struct session *s, struct slice text, struct statemen
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	r = make(s, NULL, statement ? asked_statement(statement) : asked_text(text), clock_now());
+	r = make(s, statement ? asked_statement(statement) : asked_text(text), clock_now());
 	if (!r)
 		return;
 	r->here = true;
-	request_answered(r, clock_now());
+	answer(s, r, NULL);
 }
 
 static struct request *oldest(const struct session *s)
@@ -143,12 +163,12 @@ static void note_failure(struct request *r, struct slice sqlstate)
 
 void observe_rejected(struct session *s, struct statement_text *statement, const char *sqlstate)
 {
-	struct request *r = make(s, s->link, asked_statement(statement), clock_now());
+	struct request *r = make(s, asked_statement(statement), clock_now());
 
 	if (!r)
 		return;
 	note_failure(r, slice_str(sqlstate));
-	request_answered(r, clock_now());
+	answer(s, r, s->link);
 }
 
 /* The statement of a Parse, as far as it is known. */
@@ -212,7 +232,7 @@ void observe_settled(struct session *s, bool skipped)
 	s->blamed = false;
 	r->served = MAX(r->sent, s->heard);
 	s->heard = clock_now();
-	request_answered(r, s->heard);
+	answer(s, r, s->link);
 }
 
 uint64_t observe_rows(struct slice tag)
@@ -299,10 +319,10 @@ void observe_refused(struct session *s, const struct frame *f, size_t available)
 	if (f->type == 'B')
 		asked = bound_by(s, f, available);
 	if (s->refused[0])
-		r = make(s, NULL, asked, clock_now());
+		r = make(s, asked, clock_now());
 	if (!r)
 		return;
 	memcpy(r->sqlstate, s->refused, sizeof(r->sqlstate));
 	s->refused[0] = 0;
-	request_answered(r, clock_now());
+	answer(s, r, NULL);
 }

@@ -23,7 +23,7 @@ struct stage {
 	void (*release)(void *policy);
 	/* The request is over: answered, failed (sqlstate), or its server is gone (sqlstate). Not called for what was
 	 * skipped behind an error. */
-	void (*answered)(const struct request *r, void *policy);
+	void (*answered)(struct request *r, void *policy);
 	bool wants_fingerprint; /* request->fingerprint is to be there */
 	/* Its statistics, for those who read them on the worker's thread. */
 	struct query_table *(*queries)(const void *policy);
@@ -42,8 +42,8 @@ void pipeline_unref(struct pipeline *p); /* NULL is fine */
 bool pipeline_wants_fingerprint(const struct pipeline *p);
 struct query_table *pipeline_queries(const struct pipeline *p); /* NULL: there are none. p NULL is fine */
 
-/* A request with a copy of its text and a reference to the pipeline; the rest is the caller's to fill. NULL: no memory.
- */
+/* A request with a copy of its text and a reference to the pipeline, no rows and no error; the rest is the caller's to
+ * fill. NULL: no memory. */
 struct request *request_new(struct pipeline *p, struct slice text);
 void request_answered(struct request *r, usec_t now); /* calls the hooks; frees */
 void request_free(struct request *r);                 /* skipped: nobody hears of it */

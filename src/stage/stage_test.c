@@ -34,12 +34,12 @@ static void release(void *policy)
 	alive--;
 }
 
-static void hear_a(const struct request *r, void *policy)
+static void hear_a(struct request *r, void *policy)
 {
 	heard[strlen(heard)] = 'a';
 }
 
-static void hear_b(const struct request *r, void *policy)
+static void hear_b(struct request *r, void *policy)
 {
 	assert_int_equal(r->ended, 7);
 	heard[strlen(heard)] = 'b';

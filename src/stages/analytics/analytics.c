@@ -60,7 +60,7 @@ static struct query_table *queries(const void *policy)
 }
 
 /* NULL: no memory; it is not counted. */
-static NEVER_INLINE struct query_entry *add(const struct request *r, struct policy *p)
+static NEVER_INLINE struct query_entry *add(struct request *r, struct policy *p)
 {
 	char text[QUERY_TEXT_MAX + 1];
 	struct sql_normalized normalized;
@@ -68,6 +68,7 @@ static NEVER_INLINE struct query_entry *add(const struct request *r, struct poli
 	uint64_t evicted = p->table->evicted;
 	uint32_t left_out;
 
+	request_tell(r);
 	sql_normalize(request_text(r), /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
 	p->table->counters = r->counters;
 	e = query_table_add(
@@ -114,7 +115,7 @@ static void see_run(struct query_entry *e, const struct request *r, struct polic
 		tell(e, r, p);
 }
 
-static void answered(const struct request *r, void *policy)
+static void answered(struct request *r, void *policy)
 {
 	struct policy *p = policy;
 	struct query_entry *e;

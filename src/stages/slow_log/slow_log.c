@@ -51,8 +51,8 @@ static struct slice describe(const struct request *r, const struct policy *p, ch
 
 	sql_normalize(whole, /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
 	fingerprint[0] = 0;
-	if (r->text_len <= REQUEST_TEXT_MAX)
-		snprintf(fingerprint, 17, "%016" PRIx64, normalized.fingerprint);
+	if (r->fingerprint || r->text_len <= REQUEST_TEXT_MAX)
+		snprintf(fingerprint, 17, "%016" PRIx64, r->fingerprint ? r->fingerprint : normalized.fingerprint);
 	if (!p->literals) {
 		*ret_cut = normalized.cut;
 		return slice_make(text, normalized.len);
@@ -61,19 +61,17 @@ static struct slice describe(const struct request *r, const struct policy *p, ch
 	return slice_make(whole.bytes, MIN(whole.len, p->text_max));
 }
 
-static void answered(const struct request *r, void *policy)
+static NEVER_INLINE void tell(struct request *r, struct policy *p)
 {
-	struct policy *p = policy;
 	char text[REQUEST_TEXT_MAX + 1], fingerprint[17], duration[32], waited[32];
 	uint32_t left_out = 0;
 	struct slice query;
 	bool cut;
 
-	if (likely(r->ended - r->began < p->threshold))
-		return;
 	count_add(&r->counters->slow_queries_total, 1);
 	if (!log_limit_pass(&p->limit, LINES_AT_MOST, USEC_PER_SEC, &left_out))
 		return;
+	request_tell(r);
 	milliseconds(r->ended - r->began, duration);
 	milliseconds(r->sent - r->began, waited);
 	query = describe(r, p, text, fingerprint, &cut);
@@ -84,6 +82,14 @@ static void answered(const struct request *r, void *policy)
 		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL),
 		 kv_str("fingerprint", *fingerprint ? fingerprint : NULL), kv_slice("query", query),
 		 kv_str("cut", cut || r->text_len > REQUEST_TEXT_MAX ? "yes" : NULL), kv_uint("not_logged", left_out));
+}
+
+static void answered(struct request *r, void *policy)
+{
+	struct policy *p = policy;
+
+	if (unlikely(r->ended - r->began >= p->threshold))
+		tell(r, p);
 }
 
 const struct stage stage_slow_log = {

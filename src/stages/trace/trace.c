@@ -116,7 +116,7 @@ static void record(const struct request *r, struct policy *p, const struct trace
 		  1);
 }
 
-static void answered(const struct request *r, void *policy)
+static void answered(struct request *r, void *policy)
 {
 	struct policy *p = policy;
 	struct trace_context parent;
@@ -127,8 +127,10 @@ static void answered(const struct request *r, void *policy)
 	if (r->here)
 		return;
 
-	if (unlikely(told || is_kept_anyway(r, p)))
-		record(r, p, has_parent ? &parent : NULL);
+	if (likely(!told && !is_kept_anyway(r, p)))
+		return;
+	request_tell(r);
+	record(r, p, has_parent ? &parent : NULL);
 }
 
 const struct stage stage_trace = {
