@@ -58,6 +58,7 @@ struct asked {
 	struct statement_text *statement;
 	bool extended;
 	bool is_found; /* text is what w->queries was asked for last */
+	bool is_part;  /* more of it is to come: how much there is by now is chance */
 };
 
 static struct asked asked_text(struct slice text)
@@ -78,6 +79,8 @@ static uint64_t fingerprint_of(struct session *s, const struct asked *asked)
 		return 0;
 	if (asked->statement)
 		return fingerprint_of_statement(f, asked->statement);
+	if (unlikely(asked->is_part))
+		return fingerprint_find(f, slice_make(asked->text.bytes, MIN(asked->text.len, HINT_BYTES_MAX)), NULL);
 	return fingerprint_find(f, asked->text, asked->is_found ? &s->worker->queries : NULL);
 }
 
@@ -112,9 +115,9 @@ static struct request *sent(struct session *s, struct asked asked)
 	return r;
 }
 
-void observe_sent(struct session *s, struct slice text)
+void observe_sent(struct session *s, struct slice text, bool complete)
 {
-	(void)sent(s, (struct asked){.text = text, .is_found = true});
+	(void)sent(s, (struct asked){.text = text, .is_found = complete, .is_part = !complete});
 }
 
 void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most)

@@ -350,7 +350,7 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		else if (unlikely(s->worker->pipeline))
-			observe_sent(s, text_there(f, available));
+			observe_sent(s, text_there(f, available), available >= frame_size(f));
 	} else {
 		begin_fail(s);
 		latency_answered_here(s);
@@ -424,7 +424,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	underway_query(s, f->body, complete ? text_len - 1 : text_len);
 	s->unnamed_kept = false;
 	if (unlikely(s->worker->pipeline))
-		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len));
+		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */

@@ -467,9 +467,10 @@ void answer_pop(struct session *s, bool skipped);
 
 /* ---- observe.c: what stages hear; only observe_waits() and observe_failed() may be called without a pipeline ---- */
 void observe_waits(struct session *s); /* for a link */
-/* The entry that was pushed last is a simple query with this text; an Execute of this statement (NULL: it is not
+/* The entry that was pushed last is a simple query with this text (complete: all of it; else at least its first
+ * HINT_BYTES_MAX bytes), for which w->queries was asked just before; an Execute of this statement (NULL: it is not
  * known), of at most so many rows (0: all). */
-void observe_sent(struct session *s, struct slice text);
+void observe_sent(struct session *s, struct slice text, bool complete);
 void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most);
 /* It was answered without a server, and not with an error. statement NULL: a simple query. */
 void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement);

@@ -24,9 +24,12 @@ def call(proxy, path="", method="GET"):
 
 
 def told(proxy, path="?limit=1000"):
-    status, found = call(proxy, path)
-    assert status == 200 and found["workers_late"] == 0, found
-    return found
+    """All workers have answered, however busy this machine is."""
+    def ask():
+        status, found = call(proxy, path)
+        assert status == 200, found
+        return found if found["workers_late"] == 0 else None
+    return wait_until(ask)
 
 
 def named(proxy, name):
@@ -342,6 +345,36 @@ def test_a_request_under_way_is_counted_where_it_began(counted, closing, gate):
 
 
 # ---- asking
+
+
+def test_asking_while_it_is_counted(counted):
+    """Nobody who asks, reloads or begins anew disturbs those who count; what comes afterwards is counted exactly."""
+    proxy, over, failures = counted(), threading.Event(), []
+
+    def load():
+        try:
+            with proxy.wire() as client:
+                while not over.is_set():
+                    client.send(*(query(f"SELECT 1 AS q_load_{i}") for i in range(100)))
+                    assert errors(client.until_ready(100)) == []
+        except BaseException as failure:  # noqa: B902 -- of a thread: told by the test's own
+            failures.append(failure)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for most in (50, 200, 10, 300):
+        assert told(proxy)["fingerprints"] <= 2 * 300
+        assert call(proxy, method="DELETE")[0] == 200
+        proxy.reload({"analytics": {"max_fingerprints": most}})
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert call(proxy, method="DELETE")[0] == 200
+    with proxy.wire() as client:
+        client.query("SELECT 1 AS q_quiet")
+    assert of(proxy, "q_quiet") == (1, 0, 1) and told(proxy)["fingerprints"] == 1
 
 
 def test_order_and_limit(counted, closing):
