@@ -21,6 +21,7 @@ static void admin_free(struct admin *admin)
 	running_config_free(admin->running);
 	admin_tls_unref(admin->tls);
 	admin_tls_unref(admin->next_tls);
+	pthread_mutex_destroy(&admin->queries_lock);
 	pthread_mutex_destroy(&admin->lock);
 	free(admin);
 }
@@ -38,6 +39,7 @@ int admin_start(const struct admin_context *context, const struct admin_listener
 	admin->running = running_config_new(context->config);
 	admin->sql = sql_runner_new();
 	pthread_mutex_init(&admin->lock, NULL);
+	pthread_mutex_init(&admin->queries_lock, NULL);
 	r = streams_new(context->config->admin.max_streams, &admin->streams);
 	if (r == 0 && !admin->sql)
 		r = -ENOMEM;

@@ -14,6 +14,7 @@
  *   history.c    rows of that
  *   text.c       pure helpers
  *   provider.c   what Patroni says
+ *   queries.c    statistics of queries, collected
  *   streams.c    streams of events and of log lines
  *   endpoints_*  the handlers
  *   metrics_*    what GET /metrics shows, see metrics.h
@@ -53,8 +54,9 @@ struct admin {
 	struct admin_counts counts;
 	struct running_config *running; /* see endpoints_v1_config.c; NULL: out of memory */
 	struct streams *streams;
-	struct round *ping;      /* the last one, see endpoint_live(); NULL: none yet */
-	struct sampler *sampler; /* from before the transports until after them; NULL: there is none */
+	struct round *ping;           /* the last one, see endpoint_live(); NULL: none yet */
+	pthread_mutex_t queries_lock; /* of whoever collects statistics of queries */
+	struct sampler *sampler;      /* from before the transports until after them; NULL: there is none */
 };
 
 /* ---- transport.c ---- */
@@ -202,6 +204,7 @@ struct round_part {
 	struct session_row *rows;
 	uint32_t row_count, matched;             /* matched: rows there would be without a limit */
 	struct routing_explanation *explanation; /* NULL: none */
+	struct query_part *queries;              /* in the arena, likewise; see queries.c */
 	bool found;
 	enum cancel_verdict verdict;
 	const char *node; /* in the arena; NULL: none */

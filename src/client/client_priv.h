@@ -117,7 +117,7 @@ struct verb_key {
 extern const struct verb verbs[];
 extern const size_t verb_count;
 
-/* The verb that these words begin with; *ret_used of them are its own. NULL: none. */
+/* The longest verb that these words begin with; *ret_used of them are its own. NULL: none. */
 const struct verb *verb_find(char *const *words, int count, int *ret_used);
 const char *verb_argument_name(enum verb_argument argument); /* "NODE"; "": none */
 /* The next key of a verb's; *at begins as its keys. false: no more. */

@@ -301,7 +301,7 @@ static void offer_for_option(const struct completion *c, const struct word *opti
 	else if (option->argument == 'o')
 		offer_words(c, "", "table|json|csv");
 	else if (option->argument == 'v')
-		offer_words(c, "", "pools|queries|nodes|sessions|events");
+		offer_words(c, "", "pools|queries|nodes|sessions|events|statements");
 	else if (option->argument == 'l')
 		offer_words(c, "", "trace|debug|info|warn|error");
 }
@@ -336,16 +336,19 @@ static void offer_for_ctl(const struct completion *c, char **words, int count)
 	int used = 0;
 	const struct verb *verb = verb_find(words, count, &used);
 
-	if (c->current[0] == '-')
+	if (c->current[0] == '-') {
 		offer_table(c, ctl_options, ARRAY_SIZE(ctl_options));
-	else if (count == 0)
+	} else if (count == 0) {
 		offer_verbs(c);
-	else if (!verb)
+	} else if (!verb) {
 		offer_second_words(c, words[0]);
-	else if (count == used && verb->argument != ARGUMENT_NONE)
+	} else if (count == used && verb->argument != ARGUMENT_NONE) {
 		offer_argument(c, verb->argument);
-	else
+	} else {
 		offer_keys(c, verb);
+		if (count == 1)
+			offer_second_words(c, words[0]); /* of queries: queries reset */
+	}
 }
 
 /*

@@ -24,7 +24,7 @@ static const char help[] =
 	"\n"
 	"Usage: heliosdb-proxy top [OPTION...]\n"
 	"\n"
-	"      --view NAME          begins with pools, queries, nodes, sessions or events (pools)\n"
+	"      --view NAME          begins with pools, queries, nodes, sessions, events or statements (pools)\n"
 	"  -d, --delay SECONDS      between two looks (2)\n"
 	"  -b, --batch              plain text on standard output, without keys; also when that is no terminal\n"
 	"  -n, --count N            looks N times, then ends (with --batch)\n" TARGET_HELP "\n"
@@ -167,6 +167,7 @@ static void switch_view(struct top *top, enum top_view view)
 	if (view == top->view)
 		return;
 	top->view = view;
+	top->note[0] = 0;
 	top_clear(top);
 	top_arrange(top);
 	top->is_due = true;
@@ -182,6 +183,7 @@ static void change_order(struct top *top, uint32_t key)
 		o->column = (o->column + 1) % top->list.column_count;
 	else
 		o->column = (o->column + top->list.column_count - 1) % top->list.column_count;
+	top->is_due |= top->view == VIEW_STATEMENTS; /* others may be the greatest */
 	top_arrange(top);
 }
 
@@ -479,7 +481,8 @@ static int take_options(int argc, char **argv, struct top_options *o)
 		switch (option) {
 		case 'v':
 			if (!find_view(optarg, &o->view))
-				return usage_error("--view takes pools, queries, nodes, sessions or events");
+				return usage_error(
+					"--view takes pools, queries, nodes, sessions, events or statements");
 			break;
 		case 'd':
 			o->delay = strtod(optarg, &end);

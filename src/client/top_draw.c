@@ -5,6 +5,8 @@
 
 #define LOW        8u /* lines: a lower screen shows only the state, and the list */
 #define FLEX_LEAST 12u
+#define TEXT_LEAST 32u  /* a query that is cut before its tables says nothing */
+#define VIEWS_WIDE 110u /* columns: the names of all views fit, and what is said behind them */
 #define LINE_MAX   (1u << 20)
 
 #define REVERSE "\033[7m"
@@ -118,8 +120,12 @@ static void add_views(struct buf *b, const struct top *top)
 	const struct top_order *o = &top->orders[top->view];
 	struct buf filter = BUF_INIT(1024);
 
-	for (unsigned v = 0; v < VIEW_COUNT; v++)
-		buf_printf(b, v == top->view ? "[%u %s] " : " %u %s  ", v + 1, top_view_names[v]);
+	for (unsigned v = 0; v < VIEW_COUNT; v++) {
+		if (v == top->view || top->columns >= VIEWS_WIDE)
+			buf_printf(b, v == top->view ? "[%u %s] " : " %u %s  ", v + 1, top_view_names[v]);
+		else
+			buf_printf(b, " %u  ", v + 1);
+	}
 	if (top->list.column_count)
 		buf_printf(b, " by %s %s", top->list.columns[o->column].title, o->is_reversed ? "down" : "up");
 	if (top->filter[0]) {
@@ -143,10 +149,10 @@ static void lay_out(const struct top *top, unsigned width, struct layout *l)
 {
 	const struct column *c = top->list.columns;
 	size_t count = top->list.column_count;
-	unsigned used = 0, flex = 0;
+	unsigned used = 0, flex = 0, least = top->view == VIEW_STATEMENTS ? TEXT_LEAST : FLEX_LEAST;
 
 	for (size_t i = 0; i < count; i++) {
-		l->widths[i] = c[i].width ? c[i].width : FLEX_LEAST;
+		l->widths[i] = c[i].width ? c[i].width : least;
 		used += l->widths[i] + 1;
 		flex = c[i].width ? flex : (unsigned)i;
 	}
@@ -191,6 +197,7 @@ static const char *keys_of(const struct top *top)
 		[VIEW_NODES] = "d drain  u undrain",
 		[VIEW_SESSIONS] = "c cancel  k kill",
 		[VIEW_EVENTS] = "",
+		[VIEW_STATEMENTS] = "",
 	};
 
 	return keys[top->view];
@@ -209,6 +216,8 @@ static void add_last(struct buf *b, const struct top *top)
 		buf_printf(b, "trying again: %s", top->trouble);
 	} else if (top->message[0]) {
 		buf_add_str(b, top->message);
+	} else if (top->note[0]) {
+		buf_add_str(b, top->note);
 	} else {
 		buf_printf(b, "q quit  h help  1-%u views  / filter  < > sort  space pause  %s", VIEW_COUNT,
 			   keys_of(top));
@@ -217,7 +226,7 @@ static void add_last(struct buf *b, const struct top *top)
 }
 
 static const char *const help[] = {
-	"1 2 3 4 5, Tab   pools, queries that run, nodes, sessions, events",
+	"1 to 6, Tab   pools, queries that run, nodes, sessions, events, statistics of queries",
 	"up down PgUp PgDn Home End   select a row",
 	"< >   sort by the column left or right of it;  R   the other way round",
 	"/     filter: rows that have the text anywhere;  Esc   no filter",
@@ -299,6 +308,8 @@ void top_print(const struct top *top, struct buf *out)
 	add_load(&line, top);
 	buf_printf(out, "%s\n", buf_cstr(&line) + strspn(buf_cstr(&line), " "));
 	buf_clear(&line);
+	if (top->note[0])
+		buf_printf(out, "%s\n", top->note);
 	for (size_t i = 0; i <= top->list.count; i++) {
 		add_cells(&line, top, &layout, i ? &top->list.rows[i - 1] : NULL);
 		while (line.len > 0 && line.bytes[line.len - 1] == ' ')

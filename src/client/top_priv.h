@@ -6,7 +6,7 @@
 #include "client/client_priv.h"
 #include "client/terminal.h"
 
-enum top_view { VIEW_POOLS, VIEW_QUERIES, VIEW_NODES, VIEW_SESSIONS, VIEW_EVENTS, VIEW_COUNT };
+enum top_view { VIEW_POOLS, VIEW_QUERIES, VIEW_NODES, VIEW_SESSIONS, VIEW_EVENTS, VIEW_STATEMENTS, VIEW_COUNT };
 
 #define TOP_COLUMNS_MAX 24u
 #define TOP_FILTER_MAX  100u
@@ -58,6 +58,7 @@ struct top {
 	json_t *status, *load; /* NULL: not known. load: the members of the last sample */
 	struct top_action action;
 	bool has_action;   /* confirmed, to be done */
+	char note[200];    /* why there is little to see in this view; "": nothing to say */
 	char message[820]; /* what became of the last action; "": none */
 	char trouble[600]; /* why nothing new comes; "": all is well */
 };

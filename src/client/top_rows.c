@@ -5,12 +5,12 @@
 
 #include <strings.h>
 
-const char *const top_view_names[VIEW_COUNT] = {"pools", "queries", "nodes", "sessions", "events"};
+const char *const top_view_names[VIEW_COUNT] = {"pools", "queries", "nodes", "sessions", "events", "statements"};
 
 /* Where it hurts most comes first. Columns are those of columns.def. */
 const struct top_order top_default_orders[VIEW_COUNT] = {
 	[VIEW_POOLS] = {4, true},     [VIEW_QUERIES] = {1, true}, [VIEW_NODES] = {0, false},
-	[VIEW_SESSIONS] = {5, false}, [VIEW_EVENTS] = {0, true},
+	[VIEW_SESSIONS] = {5, false}, [VIEW_EVENTS] = {0, true},  [VIEW_STATEMENTS] = {1, true},
 };
 
 static const char *const paths[VIEW_COUNT] = {
@@ -18,6 +18,13 @@ static const char *const paths[VIEW_COUNT] = {
 	[VIEW_NODES] = "/api/v1/nodes",
 	[VIEW_SESSIONS] = "/api/v1/sessions?limit=1000",
 	[VIEW_EVENTS] = "/api/v1/events?limit=500",
+};
+
+/* Statistics are far more than can be shown: the proxy sends the greatest of what they are sorted by. */
+static const struct {
+	const char *column, *order;
+} statement_orders[] = {
+	{"calls", "calls"}, {"mean_ms", "mean_time"}, {"p99_ms", "p99_time"}, {"errors", "errors"}, {"rows", "rows"},
 };
 
 /* Sessions that run something, or want to. */
@@ -82,15 +89,49 @@ static int fetch_items(struct top *top, const char *path, json_t *items)
 	return status;
 }
 
+static const char *statement_order(const struct top *top)
+{
+	size_t count, column = top->orders[VIEW_STATEMENTS].column;
+	const struct column *columns = columns_of(top_view_names[VIEW_STATEMENTS], &count);
+
+	for (size_t i = 0; i < ARRAY_SIZE(statement_orders) && column < count; i++)
+		if (strcmp(statement_orders[i].column, columns[column].key) == 0)
+			return statement_orders[i].order;
+	return "total_time";
+}
+
+static int fetch_statements(struct top *top, json_t *items)
+{
+	struct api_answer answer;
+	char path[100];
+	int status;
+
+	snprintf(path, sizeof(path), "/api/v1/queries?limit=200&sort=%s", statement_order(top));
+	status = take(top, path, &answer);
+	if (status == CLIENT_OK) {
+		json_array_extend(items, json_object_get(answer.json, "items"));
+		if (!json_is_true(json_object_get(answer.json, "enabled")))
+			snprintf(top->note, sizeof(top->note),
+				 "query statistics are off: enabled = true in [analytics], then reload");
+	}
+	api_answer_free(&answer);
+	return status;
+}
+
 static int fetch_view(struct top *top)
 {
+	bool is_statements = top->view == VIEW_STATEMENTS;
 	json_t *items = json_array();
 	int status = CLIENT_OK;
 	char path[100];
 
-	if (paths[top->view])
+	top->note[0] = 0;
+	if (is_statements)
+		status = fetch_statements(top, items);
+	else if (paths[top->view])
 		status = fetch_items(top, paths[top->view], items);
-	for (size_t i = 0; !paths[top->view] && i < ARRAY_SIZE(busy_states) && status == CLIENT_OK; i++) {
+	for (size_t i = 0; !is_statements && !paths[top->view] && i < ARRAY_SIZE(busy_states) && status == CLIENT_OK;
+	     i++) {
 		snprintf(path, sizeof(path), "/api/v1/sessions?limit=1000&state=%s", busy_states[i]);
 		status = fetch_items(top, path, items);
 	}
@@ -190,6 +231,7 @@ static const char *id_of(struct top *top, const json_t *item)
 		[VIEW_NODES] = {"name"},
 		[VIEW_SESSIONS] = {"pid"},
 		[VIEW_EVENTS] = {"seq"},
+		[VIEW_STATEMENTS] = {"fingerprint", "database", "user"},
 	};
 	struct buf text = BUF_INIT(sizeof(top->selected) - 1);
 	const char *copy;

@@ -50,15 +50,18 @@ static int matches(const struct verb *verb, char *const *words, int count)
 
 const struct verb *verb_find(char *const *words, int count, int *ret_used)
 {
+	const struct verb *found = NULL;
+	int most = 0;
+
 	for (size_t i = 0; i < verb_count; i++) {
 		int used = matches(&verbs[i], words, count);
 
-		if (used == 0)
+		if (used <= most)
 			continue;
-		*ret_used = used;
-		return &verbs[i];
+		most = *ret_used = used;
+		found = &verbs[i];
 	}
-	return NULL;
+	return found;
 }
 
 const char *verb_argument_name(enum verb_argument argument)

@@ -6,12 +6,16 @@
 static void test_finds_verbs(void **state)
 {
 	char *drain[] = {(char *)"node", (char *)"drain", (char *)"db1"};
+	char *reset[] = {(char *)"queries", (char *)"reset"};
 	char *half[] = {(char *)"node"}, *wrong[] = {(char *)"nodess"};
 	int used = 0;
 
 	assert_string_equal(verb_find(drain, 3, &used)->words, "node drain");
 	assert_int_equal(used, 2);
 	assert_null(verb_find(half, 1, &used));
+	assert_string_equal(verb_find(reset, 2, &used)->words, "queries reset");
+	assert_string_equal(verb_find(reset, 1, &used)->words, "queries");
+	assert_int_equal(used, 1);
 	assert_null(verb_find(wrong, 1, &used));
 	assert_string_equal(verb_near("nodess"), "nodes");
 	assert_string_equal(verb_near("sesions"), "sessions");

@@ -66,6 +66,11 @@ bool config_override_is(const struct config_override *override, const char *key)
 	return strcmp(override->key->name, key) == 0;
 }
 
+usec_t config_slow_query(const struct config *c)
+{
+	return c->log.slow_query || !c->analytics.enabled ? c->log.slow_query : c->analytics.slow_query;
+}
+
 bool config_is_console(const struct config *c, const char *database)
 {
 	const struct config_database *own = config_database_find(c, database);

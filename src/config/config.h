@@ -255,6 +255,8 @@ void config_pool_for(const struct config *c, const char *database, const char *u
 const struct config_database *config_database_find(const struct config *c, const char *name);
 /* Is it one of the console's names, and no database that has a table? */
 bool config_is_console(const struct config *c, const char *database);
+/* What takes that long is a slow query; 0: nothing. */
+usec_t config_slow_query(const struct config *c);
 const struct config_user *config_user_find(const struct config *c, const char *name);
 /* By name, or by "host:port". NULL: none. */
 const struct config_node *config_node_find(const struct config *c, const char *name);

@@ -120,7 +120,7 @@ static void load_member(struct loader *l, const char *section, const struct toml
 	usec_t unit;
 	const struct config_key *key = key_find(section, m->key, &unit);
 
-	if (key) {
+	if (key && m->value.type != TOML_TABLE) { /* else it may be one of the reference's: [analytics.slow_query] */
 		load_key(l, section, m, key, unit);
 		return;
 	}
@@ -135,6 +135,10 @@ static void load_member(struct loader *l, const char *section, const struct toml
 	}
 	if (unavailable_key(l, section, table, m, told))
 		return;
+	if (key) {
+		load_key(l, section, m, key, unit);
+		return;
+	}
 	suggestion_begin(&s, m->key);
 	suggestion_offer_section(&s, section);
 	unavailable_offer(&s, section);

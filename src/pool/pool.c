@@ -157,6 +157,7 @@ static int pool_new(struct pools *pools, const char *database, const char *user,
 	atomic_init(&p->gate, gate_find(pools, database));
 	p->database = strdup(database);
 	p->user = strdup(user);
+	p->names = hash_bytes(database, strlen(database)) * 3 + hash_bytes(user, strlen(user));
 	atomic_init(&p->settings, settings_for(pools->config, database, user));
 	if (!p->database || !p->user || !atomic_load(&p->settings))
 		goto out;
@@ -488,6 +489,11 @@ const char *pool_database(const struct pool *pool)
 const char *pool_user(const struct pool *pool)
 {
 	return pool->user;
+}
+
+uint64_t pool_names(const struct pool *pool)
+{
+	return pool->names;
 }
 
 const char *pool_server_database(const struct pool *pool)

@@ -224,6 +224,7 @@ void pool_unref(struct pool *pool);
 const struct config_pool *pool_settings(const struct pool *pool); /* valid in this turn */
 const char *pool_database(const struct pool *pool);               /* as clients call it */
 const char *pool_user(const struct pool *pool);
+uint64_t pool_names(const struct pool *pool); /* a hash of both, of this process */
 const char *pool_server_database(const struct pool *pool);
 /* NULL: out of memory. */
 struct shard *pool_shard(struct pool *pool, struct pool_thread *thread);

@@ -96,6 +96,7 @@ struct pool {
 	_Atomic(struct pool *) twins; /* of a home pool; none of them leaves before it does */
 	struct pool *next_twin;
 	char *database, *user;                     /* as clients name them */
+	uint64_t names;                            /* a hash of both */
 	_Atomic(struct destination *) destination; /* of new links; a link remembers its own (link->server) */
 	_Atomic(struct config_pool *) settings;
 	_Atomic uint32_t references;

@@ -346,6 +346,8 @@ static enum answer command_complete(struct session *s, const struct frame *f)
 	if (!x || (x->kind != EXPECT_QUERY && x->kind != EXPECT_EXECUTE))
 		return ANSWER_BROKEN;
 	swallow = x->flags & EXPECT_SWALLOW;
+	if (unlikely(x->flags & EXPECT_REQUEST))
+		observe_completed(s, tag);
 	if (unlikely(x->object && !(x->flags & EXPECT_REPLACE)))
 		effects_completed(s, x->object, x->statements, tag);
 	else if (unlikely(s->mode == POOL_MODE_SESSION && x->kind == EXPECT_EXECUTE))
@@ -502,6 +504,9 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 	case 'I':
 		return within(s, EXPECT_EXECUTE);
 	case 's':
+		x = expects_first(&s->link->expects);
+		if (unlikely(x && x->flags & EXPECT_REQUEST))
+			observe_suspended(s);
 		return completes(s, EXPECT_EXECUTE);
 	case 'E':
 		return error(s, f, whole);

@@ -305,6 +305,8 @@ size_t begin_answers_batch(struct session *s, const uint8_t *bytes, size_t len)
 		if (b.describes)
 			add_empty(&out, 'n');
 		answer(s, &out, tag);
+		if (unlikely(s->worker->pipeline) && s->state != SESSION_CLOSED)
+			observe_answered_here(s, statement_text_sql(text), text);
 	}
 	statement_text_unref(s->worker->statements, text);
 	return tag ? b.len : 0;

@@ -81,6 +81,8 @@ static bool parse_named(struct session *s, struct slice name, struct statement_t
 	struct statement_set *set = &s->link->statements;
 
 	if ((s->statements ? s->statements->count : 0) >= session_settings(s)->max_client_prepared_statements) {
+		if (unlikely(s->worker->pipeline))
+			observe_rejected(s, text, proxy_error_info(ERROR_TOO_MANY_STATEMENTS)->sqlstate);
 		statement_text_unref(s->worker->statements, text);
 		return send_poison(s, ERROR_TOO_MANY_STATEMENTS, session_settings(s)->max_client_prepared_statements);
 	}
@@ -240,6 +242,8 @@ static size_t parse(struct session *s, const struct frame *f, uint8_t *whole, si
 		count_add(&session_stats(s)->client_parses, 1);
 	if (text->info && effects_before(s, text->info, &error, &what) == POLICY_REFUSED) {
 		send_poison(s, error, what ? what : "this", pool_mode_name((enum pool_mode)s->mode));
+		if (unlikely(s->worker->pipeline) && s->state != SESSION_CLOSED)
+			observe_rejected(s, text, proxy_error_info(error)->sqlstate);
 		statement_text_unref(s->worker->statements, text);
 		return frame_size(f);
 	}
@@ -345,10 +349,10 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 {
 	struct reader r = reader_make(f->body, f->body_len);
 	struct slice portal = read_cstring(&r);
-	const struct statement_text *text;
+	uint32_t most = read_u32(&r);
+	struct statement_text *text;
 	struct query_info *info;
 
-	read_u32(&r);
 	if (!reader_done(&r))
 		return malformed(s, "malformed Execute", available);
 	text = prepared_portal(s, portal);
@@ -366,7 +370,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 	if (unlikely(info))
 		prepared_note_changes(s, info);
 	if (unlikely(s->worker->pipeline))
-		observe_sent(s, statement_text_sql(text), /* extended= */ true);
+		observe_executed(s, text, most);
 	s->link->begin_sent = s->link->begin_sent || info;
 	count_add(&session_stats(s)->queries, 1);
 	return session_pass_on(s, f, whole, available);
@@ -460,8 +464,9 @@ static void learn_texts(struct session *s, const struct frame *f, size_t availab
 static void observe_execute(struct session *s, const struct frame *f)
 {
 	struct reader r = reader_make(f->body, f->body_len);
+	struct statement_text *text = prepared_portal(s, read_cstring(&r));
 
-	observe_sent(s, statement_text_sql(prepared_portal(s, read_cstring(&r))), /* extended= */ true);
+	observe_executed(s, text, read_u32(&r));
 }
 
 static bool parse_begins(struct session *s, const struct frame *f, size_t available)

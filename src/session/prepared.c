@@ -144,7 +144,7 @@ bool prepared_bind_portal(struct session *s, struct slice portal, struct stateme
 	return true;
 }
 
-const struct statement_text *prepared_portal(const struct session *s, struct slice portal)
+struct statement_text *prepared_portal(const struct session *s, struct slice portal)
 {
 	if (portal.len == 0)
 		return s->bound;

@@ -41,7 +41,7 @@ uint16_t prepared_name_hash(struct slice name);
 /* A portal of this statement (NULL: an unknown one) is bound. */
 bool prepared_bind_portal(struct session *s, struct slice portal, struct statement_text *text);
 /* The portal's statement; NULL: it has no query_info, and no stage wants to know it. */
-const struct statement_text *prepared_portal(const struct session *s, struct slice portal);
+struct statement_text *prepared_portal(const struct session *s, struct slice portal);
 
 /* ---- what is under way ---- */
 

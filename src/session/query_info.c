@@ -226,14 +226,19 @@ struct query_info *query_info_find(struct query_infos *q, struct slice text, boo
 	struct query_info *info;
 	bool is_known;
 
+	q->found.text = NULL;
 	if (unlikely(!complete || text.len > SCAN_BYTES_MAX))
 		return make(text, complete);
 	is_known = is_memo(q, text);
 	hash = is_known ? q->memo.hash : hash_bytes(text.bytes, text.len);
+	q->found.text = text.bytes;
+	q->found.hash = hash;
+	q->found.shape = 0;
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
 	shape = is_known && q->memo.has_shape ? q->memo.shape : shape_hash(text);
+	q->found.shape = shape;
 	place = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
 	info = shape && *place == shape ? NULL : make(text, complete);
 	if (!info && shape)
@@ -318,8 +323,12 @@ struct statement_text *statement_table_get(struct statement_table *t, struct que
 	s = nul ? malloc(sizeof(*s) + parse.len) : NULL;
 	if (!s)
 		return NULL;
-	*s = (struct statement_text){
-		.id = id, .meaning = salt, .references = 1, .len = (uint32_t)parse.len, .next = *bucket};
+	*s = (struct statement_text){.id = id,
+				     .meaning = salt,
+				     .references = 1,
+				     .len = (uint32_t)parse.len,
+				     .sql_len = (uint32_t)(nul - parse.bytes),
+				     .next = *bucket};
 	statement_id_name(id, s->server_name);
 	memcpy(s->parse, parse.bytes, parse.len);
 	s->info = query_info_get(q, slice_make(parse.bytes, (size_t)(nul - parse.bytes)), /* complete= */ true);

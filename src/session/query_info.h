@@ -47,6 +47,10 @@ struct query_infos {
 		uint64_t shape;               /* its shape's; 0: it has none of use */
 		bool has_shape;               /* that was looked for */
 	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
+	struct {
+		const uint8_t *text;  /* NULL: nothing */
+		uint64_t hash, shape; /* shape 0: not known */
+	} found;                      /* of the text that was looked up last, for who looks it up elsewhere at once */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -89,8 +93,10 @@ static inline struct query_info *query_info_get(struct query_infos *q, struct sl
 	const struct query_info_slot *slot = q->memo.slot;
 
 	if (unlikely(q->memo.text.bytes == text.bytes) && q->memo.text.len == text.len && slot &&
-	    slot->hash == q->memo.hash)
+	    slot->hash == q->memo.hash) {
+		q->found.text = NULL;
 		return query_info_ref(slot->info);
+	}
 	return query_info_find(q, text, complete);
 }
 
@@ -99,18 +105,19 @@ struct statement_text {
 	struct statement_id id;
 	uint64_t meaning;     /* the salt it was made with */
 	uint64_t reads_as_of; /* number of a catalog by which it only reads; 0: none was asked, or it may write */
+	uint64_t fingerprint; /* 0: nobody asked for it yet, see fingerprint.h */
 	uint32_t references;
 	struct statement_text *next; /* in its bucket */
 	struct query_info *info;
 	char server_name[STATEMENT_NAME_SIZE]; /* what servers call it */
-	uint32_t len;
+	uint32_t len, sql_len;
 	uint8_t parse[]; /* the body of the Parse behind the name: text NUL, types */
 };
 
 /* Its SQL; text NULL: nothing. */
 static inline struct slice statement_text_sql(const struct statement_text *text)
 {
-	return text ? slice_str((const char *)text->parse) : (struct slice){0};
+	return text ? slice_make(text->parse, text->sql_len) : (struct slice){0};
 }
 
 struct statement_table;

@@ -333,6 +333,13 @@ static bool send_refused(struct session *s, const struct buf *error)
 	return true;
 }
 
+/* A query's text, or what has come of it. */
+static struct slice text_there(const struct frame *f, size_t available)
+{
+	return available < frame_size(f) ? slice_make(f->body, available - FRAME_HEADER)
+					 : slice_make(f->body, f->body_len - 1);
+}
+
 static size_t refuse_query(struct session *s, const struct frame *f, size_t available, enum proxy_error error,
 			   const char *what)
 {
@@ -342,21 +349,20 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 	if (s->link) {
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
+		else if (unlikely(s->worker->pipeline))
+			observe_sent(s, text_there(f, available), available >= frame_size(f));
 	} else {
 		begin_fail(s);
 		latency_answered_here(s);
+		if (unlikely(s->worker->pipeline)) {
+			observe_refusal(s, out.bytes, out.len);
+			observe_refused(s, f, available);
+		}
 		send_error(s, out.bytes, out.len);
 		send_ready(s, begin_status(s));
 	}
 	buf_free(&out);
 	return drop(s, f, available);
-}
-
-/* A query's text, or what has come of it. */
-static struct slice text_there(const struct frame *f, size_t available)
-{
-	return available < frame_size(f) ? slice_make(f->body, available - FRAME_HEADER)
-					 : slice_make(f->body, f->body_len - 1);
 }
 
 static NEVER_INLINE size_t pass_on_hinted(struct session *s, const struct frame *f, const uint8_t *whole,
@@ -429,6 +435,8 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 			return refuse_query(s, f, available, error, what);
 		}
 		if (complete && (begin_answers(s, info, text_len - 1) || answers_itself(s, info))) {
+			if (unlikely(s->worker->pipeline))
+				observe_answered_here(s, slice_make(f->body, text_len - 1), /* statement= */ NULL);
 			query_info_unref(info);
 			return frame_size(f);
 		}
@@ -452,7 +460,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	underway_query(s, f->body, complete ? text_len - 1 : text_len);
 	s->unnamed_kept = false;
 	if (unlikely(s->worker->pipeline))
-		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), /* extended= */ false);
+		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */

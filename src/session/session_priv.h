@@ -13,6 +13,7 @@
 #define SESSION_SESSION_PRIV_H
 
 #include "base/event.h"
+#include "metrics/query_table.h"
 #include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
@@ -83,6 +84,8 @@ struct session {
 	const struct node *last_standby;    /* with [load_balancer] sticky: where its reads go; NULL: not known yet */
 	uint64_t key;                       /* with the strategy hash; 0: not known yet */
 	uint32_t told_hints;                /* which hints do nothing, see wishes_tell_of() */
+	usec_t heard;                       /* the last of them that a server answered was over then */
+	struct query_run run;               /* of calls that a stage has seen end */
 	usec_t asked;                       /* the next of them could have been sent then, but for a link; 0 */
 	uint64_t left;                      /* bytes of a client message whose beginning was passed on or dropped */
 	uint32_t changes_pending;           /* to prepared statements, that the server has not confirmed yet */
@@ -146,9 +149,10 @@ struct session {
 	bool limits_simple : 1;   /* [pool] simple_query is not allow */
 	bool once : 1;            /* a hint says that its batch is not to be run again */
 	bool repeated : 1;        /* a standby failed to answer its batch: it is run again, on the primary */
-	bool unnamed_kept : 1;    /* session mode: the text of the unnamed statement is the link's, see underway.h */
-	bool flushed_at_end : 1;  /* and the server was told to send what it holds back for a Sync */
-	uint8_t secret[32];       /* of its cancel key: 4 or 32 bytes count */
+	bool blamed : 1;         /* the oldest of its requests has failed, though what the server refused is in front */
+	bool unnamed_kept : 1;   /* session mode: the text of the unnamed statement is the link's, see underway.h */
+	bool flushed_at_end : 1; /* and the server was told to send what it holds back for a Sync */
+	uint8_t secret[32];      /* of its cancel key: 4 or 32 bytes count */
 	struct loop_deferred deferred;
 };
 
@@ -479,10 +483,20 @@ void expect_drop_object(struct session *s, struct expect *x);
 /* The oldest entry goes: what it stood for was answered, or was skipped. */
 void answer_pop(struct session *s, bool skipped);
 
-/* ---- observe.c: what stages hear; only observe_waits() may be called without a pipeline ---- */
+/* ---- observe.c: what stages hear; only observe_waits() and observe_failed() may be called without a pipeline ---- */
 void observe_waits(struct session *s); /* for a link */
-/* The entry that was pushed last is a request with this text. */
-void observe_sent(struct session *s, struct slice text, bool extended);
+/* The entry that was pushed last is a simple query with this text (complete: all of it; else at least its first
+ * HINT_BYTES_MAX bytes), for which w->queries was asked just before; an Execute of this statement (NULL: it is not
+ * known), of at most so many rows (0: all). */
+void observe_sent(struct session *s, struct slice text, bool complete);
+void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most);
+/* It was answered without a server, and not with an error. statement NULL: a simple query. */
+void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement);
+/* The oldest entry, which is a request: a command of it is complete, or the portal has stopped at its limit. */
+void observe_completed(struct session *s, struct slice tag);
+void observe_suspended(struct session *s);
+/* Its Parse was not sent, and this error told. */
+void observe_rejected(struct session *s, struct statement_text *statement, const char *sqlstate);
 /* The oldest entry x, which may be none or no request, ends with an error. */
 void observe_failed(struct session *s, const struct expect *x, struct slice sqlstate);
 /* The oldest entry, which is a request, goes. */
@@ -490,6 +504,8 @@ void observe_settled(struct session *s, bool skipped);
 void observe_dropped(struct session *s);
 /* A request on a shared link is over. sqlstate: "" or of its error. */
 void observe_shared(struct session *s, const struct turn *turn, struct slice text);
+/* The rows that a CommandComplete tells of: the last word of its tag, if that is a number. */
+uint64_t observe_rows(struct slice tag);
 /* The request at the head of the client's bytes fails without a server, with this ErrorResponse; then it is dropped. */
 void observe_refusal(struct session *s, const uint8_t *error, size_t len);
 void observe_refused(struct session *s, const struct frame *f, size_t available);

@@ -374,8 +374,11 @@ static enum answer parameter_status(struct lane *lane, const struct turn *turn, 
 static enum answer message(struct lane *lane, struct turn *turn, const struct frame *f, const uint8_t *whole)
 {
 	switch (f->type) {
-	case 'D':
 	case 'C':
+		if (unlikely(lane->group->worker->pipeline))
+			turn->rows += observe_rows(slice_make(f->body, f->body_len ? f->body_len - 1 : 0));
+		return PASS;
+	case 'D':
 	case 'T':
 	case 'n':
 	case 'I':
@@ -438,7 +441,7 @@ static bool turn_over(struct lane *lane)
 
 static bool needs_whole(uint8_t type)
 {
-	return type == 'Z' || type == 'E' || type == 'S';
+	return type == 'Z' || type == 'E' || type == 'S' || type == 'C';
 }
 
 static size_t lane_received(struct link *link, uint8_t *bytes, size_t len)

@@ -28,6 +28,7 @@ struct turn {
 	bool told;                   /* some of the answer was passed on */
 	bool returns;                /* the answer is an error of sharing: the request takes a way of its own */
 	char sqlstate[6];            /* of an error that was passed on; "" */
+	uint64_t rows;               /* by its CommandComplete, if stages are to hear of it */
 };
 
 struct queue {

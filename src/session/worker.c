@@ -78,7 +78,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 	suspension_join(w);
 	w->statements = statement_table_new();
 	if (!w->statements || query_infos_init(&w->queries) < 0 ||
-	    pipeline_new(shared->stages, w->settings.config, &w->pipeline) < 0) {
+	    pipeline_new(shared->stages, w->settings.config, /* before= */ NULL, &w->pipeline) < 0) {
 		query_infos_free(&w->queries);
 		statement_table_free(w->statements);
 		return -ENOMEM;
@@ -100,6 +100,7 @@ void worker_destroy(struct worker *w)
 	routing_end(w);
 	statement_table_free(w->statements);
 	query_infos_free(&w->queries);
+	fingerprints_free(&w->fingerprints);
 	auth_queries_free(&w->auth);
 	introductions_forget(w);
 	scram_cache_free(w->scram_cache);
@@ -211,7 +212,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 	struct pipeline *pipeline;
 
 	w->settings = *fresh;
-	if (pipeline_new(w->shared->stages, fresh->config, &pipeline) < 0) {
+	if (pipeline_new(w->shared->stages, fresh->config, w->pipeline, &pipeline) < 0) {
 		log_error("no memory to configure the stages anew: they go on as before");
 	} else {
 		pipeline_unref(w->pipeline); /* requests under way have a reference */
@@ -346,6 +347,11 @@ uint32_t worker_some_sessions(struct worker *w, uint32_t slot, uint32_t count,
 		count--;
 	}
 	return slot < w->slot_count ? slot : 0;
+}
+
+struct query_table *worker_queries(struct worker *w)
+{
+	return pipeline_queries(w->pipeline);
 }
 
 static bool is_of(const struct session *s, const char *database)

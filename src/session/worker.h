@@ -10,6 +10,7 @@
 #include "base/map.h"
 #include "base/slab.h"
 #include "pool/pool.h"
+#include "session/fingerprint.h"
 #include "session/prewarm.h"
 #include "session/query_info.h"
 #include "session/routing.h"
@@ -37,6 +38,7 @@ struct cluster;
 struct breakers;
 struct crew;
 struct pipeline;
+struct query_table;
 struct stage;
 
 /* What the sessions of all workers share. Lives as long as the process. */
@@ -89,6 +91,7 @@ struct worker {
 	uint32_t slot_count, free_slot; /* free slots are chained through their values, see session.c */
 	struct slab session_slab;
 	struct query_infos queries;
+	struct fingerprints fingerprints;
 	struct statement_table *statements;
 	struct prewarm prewarm;
 	struct share share;
@@ -167,6 +170,9 @@ enum cancel_verdict worker_cancel_session(struct worker *w, uint32_t pid);
 struct node *worker_session_node(struct worker *w, uint32_t pid);
 /* All of a database (NULL: all that lead to nodes). How many. */
 uint32_t worker_kill_sessions(struct worker *w, const char *database);
+
+/* Statistics of queries; NULL: there are none. Of the worker's thread. */
+struct query_table *worker_queries(struct worker *w);
 
 /* A server connection for people. */
 struct link_view {

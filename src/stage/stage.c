@@ -6,12 +6,26 @@ struct configured {
 	void *policy;
 };
 
+#define REQUEST_USUAL 512u /* bytes of a request with a text of the usual length */
+#define SPARES_MAX    64u
+
 struct pipeline {
-	uint32_t references, count;
+	struct list spares; /* requests that are over, for the next ones */
+	uint32_t references, count, spare_count;
+	bool wants_fingerprint;
 	struct configured stages[];
 };
 
-int pipeline_new(const struct stage *const *stages, const struct config *config, struct pipeline **ret)
+static const void *policy_of(const struct pipeline *p, const struct stage *stage)
+{
+	for (uint32_t i = 0; p && i < p->count; i++)
+		if (p->stages[i].stage == stage)
+			return p->stages[i].policy;
+	return NULL;
+}
+
+int pipeline_new(const struct stage *const *stages, const struct config *config, const struct pipeline *before,
+		 struct pipeline **ret)
 {
 	struct pipeline *p;
 	uint32_t most = 0;
@@ -24,12 +38,15 @@ int pipeline_new(const struct stage *const *stages, const struct config *config,
 	if (!p)
 		return -ENOMEM;
 	p->references = 1;
+	list_init(&p->spares);
 	for (uint32_t i = 0; i < most && r == 0; i++) {
 		void *policy = NULL;
 
-		r = stages[i]->configure(config, &policy);
-		if (r == 0 && policy)
+		r = stages[i]->configure(config, policy_of(before, stages[i]), &policy);
+		if (r == 0 && policy) {
 			p->stages[p->count++] = (struct configured){.stage = stages[i], .policy = policy};
+			p->wants_fingerprint = p->wants_fingerprint || stages[i]->wants_fingerprint;
+		}
 	}
 	if (r < 0 || p->count == 0)
 		pipeline_unref(p);
@@ -44,24 +61,63 @@ struct pipeline *pipeline_ref(struct pipeline *p)
 	return p;
 }
 
-void pipeline_unref(struct pipeline *p)
+static NEVER_INLINE void pipeline_free(struct pipeline *p)
 {
-	if (!p || --p->references > 0)
-		return;
 	for (uint32_t i = 0; i < p->count; i++)
 		p->stages[i].stage->release(p->stages[i].policy);
+	list_for_each (node, &p->spares)
+		free(list_entry(node, struct request, node));
 	free(p);
+}
+
+void pipeline_unref(struct pipeline *p)
+{
+	if (p && --p->references == 0)
+		pipeline_free(p);
+}
+
+bool pipeline_wants_fingerprint(const struct pipeline *p)
+{
+	return p->wants_fingerprint;
+}
+
+struct query_table *pipeline_queries(const struct pipeline *p)
+{
+	for (uint32_t i = 0; p && i < p->count; i++)
+		if (p->stages[i].stage->queries)
+			return p->stages[i].stage->queries(p->stages[i].policy);
+	return NULL;
+}
+
+static struct request *take(struct pipeline *p, size_t size)
+{
+	struct list *spare = list_first(&p->spares);
+
+	if (unlikely(size > REQUEST_USUAL || !spare))
+		return malloc(MAX(size, (size_t)REQUEST_USUAL));
+	list_remove(spare);
+	p->spare_count--;
+	return list_entry(spare, struct request, node);
 }
 
 struct request *request_new(struct pipeline *p, struct slice text)
 {
 	size_t kept = MIN(text.len, REQUEST_TEXT_MAX), end = text.len > kept ? REQUEST_END_MAX : 0;
-	struct request *r = malloc(sizeof(*r) + kept + end);
+	size_t size = sizeof(struct request) + kept + end;
+	struct request *r = take(p, size);
 
 	if (!r)
 		return NULL;
-	*r = (struct request){
-		.pipeline = pipeline_ref(p), .text_len = (uint32_t)MIN(text.len, UINT32_MAX), .end_len = (uint32_t)end};
+	p->references++;
+	/* Field by field: most of the others are written before they are read. */
+	r->pipeline = p;
+	r->is_usual = size <= REQUEST_USUAL;
+	r->text_len = (uint32_t)MIN(text.len, UINT32_MAX);
+	r->end_len = (uint32_t)end;
+	r->rows = 0;
+	r->row_most = 0;
+	r->sqlstate[0] = 0;
+	r->here = false;
 	if (kept > 0)
 		memcpy(r->text, text.bytes, kept);
 	if (end > 0)
@@ -72,9 +128,17 @@ struct request *request_new(struct pipeline *p, struct slice text)
 
 void request_free(struct request *r)
 {
+	struct pipeline *p = r->pipeline;
+
 	list_remove(&r->node);
-	pipeline_unref(r->pipeline);
-	free(r);
+	if (likely(r->is_usual && p->spare_count < SPARES_MAX)) {
+		list_push_front(&p->spares, &r->node);
+		p->spare_count++;
+	} else {
+		free(r);
+	}
+	if (unlikely(--p->references == 0))
+		pipeline_free(p);
 }
 
 /* The last stage before the server is the first behind it. */

@@ -11,20 +11,20 @@
 static char heard[64];
 static int alive;
 
-static int configure_on(const struct config *config, void **ret_policy)
+static int configure_on(const struct config *config, const void *before, void **ret_policy)
 {
 	alive++;
 	*ret_policy = &alive;
 	return 0;
 }
 
-static int configure_off(const struct config *config, void **ret_policy)
+static int configure_off(const struct config *config, const void *before, void **ret_policy)
 {
 	*ret_policy = NULL;
 	return 0;
 }
 
-static int configure_fails(const struct config *config, void **ret_policy)
+static int configure_fails(const struct config *config, const void *before, void **ret_policy)
 {
 	return -ENOMEM;
 }
@@ -34,12 +34,12 @@ static void release(void *policy)
 	alive--;
 }
 
-static void hear_a(const struct request *r, void *policy)
+static void hear_a(struct request *r, void *policy)
 {
 	heard[strlen(heard)] = 'a';
 }
 
-static void hear_b(const struct request *r, void *policy)
+static void hear_b(struct request *r, void *policy)
 {
 	assert_int_equal(r->ended, 7);
 	heard[strlen(heard)] = 'b';
@@ -57,7 +57,7 @@ static void order(void **state)
 	struct pipeline *p;
 
 	memset(heard, 0, sizeof(heard));
-	assert_int_equal(pipeline_new(all, NULL, &p), 0);
+	assert_int_equal(pipeline_new(all, NULL, NULL, &p), 0);
 	assert_int_equal(alive, 3);
 	request_answered(request_new(p, slice_str("SELECT 1")), 7);
 	assert_string_equal(heard, "ba");
@@ -72,9 +72,9 @@ static void nothing_configured(void **state)
 	const struct stage *const none[] = {NULL}, *const all[] = {&off, NULL};
 	struct pipeline *p;
 
-	assert_int_equal(pipeline_new(none, NULL, &p), 0);
+	assert_int_equal(pipeline_new(none, NULL, NULL, &p), 0);
 	assert_null(p);
-	assert_int_equal(pipeline_new(all, NULL, &p), 0);
+	assert_int_equal(pipeline_new(all, NULL, NULL, &p), 0);
 	assert_null(p);
 }
 
@@ -83,7 +83,7 @@ static void failure(void **state)
 	const struct stage *const all[] = {&a, &broken, NULL};
 	struct pipeline *p;
 
-	assert_int_equal(pipeline_new(all, NULL, &p), -ENOMEM);
+	assert_int_equal(pipeline_new(all, NULL, NULL, &p), -ENOMEM);
 	assert_null(p);
 	assert_int_equal(alive, 0);
 }
@@ -95,7 +95,7 @@ static void reload(void **state)
 	struct request *r;
 
 	memset(heard, 0, sizeof(heard));
-	assert_int_equal(pipeline_new(all, NULL, &p), 0);
+	assert_int_equal(pipeline_new(all, NULL, NULL, &p), 0);
 	r = request_new(p, slice_str("SELECT 1"));
 	pipeline_unref(p); /* another takes its place */
 	assert_int_equal(alive, 1);
@@ -112,7 +112,7 @@ static void long_texts_are_cut(void **state)
 	struct request *r;
 
 	memset(text, 'x', 3 * REQUEST_TEXT_MAX);
-	assert_int_equal(pipeline_new(all, NULL, &p), 0);
+	assert_int_equal(pipeline_new(all, NULL, NULL, &p), 0);
 	r = request_new(p, slice_make(text, 3 * REQUEST_TEXT_MAX));
 	free(text);
 	assert_int_equal(request_text(r).len, REQUEST_TEXT_MAX);

@@ -208,7 +208,7 @@ static void spans(void **state)
 	assert_true(slice_equal(INSIDE(server, 4), INSIDE(own, 2)) && slice_equal(INSIDE(wait, 4), INSIDE(own, 2)));
 	assert_true(is_text(INSIDE(own, 5), "SELECT t"));
 	assert_true(is_text(attribute(own, 9, "db.namespace"), "d?"));
-	assert_true(is_text(attribute(server, 9, "db.query.text"), "SELECT ? FROM t"));
+	assert_true(is_text(attribute(server, 9, "db.query.text"), "select ? from t"));
 	assert_true(is_text(attribute(server, 9, "helios.route.reason"), "read"));
 	assert_true(is_text(attribute(server, 9, "error.type"), "22012"));
 	assert_int_equal(find_nth(INSIDE(own, 15), 3, 0).value, 2);

@@ -139,13 +139,12 @@ static void add_query(struct buf *b, const struct request *r)
 static void add_query_text(struct buf *b, const struct request *r)
 {
 	char text[TRACE_TEXT_MAX + 1];
-	struct slice from = r->s.text;
-	bool cut;
-	size_t len = sql_normalize(from, text, sizeof(text), &cut);
+	struct sql_normalized normalized;
 
-	if (len)
-		otlp_string(b, SPAN_ATTRIBUTES, "db.query.text", slice_make(text, len));
-	if (cut || r->record->text_is_cut)
+	sql_normalize(r->s.text, /* standard_conforming_strings= */ true, text, sizeof(text), &normalized);
+	if (normalized.len)
+		otlp_string(b, SPAN_ATTRIBUTES, "db.query.text", slice_make(text, normalized.len));
+	if (normalized.cut || r->record->text_is_cut)
 		otlp_string(b, SPAN_ATTRIBUTES, "helios.query.text_is_cut", SLICE_LITERAL("true"));
 }
 

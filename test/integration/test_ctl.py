@@ -80,6 +80,25 @@ def test_it_shows_what_the_api_says(ctl, closing):
     assert {i["key"] for i in ctl.json("config")["items"]} >= {i["key"] for i in ctl.json("config", "pool")["items"]} > {"pool.mode"}
 
 
+def test_query_statistics(ctl, closing):
+    assert ctl.json("queries")["enabled"] is False
+    ctl.proxy.reload({"analytics": {"enabled": True}})
+    client = closing(ctl.proxy.connect())
+    for number in range(7):
+        client.execute(f"SELECT {number} AS often")
+    client.execute("CREATE TEMP TABLE once (n int)")
+    assert ctl.json("queries", "sort=calls", "limit=1")["items"][0]["query"] == "select ? as often"
+    row, = ctl.csv("queries", "class=schema")
+    assert row["query"] == "create temp table once(n int)" and (row["calls"], row["user"]) == ("1", "app")
+    row, = ctl.csv("queries", "query=OFTEN")
+    assert row["calls"] == "7" and row["rows"] == "7"
+    assert ctl.csv("queries", f"query={row['fingerprint']}") == [row]
+    assert ctl.csv("queries", "database=none") == []
+    assert ctl("queries").startswith("total_ms ")
+    assert dict((r["key"], r["value"]) for r in ctl.csv("queries", "reset"))["fingerprints"] == "2"
+    assert ctl.json("queries")["items"] == []
+
+
 def test_formats(ctl, closing):
     client = closing(ctl.proxy.connect(application_name='a "b", c'))
     client.execute("SELECT 1")
@@ -350,6 +369,8 @@ def test_shells_complete(name, ctl, closing, tmp_path, make_postgres):
     shell.complete("heliosdb-proxy ctl node drain 127", f"drain 127.0.0.1:{ctl.proxy.postgres.port}")
     shell.complete("heliosdb-proxy ctl node drain second-node fo", "second-node force=")
     shell.complete("heliosdb-proxy ctl node drain second-node force=tr", "second-node force=true")
+    shell.complete("heliosdb-proxy ctl queries ", "reset", "sort=")
+    shell.complete("heliosdb-proxy ctl queries sort=p", "queries sort=p99_time")
     shell.complete("heliosdb-proxy ctl kill ", f"kill {pid} ")
     shell.complete("heliosdb-proxy ctl pause a", "pause app ")
     shell.complete("heliosdb-proxy ctl --output cs", "--output csv ")

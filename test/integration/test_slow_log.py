@@ -23,6 +23,13 @@ def slow_lines(proxy):
     return [line for line in lines if line["msg"] == "slow query"]
 
 
+def fnv1a(text):
+    fingerprint = 0xCBF29CE484222325
+    for byte in text.encode():
+        fingerprint = (fingerprint ^ byte) * 0x100000001B3 % 2**64
+    return f"{fingerprint:016x}"
+
+
 def wait_for_lines(proxy, count):
     wait_until(lambda: len(slow_lines(proxy)) >= count, 20)
     return slow_lines(proxy)
@@ -46,12 +53,13 @@ def test_slow_queries_are_told_and_others_are_not(make_proxy, closing, gate, mod
     client.query("SELECT 'fast'")
     lines = wait_for_lines(proxy, 3)
     name = "pg_advisory_xact_lock_shared(?)"
-    assert [line["query"] for line in lines] == [f"SELECT ?, ?, {name}", f"SELECT ?, $1::int, {name}",
-                                                 f"SELECT ?, {name}"]
+    assert [line["query"] for line in lines] == [f"select ?, ?, {name}", f"select ?, ?::int, {name}",
+                                                 f"select ?, {name}"]
     assert [line["protocol"] for line in lines] == ["simple", "extended", "extended"]
     for line in lines:
         assert line["user"] == line["database"] == "app" and line["application"] == "reports"
         assert float(line["duration_ms"]) >= 11000 and "sqlstate" not in line
+        assert line["fingerprint"] == fnv1a(line["query"])
     assert proxy.metric("slow_queries_total") == 3
 
 
@@ -63,6 +71,7 @@ def test_literals_when_they_are_wanted(make_proxy, closing, gate):
     through(proxy, client, second, query(f"SELECT {second.passage}, '{'äöü' * 20}'"))
     lines = wait_for_lines(proxy, 2)
     assert lines[0]["query"] == f"SELECT 'x', {first.passage}" and "cut" not in lines[0]
+    assert lines[0]["fingerprint"] == fnv1a("select ?, pg_advisory_xact_lock_shared(?)")
     assert lines[1]["query"].startswith(f"SELECT {second.passage}, 'ä") and lines[1]["cut"] == "yes"
 
 
@@ -76,7 +85,7 @@ def test_the_wait_for_a_server_connection_counts(make_proxy, closing):
     holder.query("COMMIT")
     assert rows(client.until_ready()) == [["waited"]]
     (line,) = wait_for_lines(proxy, 1)
-    assert line["query"] == "SELECT ?" and float(line["waited_ms"]) >= 11000
+    assert line["query"] == "select ?" and float(line["waited_ms"]) >= 11000
     assert float(line["duration_ms"]) >= float(line["waited_ms"])
 
 
@@ -96,8 +105,8 @@ def test_pipelines_and_errors(make_proxy, closing, gate):
     name = "pg_advisory_xact_lock_shared(?)"
     # All went to the server at once: the fast one's time is that of those in front of it, too.
     assert [(line["query"], line.get("sqlstate")) for line in wait_for_lines(proxy, 4)] == [
-        (f"SELECT ?, {name}", None), (f"SELECT ? / length(({name})::text)", "22012"), ("SELECT ?; SELECT ?", None),
-        (f"SELECT ?, {name}", None)]
+        (f"select ?, {name}", None), (f"select ? / length(({name})::text)", "22012"), ("select ?; select ?", None),
+        (f"select ?, {name}", None)]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -128,7 +137,7 @@ def test_the_line_of_requests_stays_in_order(make_proxy, closing, postgres, gate
     through(proxy, client, two, run(f"SELECT 'two', 2, {two.passage}"), sync())
     name = "pg_advisory_xact_lock_shared(?)"
     told = [line["query"] for line in wait_for_lines(proxy, 2)]
-    assert told[0] == f"SELECT ?, {name}" and told[-1] == f"SELECT ?, ?, {name}"
+    assert told[0] == f"select ?, {name}" and told[-1] == f"select ?, ?, {name}"
 
 
 def test_reload_turns_it_on_and_off(make_proxy, closing, gate):
@@ -139,7 +148,7 @@ def test_reload_turns_it_on_and_off(make_proxy, closing, gate):
     client.batch(parse("s", f"SELECT 's', {during.passage}"))
     proxy.reload({"log": {"slow_query": "10s"}})
     through(proxy, client, during, bind("", "s"), execute(), sync())
-    assert [line["query"] for line in wait_for_lines(proxy, 1)] == ["SELECT ?, pg_advisory_xact_lock_shared(?)"]
+    assert [line["query"] for line in wait_for_lines(proxy, 1)] == ["select ?, pg_advisory_xact_lock_shared(?)"]
     client.send(query(f"SELECT {after.passage}"))  # it began when there was a stage, and ends by it
     after.wait()
     proxy.reload({"log": {"slow_query": "0s"}})

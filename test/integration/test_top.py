@@ -75,6 +75,31 @@ def test_views(proxy, top, gate, closing):
     assert terminal.wait_end() == 0
 
 
+def test_query_statistics(proxy, top, closing):
+    terminal = top(columns=200)
+    terminal.send("6")
+    terminal.wait_for("[6 statements]", "by TOTAL down", "0 of 0", "query statistics are off")
+    proxy.reload({"analytics": {"enabled": True}})
+    client = closing(proxy.connect())
+    client.execute("SELECT pg_sleep(0.2) AS slow")
+    for number in range(5):
+        client.execute(f"SELECT {number} AS often")
+    terminal.wait_for("2 of 2", "select ? as often", "select pg_sleep(?) as slow", gone=["are off"])
+
+    def first():
+        return terminal.text().splitlines()[4]
+
+    wait_until(lambda: "slow" in first(), 20, terminal.text)
+    terminal.send("<")
+    terminal.wait_for("by CALLS down")
+    wait_until(lambda: first().split()[0] == "5" and "often" in first(), 20, terminal.text)
+    terminal.send("/slow\r")
+    terminal.wait_for("1 of 2", gone=["often"])
+    proxy.reload({"analytics": {"enabled": False}})
+    terminal.wait_for("0 of 0", "query statistics are off")
+    assert "query statistics are off" in batch(proxy, "-n", "1", "--view", "statements").stdout.decode()
+
+
 def test_sort_filter_and_select(proxy, top, closing):
     clients = [closing(proxy.connect(application_name=f"app-{i:02d}")) for i in range(30)]
     pids = [c.info.backend_pid for c in clients]

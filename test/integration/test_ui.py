@@ -315,6 +315,72 @@ def test_running_statements_are_shown(scene, open_page, closing):
     thread.join(60)
 
 
+def top_queries(page):
+    return page.locator("#top-queries tbody th").all_text_contents()
+
+
+@needs_browser
+def test_top_queries_are_sorted_and_found(make_proxy, open_page, closing):
+    """They are turned on from the page, as it says; then the proxy sorts and finds."""
+    proxy = make_proxy()
+    client = closing(proxy.connect(application_name="shop"))
+    page = open_page(proxy, "running-queries")
+    see(page, "#queries-off", text="enabled = true")
+    assert not page.locator("#top-queries").is_visible()
+    proxy.config["analytics"] = {"enabled": True}
+    proxy.write_config()
+    page.locator("#queries-off a").click()
+    page.locator("#reload").click()
+    answer_dialog(page)
+    see(page, "#reload-result", text="analytics.enabled")
+    for number in range(30):
+        client.execute(f"SELECT {number} AS often")
+    client.execute("SELECT generate_series(1, 500) AS \"<b>many</b>\"")
+    client.execute("SELECT pg_sleep(0.2) AS slow")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        client.execute("SELECT no_such AS wrong")
+    page.goto(f"http://127.0.0.1:{proxy.admin_port}/#running-queries")
+    see(page, "#top-queries tbody tr >> nth=0", text="select pg_sleep(?) as slow")  # by total time
+    for head, first in (("Calls", "often"), ("Rows", '"<b>many</b>"'), ("Errors", "wrong"), ("p99", "slow")):
+        page.locator("#top-queries thead").get_by_role("button", name=head).click()
+        page.wait_for_function("wanted => document.querySelector('#top-queries tbody th')?.textContent.endsWith(wanted)", arg=first)
+        assert page.locator("#top-queries th[aria-sort=descending]").text_content() == head
+    assert "4 kinds of queries" in page.locator("#panel-running-queries [role=status]").text_content()
+    page.locator("#query-query").fill("SLOW")
+    page.wait_for_function("() => document.querySelectorAll('#top-queries tbody tr').length === 1")
+    assert top_queries(page) == ["select pg_sleep(?) as slow"]
+    page.locator("#query-query").fill("")
+    page.locator("#query-class").select_option("storage")
+    see(page, "#top-queries", text="No query fits.")
+
+
+@needs_browser
+def test_one_of_the_top_queries_in_full(scene, open_page):
+    page = open_page(scene, "running-queries", permissions=["clipboard-read", "clipboard-write"])
+    page.locator("#query-query").fill("select * from orders where id = ?")
+    row = row_of(page, "top-queries", "select * from orders where id = ?")
+    row.get_by_role("button", name="select *").click()
+    see(page, "dialog[open] pre", text="select * from orders where id = ?")
+    see(page, "dialog[open]", text="6cdf8c3f21acc0e8")
+    see(page.locator("dialog[open] dt", has_text="Calls").locator("+ dd"), text="failed")
+    page.get_by_role("button", name="Copy the fingerprint").click()
+    see(page, "dialog[open] .buttons", text="Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "6cdf8c3f21acc0e8"
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    row.get_by_role("button", name="Copy", exact=True).click()
+    page.wait_for_function("navigator.clipboard.readText().then(text => text === 'select * from orders where id = ?')")
+    page.locator("#query-query").fill("6cdf8c3f21acc0e8")
+    page.wait_for_function("() => document.querySelectorAll('#top-queries tbody tr').length === 1")
+    since = scene.json("/api/v1/queries")["since"]
+    page.locator("#queries-reset").click()
+    answer_dialog(page, ".cancel")
+    assert scene.json("/api/v1/queries")["since"] == since
+    page.locator("#queries-reset").click()
+    answer_dialog(page)
+    wait_until(lambda: scene.json("/api/v1/queries")["since"] != since)
+
+
 @needs_browser
 def test_sql_console(scene, open_page):
     page = open_page(scene, "sql-console")
@@ -361,8 +427,6 @@ def test_what_is_missing_is_told_in_the_proxys_words(scene, open_page):
         status, text = scene.admin(path)
         assert status == 501
         see(page, f"#{name} .notice", text=json.loads(text)["error"])
-    page.goto(f"http://127.0.0.1:{scene.admin_port}/#running-queries")
-    see(page, "#top-queries", text="capability 18")
 
 
 # ---- the token
@@ -479,7 +543,7 @@ def test_keyboard_reaches_everything(scene, open_page):
     page.keyboard.press("Backspace")
     page.locator("#help").focus()
     page.keyboard.press("?")
-    see(page, "dialog[open]", text="Keyboard")
+    see(page, "dialog[open] dd >> nth=0", text="a panel, in the order of the list")
     page.get_by_label("Keys of one character are on").uncheck()
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")

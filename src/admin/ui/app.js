@@ -12,7 +12,8 @@ import { more } from "./panel_more.js";
 import { nodes } from "./panel_nodes.js";
 import { overview } from "./panel_overview.js";
 import { pools } from "./panel_pools.js";
-import { queries, sessions } from "./panel_sessions.js";
+import { queries } from "./panel_queries.js";
+import { sessions } from "./panel_sessions.js";
 import { sql } from "./panel_sql.js";
 
 const PANELS = [overview, nodes, pools, sessions, queries, sql, configuration, log, events, more];

@@ -12,7 +12,7 @@ function build(element, attributes, children) {
 		else
 			element.setAttribute(name, value === true ? "" : String(value));
 	}
-	element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+	element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
 	return element;
 }
 

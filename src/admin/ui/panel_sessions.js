@@ -1,7 +1,7 @@
-/* Clients: finding them, cancelling and closing them; and what runs right now. */
-import { ApiError, del, get, post, query } from "./api.js";
+/* Clients: finding them, cancelling and closing them; and the list of what runs right now, for the panel of queries. */
+import { del, get, post, query } from "./api.js";
 import { h, milliseconds, number, setText, text } from "./dom.js";
-import { actionButton, confirm, debounce, explain, field, Part } from "./parts.js";
+import { actionButton, confirm, debounce, field, Part } from "./parts.js";
 import { Table } from "./table.js";
 
 const LIMIT = 200;
@@ -100,38 +100,21 @@ export const sessions = {
 
 /* ---- what runs ---- */
 
-const running = new Table({
+const runningTable = new Table({
 	id: "running", label: "Running statements", key: (session) => session.pid, empty: "Nothing runs at this moment.",
 	columns: [columns.since, columns.statement, columns.database, columns.user, columns.application, columns.node, columns.state,
 		actions, { ...columns.pid, isName: false }],
 });
-const runningPart = new Part(running.element);
-const statistics = h("p", { class: "notice", id: "top-queries" }, "Not asked for yet.");
+const runningPart = new Part(runningTable.element);
 
-export const queries = {
-	id: "running-queries",
-	title: "Queries",
-	about: "What runs or waits right now, the longest first.",
-	every: 2000,
+export const running = {
+	element: runningPart.element,
 
-	build(section) {
-		section.append(runningPart.element, h("div", { class: "card" }, h("h2", {}, "Top queries by statistics"), statistics));
-	},
-
-	async refresh(signal) {
-		await runningPart.load(async () => {
+	refresh(signal) {
+		return runningPart.load(async () => {
 			const lists = await Promise.all(["active", "waiting"].map((state) => get("/sessions" + query({ state, limit: LIMIT }), { signal })));
 
-			running.update(lists.flatMap((list) => list.items).sort((a, b) => since(b) - since(a)));
+			runningTable.update(lists.flatMap((list) => list.items).sort((a, b) => since(b) - since(a)));
 		});
-		try {
-			await get("//api/analytics", { signal });
-			setText(statistics, "The proxy collects statistics of queries (GET /api/analytics), but this page does not show them yet.");
-		} catch (error) {
-			if (!(error instanceof ApiError))
-				throw error;
-			setText(statistics, explain(error) + (error.status === 501 ?
-				" Calls, mean times and percentiles by statement need capability 18, which is not built yet." : ""));
-		}
 	},
 };

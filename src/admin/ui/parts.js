@@ -1,6 +1,6 @@
 /* What panels share: notices, messages, confirmations, buttons that do something to the proxy. */
 import { ApiError, LostError, reasonAgainst, session } from "./api.js";
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 
 /* ---- a part of a panel that one request fills ---- */
 
@@ -122,6 +122,20 @@ export function askToken(why) {
 	});
 }
 
+/* Something in full: what stands above, and names with their values. */
+export function showFacts(title, above, facts) {
+	return new Promise((resolve) => {
+		const id = `dialog-${++dialogs}`;
+		const dialog = h("dialog", { "aria-labelledby": id, class: "facts" },
+			h("h2", { id }, title), above,
+			h("dl", { class: "keys" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+			h("div", { class: "buttons" },
+				h("button", { type: "button", class: "main", autofocus: true, onclick: () => dialog.close() }, "Close")));
+
+		open(dialog, resolve, () => undefined);
+	});
+}
+
 export function showHelp(entries, options) {
 	return new Promise((resolve) => {
 		const dialog = h("dialog", { "aria-labelledby": "help-title", id: "help-dialog" },
@@ -195,6 +209,36 @@ export function actionButton({ label, title, right, classes, id, work }) {
 	guarded.add(new WeakRef(button));
 	guard(button, right);
 	return button;
+}
+
+/* The clipboard is there for pages that came by TLS or from this machine; else a selection does it. */
+async function copy(value) {
+	if (navigator.clipboard) {
+		await navigator.clipboard.writeText(value);
+		return true;
+	}
+	const area = h("textarea", { class: "away", "aria-hidden": "true", tabindex: -1 });
+
+	(document.querySelector("dialog[open]") || document.body).append(area);
+	area.value = value;
+	area.select();
+	const done = document.execCommand("copy");
+	area.remove();
+	return done;
+}
+
+export function copyButton(label, value) {
+	return h("button", {
+		type: "button", class: "small",
+		async onclick(event) {
+			const button = event.currentTarget;
+			const done = await copy(value()).catch(() => false);
+
+			button.focus();
+			setText(button, done ? "Copied" : "Not allowed");
+			setTimeout(() => setText(button, label), 2000);
+		},
+	}, label);
 }
 
 /* A field with its label. */

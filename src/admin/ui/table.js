@@ -1,13 +1,15 @@
 /*
  * A table that is refreshed: rows are kept by key, cells change only where their text does, so focus and selection
  * survive. Columns: { title, value(item): string or number to sort by, show(item): text, or { text, tone }, numeric,
- * make(row): an element made once for each row, update(element, item) }.
+ * make(row): an element made once for each row, update(element, item), order: what its order is called elsewhere }.
  */
 import { h, setText } from "./dom.js";
 
 export class Table {
-	constructor({ id, label, columns, key, sort, empty }) {
+	/* ordered(column): others sort, by what is chosen here; then columns with an `order` can be chosen. */
+	constructor({ id, label, columns, key, sort, empty, ordered }) {
 		this.columns = columns;
+		this.ordered = ordered;
 		this.key = key;
 		this.empty = empty || "Nothing to show.";
 		this.sort = sort || null; /* { column: index, down: bool }; null: as it came */
@@ -21,13 +23,17 @@ export class Table {
 	}
 
 	#head(column, index) {
-		if (!column.value)
+		if (this.ordered ? !column.order : !column.value)
 			return h("th", { scope: "col", class: column.numeric ? "numeric" : "" }, column.title);
 		return h("th", { scope: "col", class: column.numeric ? "numeric" : "" },
 			h("button", { type: "button", class: "sort", onclick: () => this.#sortBy(index) }, column.title));
 	}
 
 	#sortBy(index) {
+		if (this.ordered) {
+			this.ordered(this.columns[index]);
+			return;
+		}
 		const down = this.sort?.column === index ? !this.sort.down : Boolean(this.columns[index].numeric);
 
 		this.sort = { column: index, down };
@@ -35,7 +41,7 @@ export class Table {
 	}
 
 	#sorted(items) {
-		if (!this.sort)
+		if (!this.sort || this.ordered)
 			return items;
 		const { value } = this.columns[this.sort.column], sign = this.sort.down ? -1 : 1;
 

@@ -7,6 +7,7 @@
 #include "sql/normalize.h"
 #include "stage/stage.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define LINES_AT_MOST 50u /* in a second, for each worker */
@@ -18,18 +19,18 @@ struct policy {
 	struct log_limit limit;
 };
 
-static int configure(const struct config *config, void **ret_policy)
+static int configure(const struct config *config, const void *before UNUSED, void **ret_policy)
 {
 	const struct config_log *c = &config->log;
 	struct policy *p;
 
 	*ret_policy = NULL;
-	if (c->slow_query == 0)
+	if (config_slow_query(config) == 0)
 		return 0;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	p->threshold = c->slow_query;
+	p->threshold = config_slow_query(config);
 	p->literals = c->slow_query_literals;
 	p->text_max = (uint32_t)MIN(c->slow_query_length, (uint64_t)REQUEST_TEXT_MAX);
 	*ret_policy = p;
@@ -41,34 +42,54 @@ static void milliseconds(usec_t duration, char text[32])
 	snprintf(text, 32, "%llu.%03llu", (unsigned long long)(duration / 1000), (unsigned long long)(duration % 1000));
 }
 
-static void answered(const struct request *r, void *policy)
+/* What is written of the text, and "" or what stands for all texts like it: only a whole one can be told. */
+static struct slice describe(const struct request *r, const struct policy *p, char *text, char fingerprint[17],
+			     bool *ret_cut)
 {
-	struct policy *p = policy;
-	char text[REQUEST_TEXT_MAX + 1], duration[32], waited[32];
+	struct slice whole = request_text(r);
+	struct sql_normalized normalized;
+
+	sql_normalize(whole, /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
+	fingerprint[0] = 0;
+	if (r->fingerprint || r->text_len <= REQUEST_TEXT_MAX)
+		snprintf(fingerprint, 17, "%016" PRIx64, r->fingerprint ? r->fingerprint : normalized.fingerprint);
+	if (!p->literals) {
+		*ret_cut = normalized.cut;
+		return slice_make(text, normalized.len);
+	}
+	*ret_cut = whole.len > p->text_max;
+	return slice_make(whole.bytes, MIN(whole.len, p->text_max));
+}
+
+static NEVER_INLINE void tell(struct request *r, struct policy *p)
+{
+	char text[REQUEST_TEXT_MAX + 1], fingerprint[17], duration[32], waited[32];
 	uint32_t left_out = 0;
 	struct slice query;
-	bool cut = false;
+	bool cut;
 
-	if (likely(r->ended - r->began < p->threshold))
-		return;
 	count_add(&r->counters->slow_queries_total, 1);
 	if (!log_limit_pass(&p->limit, LINES_AT_MOST, USEC_PER_SEC, &left_out))
 		return;
+	request_tell(r);
 	milliseconds(r->ended - r->began, duration);
 	milliseconds(r->sent - r->began, waited);
-	if (p->literals) {
-		query = request_text(r);
-		cut = query.len > p->text_max;
-		query.len = MIN(query.len, p->text_max);
-	} else {
-		query = slice_make(text, sql_normalize(request_text(r), text, p->text_max + 1, &cut));
-	}
+	query = describe(r, p, text, fingerprint, &cut);
 	log_warn("slow query", kv_str("duration_ms", duration), kv_str("waited_ms", waited),
 		 kv_str("database", r->database), kv_str("user", r->user),
 		 kv_str("application", *r->application ? r->application : NULL), kv_uint("pid", r->pid),
 		 kv_str("protocol", r->extended ? "extended" : "simple"),
-		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL), kv_slice("query", query),
+		 kv_str("sqlstate", *r->sqlstate ? r->sqlstate : NULL),
+		 kv_str("fingerprint", *fingerprint ? fingerprint : NULL), kv_slice("query", query),
 		 kv_str("cut", cut || r->text_len > REQUEST_TEXT_MAX ? "yes" : NULL), kv_uint("not_logged", left_out));
+}
+
+static void answered(struct request *r, void *policy)
+{
+	struct policy *p = policy;
+
+	if (unlikely(r->ended - r->began >= p->threshold))
+		tell(r, p);
 }
 
 const struct stage stage_slow_log = {

@@ -30,7 +30,7 @@ static size_t power_of_two(uint64_t size)
 	return power;
 }
 
-static int configure(const struct config *config, void **ret_policy)
+static int configure(const struct config *config, const void *before UNUSED, void **ret_policy)
 {
 	const struct config_telemetry *c = &config->telemetry;
 	struct telemetry_sampler sampler;
@@ -116,7 +116,7 @@ static void record(const struct request *r, struct policy *p, const struct trace
 		  1);
 }
 
-static void answered(const struct request *r, void *policy)
+static void answered(struct request *r, void *policy)
 {
 	struct policy *p = policy;
 	struct trace_context parent;
@@ -124,8 +124,13 @@ static void answered(const struct request *r, void *policy)
 	bool has_parent = unlikely(trace_context_may_be(text, end)) && trace_context_read(text, end, &parent);
 	bool told = has_parent && p->heeds_parent ? parent.flags & BIT(0) : draw(p);
 
-	if (unlikely(told || is_kept_anyway(r, p)))
-		record(r, p, has_parent ? &parent : NULL);
+	if (r->here)
+		return;
+
+	if (likely(!told && !is_kept_anyway(r, p)))
+		return;
+	request_tell(r);
+	record(r, p, has_parent ? &parent : NULL);
 }
 
 const struct stage stage_trace = {

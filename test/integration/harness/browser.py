@@ -43,7 +43,7 @@ def chromium():
 def scene_config(primary, standby, **more):
     """A primary and a standby, both watched."""
     return {"nodes": [Proxy.node(primary, "primary", name="db-1"), Proxy.node(standby, "standby", name="db-2")],
-            "health": {"user": "postgres", "check_interval": "1s"}, **more}
+            "health": {"user": "postgres", "check_interval": "1s"}, "analytics": {"enabled": True}, **more}
 
 
 class Traffic:

@@ -1,0 +1,143 @@
+/*
+ * Statistics of queries, [analytics]: what metrics/query_table.h counts, for what each worker's clients ask. Other
+ * threads read it by message (admin/queries.c). It stays over reloads, but for those that turn it off.
+ */
+#include "base/event.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "metrics/query_table.h"
+#include "sql/intent.h"
+#include "sql/normalize.h"
+#include "stage/stage.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define TELL_AGAIN    (600 * USEC_PER_SEC) /* of one entry */
+#define TELL_ANY      (10 * USEC_PER_SEC)  /* of all of a worker's */
+#define USEC_PER_HOUR (3600 * USEC_PER_SEC)
+
+struct policy {
+	struct query_table *table;
+	uint32_t text_max;
+	struct log_limit limit, tell_limit;
+};
+
+static int configure(const struct config *config, const void *before, void **ret_policy)
+{
+	const struct config_analytics *c = &config->analytics;
+	const struct policy *old = before;
+	struct policy *p;
+
+	*ret_policy = NULL;
+	if (!c->enabled)
+		return 0;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->text_max = MIN(config->admin.statement_bytes, QUERY_TEXT_MAX);
+	p->table = old ? query_table_ref(old->table) : query_table_new(c->max_fingerprints);
+	if (p->table && query_table_limit(p->table, c->max_fingerprints) == 0) {
+		*ret_policy = p;
+		return 0;
+	}
+	query_table_unref(p->table);
+	free(p);
+	return -ENOMEM;
+}
+
+static void release(void *policy)
+{
+	struct policy *p = policy;
+
+	query_table_unref(p->table);
+	free(p);
+}
+
+static struct query_table *queries(const void *policy)
+{
+	return ((const struct policy *)policy)->table;
+}
+
+/* NULL: no memory; it is not counted. */
+static NEVER_INLINE struct query_entry *add(struct request *r, struct policy *p)
+{
+	char text[QUERY_TEXT_MAX + 1];
+	struct sql_normalized normalized;
+	struct query_entry *e;
+	uint64_t evicted = p->table->evicted;
+	uint32_t left_out;
+
+	request_tell(r);
+	sql_normalize(request_text(r), /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
+	p->table->counters = r->counters;
+	e = query_table_add(
+		p->table, r->fingerprint, r->owner,
+		&(struct query_names){.text = slice_make(text, normalized.len),
+				      .is_cut = normalized.cut || r->text_len > REQUEST_TEXT_MAX,
+				      .database = r->database,
+				      .user = r->user,
+				      .kind = (uint8_t)sql_intent(request_text(r),
+								  /* standard_conforming_strings= */ true)});
+	if (p->table->evicted > evicted && log_limit_pass(&p->limit, 1, USEC_PER_HOUR, &left_out))
+		log_warn("more statements than [analytics] max_fingerprints: statistics of those that were not used "
+			 "lately go",
+			 kv_uint("max_fingerprints", p->table->most));
+	return e;
+}
+
+static NEVER_INLINE void tell(struct query_entry *e, const struct request *r, struct policy *p)
+{
+	char fingerprint[17];
+	uint32_t unused;
+
+	if ((e->told && clock_since(e->told, r->ended) < TELL_AGAIN) ||
+	    !log_limit_pass(&p->tell_limit, 1, TELL_ANY, &unused))
+		return;
+	e->told = r->ended;
+	snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, e->fingerprint);
+	log_event(EVENT_QUERY_REPEATED, LOG_INFO, "a client asks the same in a loop: could it be one query?",
+		  kv_str("fingerprint", fingerprint), kv_str("database", query_database(e)),
+		  kv_str("user", query_user(e)), kv_str("query", e->strings));
+}
+
+static void see_run(struct query_entry *e, const struct request *r, struct policy *p)
+{
+	uint32_t repeated;
+
+	if (e->kind == INTENT_TRANSACTION) {
+		query_run_pass(r->run, r->began, r->ended);
+		return;
+	}
+	repeated = query_run_call(r->run, r->fingerprint, r->began, r->ended);
+	e->numbers.repeated += repeated;
+	if (unlikely(repeated > 1))
+		tell(e, r, p);
+}
+
+static void answered(struct request *r, void *policy)
+{
+	struct policy *p = policy;
+	struct query_entry *e;
+
+	if (unlikely(!r->fingerprint))
+		return;
+	e = query_table_find(p->table, r->fingerprint, r->owner);
+	if (likely(e != NULL))
+		e->was_used = true; /* one that came but once is the first to go */
+	else if (!(e = add(r, p)))
+		return;
+	e->numbers.rows += r->rows;
+	e->numbers.errors += *r->sqlstate != 0;
+	see_run(e, r, p);
+	query_numbers_call(&e->numbers, clock_since(r->began, r->ended), clock_since(r->served, r->ended), r->ended);
+}
+
+const struct stage stage_analytics = {
+	.name = "analytics",
+	.configure = configure,
+	.release = release,
+	.answered = answered,
+	.queries = queries,
+	.wants_fingerprint = true,
+};
