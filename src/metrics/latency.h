@@ -28,8 +28,7 @@ struct histogram {
 extern const uint64_t latency_bounds[LATENCY_BOUNDS + 1];
 #define LATENCY_MOST 131072000000u /* the last of them, 2^17 s */
 
-/* The native bucket that a bucket lies in, whose upper bound is 2^(native/8) s. What is above all counts for the last.
- */
+/* The native bucket that it lies in, whose bound is 2^(native/8) s. What is above all of them counts for the last. */
 extern const int16_t latency_native[LATENCY_BOUNDS + 1];
 #define LATENCY_SCHEMA         3
 #define LATENCY_ZERO           (-136) /* that is their zero bucket, for there are no whole numbers to tell apart below */
