@@ -31,7 +31,10 @@ POOL = """max_connections = 10
 idle_timeout = "2s"
 client_login_timeout = "600s"
 """
-PATHS = ["/metrics", "/api/v1/stats", "/api/v1/stats/history"]
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+# What is shown, the path, Accept.
+REQUESTS = [("/metrics", "/metrics", "*/*"), ("/metrics (protobuf)", "/metrics", PROTOBUF),
+            ("/api/v1/stats", "/api/v1/stats", "*/*"), ("/api/v1/stats/history", "/api/v1/stats/history", "*/*")]
 
 
 class Postgres:
@@ -92,17 +95,18 @@ def thread_times(pid):
     return times
 
 
-def ask(server, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.admin}{path}", timeout=60) as answer:
+def ask(server, path, accept):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.admin}{path}", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
 
 
-def measure(server, path, count):
+def measure(server, path, accept, count):
     """(milliseconds of the thread that answers, and until all is there; bytes): of each scrape."""
     rows = []
     for _ in range(count):
         before, began = thread_times(server.pid), time.monotonic()
-        size = len(ask(server, path))
+        size = len(ask(server, path, accept))
         took, after = time.monotonic() - began, thread_times(server.pid)
         rows.append((max(after[t] - before.get(t, 0) for t in after) / 1e6, took * 1e3, size))
     return rows
@@ -129,9 +133,9 @@ def main():
         time.sleep(5)  # server connections of the logins are closed
         resident = server.resident_bytes()
         print(f"{len(clients)} clients, {args.pools} pools")
-        for path in PATHS:
-            rows = measure(server, path, args.scrapes)
-            print(f"{path:24} CPU {statistics.median(r[0] for r in rows):6.2f} ms (most {max(r[0] for r in rows):.2f})   "
+        for name, path, accept in REQUESTS:
+            rows = measure(server, path, accept, args.scrapes)
+            print(f"{name:24} CPU {statistics.median(r[0] for r in rows):6.2f} ms (most {max(r[0] for r in rows):.2f})   "
                   f"answer {statistics.median(r[1] for r in rows):6.2f} ms   {rows[-1][2] / 1e3:8.1f} kB")
         before = sum(thread_times(server.pid).values())
         time.sleep(10)

@@ -111,7 +111,6 @@ struct answer {
 
 const char *request_header(const struct request *request, const char *name);    /* NULL: not given */
 const char *request_parameter(const struct request *request, const char *name); /* of the query string; likewise */
-bool request_accepts_json(const struct request *request);
 /* Who asks, for the log. */
 void request_client(const struct request *request, char *text, size_t size);
 /* One log line about something that an operator did over HTTP. */

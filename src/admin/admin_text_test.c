@@ -138,33 +138,6 @@ static void test_numbers(void **state)
 	assert_false(parse_number("\xb2", 10, &n));
 }
 
-static void check_label(const char *text, const char *escaped)
-{
-	struct buf b = BUF_INIT(1024);
-
-	buf_add_label(&b, text);
-	assert_string_equal(buf_cstr(&b), escaped);
-	buf_free(&b);
-}
-
-#define BAD "\xef\xbf\xbd"
-
-static void test_labels(void **state)
-{
-	check_label("shop", "shop");
-	check_label("", "");
-	check_label("a\"b\\c\nd", "a\\\"b\\\\c\\nd");
-	check_label("\"} 1\nfake_metric 1", "\\\"} 1\\nfake_metric 1");
-	check_label("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
-	check_label("\xff", BAD);
-	check_label("\xc3", BAD);                         /* cut off */
-	check_label("\xe2\x82", BAD BAD);                 /* cut off */
-	check_label("\xc3\"", BAD "\\\"");                /* must not swallow the quote */
-	check_label("\xc0\x80", BAD BAD);                 /* overlong */
-	check_label("\xed\xa0\x80", BAD BAD BAD);         /* surrogate */
-	check_label("\xf4\x90\x80\x80", BAD BAD BAD BAD); /* above U+10FFFF */
-}
-
 static void test_times(void **state)
 {
 	char text[32];
@@ -180,7 +153,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paths),   cmocka_unit_test(test_bearer), cmocka_unit_test(test_origins),
 		cmocka_unit_test(test_hosts),   cmocka_unit_test(test_types),  cmocka_unit_test(test_unescape),
-		cmocka_unit_test(test_numbers), cmocka_unit_test(test_labels), cmocka_unit_test(test_times),
+		cmocka_unit_test(test_numbers), cmocka_unit_test(test_times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

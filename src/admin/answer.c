@@ -40,13 +40,6 @@ bool request_flag(struct request *request, struct answer *answer, const char *pa
 	return false;
 }
 
-bool request_accepts_json(const struct request *request)
-{
-	const char *accept = request_header(request, MHD_HTTP_HEADER_ACCEPT);
-
-	return accept && strcasestr(accept, "application/json");
-}
-
 void request_client(const struct request *request, char *text, size_t size)
 {
 	const union MHD_ConnectionInfo *info =

@@ -1,6 +1,7 @@
 /* GET /metrics, in the formats that there are, and the page that lists all metrics. */
 #include "admin/admin_priv.h"
 
+#include "admin/accept.h"
 #include "admin/metrics.h"
 
 #define TEXT_MAX (256u << 20)
@@ -34,56 +35,52 @@ static const struct metric_group *const groups[] = {
 	&metrics_process,
 };
 
-/* ---- labels ---- */
+/* The first is for whom it is all the same to. */
+enum form { FORM_TEXT, FORM_OPEN_METRICS, FORM_JSON, FORM_PROTOBUF };
 
-void labels_begin(struct buf *b, const char *label, const char *value)
-{
-	buf_add_char(b, '{');
-	labels_add(b, label, value);
-}
+static const struct accept_offer forms[] = {
+	[FORM_TEXT] = {"text", "plain", {{"version", "0.0.4"}}},
+	[FORM_OPEN_METRICS] = {"application", "openmetrics-text", {{"version", "1.0.0 0.0.1"}}},
+	[FORM_JSON] = {"application", "json"},
+	[FORM_PROTOBUF] = {"application",
+			   "vnd.google.protobuf",
+			   {{"proto", "io.prometheus.client.MetricFamily"}, {"encoding", "delimited"}}},
+};
 
-void labels_add(struct buf *b, const char *label, const char *value)
-{
-	if (b->len > 1)
-		buf_add_char(b, ',');
-	buf_add_str(b, label);
-	buf_add_str(b, "=\"");
-	buf_add_label(b, value);
-	buf_add_char(b, '"');
-}
-
-const char *labels_end(struct buf *b)
-{
-	buf_add_char(b, '}');
-	return buf_cstr(b);
-}
+static const enum exposition_format formats[] = {[FORM_TEXT] = EXPOSITION_TEXT,
+						 [FORM_OPEN_METRICS] = EXPOSITION_OPEN_METRICS,
+						 [FORM_PROTOBUF] = EXPOSITION_PROTOBUF};
 
 /* ---- endpoints ---- */
 
 /* False: out of memory. */
 static bool expose_all(struct admin *admin, struct exposition *e)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
-		if (!groups[i]->expose(e, admin, groups[i]->metrics))
-			return false;
+	bool good = true;
+
+	e->created = admin->context.started_wall;
+	for (size_t i = 0; good && i < ARRAY_SIZE(groups); i++)
+		good = groups[i]->expose(e, admin, groups[i]->metrics);
 	exposition_end(e);
-	return !e->out->failed;
+	return good && !e->out->failed;
 }
 
 void admin_expose(struct admin *admin, struct buf *out)
 {
-	struct exposition e = {.out = out, .rows_max = METRICS_POOLS_MAX};
+	struct exposition e = EXPOSITION_INIT(out, EXPOSITION_TEXT);
 
+	e.rows_max = METRICS_POOLS_MAX;
 	if (!expose_all(admin, &e))
 		out->failed = true;
 }
 
-static bool metrics_text(struct request *request, bool open_metrics, struct buf *b)
+static bool write_metrics(struct request *request, enum exposition_format format, struct buf *b)
 {
-	struct exposition e = {.out = b, .open_metrics = open_metrics, .rows_max = METRICS_POOLS_MAX};
+	struct exposition e = EXPOSITION_INIT(b, format);
 	const char *pools = request_parameter(request, "pools");
 	uint64_t rows;
 
+	e.rows_max = METRICS_POOLS_MAX;
 	if (pools && parse_number(pools, METRICS_POOLS_MAX, &rows))
 		e.rows_max = (uint32_t)rows;
 	return expose_all(request->admin, &e);
@@ -107,42 +104,42 @@ void endpoint_metrics_json(struct request *request, struct answer *answer)
 	answer_json(answer, MHD_HTTP_OK, json);
 }
 
-static bool accepts_open_metrics(const struct request *request)
+static enum form wanted_form(const struct request *request)
 {
-	const char *accept = request_header(request, MHD_HTTP_HEADER_ACCEPT);
-
-	return accept && strcasestr(accept, "application/openmetrics-text");
+	return (enum form)accept_choose(request_header(request, MHD_HTTP_HEADER_ACCEPT), forms, ARRAY_SIZE(forms));
 }
 
-static void answer_metrics_text(struct request *request, struct answer *answer)
+static void answer_metrics(struct request *request, enum exposition_format format, struct answer *answer)
 {
-	bool open_metrics = accepts_open_metrics(request);
 	struct buf text = BUF_INIT(TEXT_MAX);
 
-	if (metrics_text(request, open_metrics, &text))
-		answer_text(answer, open_metrics ? EXPOSITION_OPEN_TYPE : EXPOSITION_TEXT_TYPE, &text);
+	if (write_metrics(request, format, &text))
+		answer_text(answer, exposition_types[format], &text);
 	buf_free(&text);
 }
 
 void endpoint_metrics(struct request *request, struct answer *answer)
 {
-	if (request_accepts_json(request))
+	enum form form = wanted_form(request);
+
+	if (form == FORM_JSON)
 		endpoint_metrics_json(request, answer);
 	else
-		answer_metrics_text(request, answer);
+		answer_metrics(request, formats[form], answer);
 }
 
 /* The reference wraps the text in JSON: for its clients, when they say so. */
 void endpoint_metrics_prometheus(struct request *request, struct answer *answer)
 {
+	enum form form = wanted_form(request);
 	struct buf text = BUF_INIT(TEXT_MAX);
 	json_t *json;
 
-	if (!request_accepts_json(request)) {
-		answer_metrics_text(request, answer);
+	if (form != FORM_JSON) {
+		answer_metrics(request, formats[form], answer);
 		return;
 	}
-	if (metrics_text(request, /* open_metrics= */ false, &text)) {
+	if (write_metrics(request, EXPOSITION_TEXT, &text)) {
 		json = json_object();
 		json_put(json, "text", json_text(buf_cstr(&text)));
 		answer_json(answer, MHD_HTTP_OK, json);

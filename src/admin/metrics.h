@@ -30,12 +30,6 @@ extern const struct metric_group metrics_counters, metrics_old, metrics_latencie
 	metrics_requests, metrics_admin, metrics_events, metrics_errors, metrics_streams_open, metrics_streams,
 	metrics_statements_running, metrics_statements, metrics_build;
 
-/* Labels as samples have them: {a="b",c="d"}; values are escaped. */
-void labels_begin(struct buf *b, const char *label, const char *value);
-void labels_add(struct buf *b, const char *label, const char *value);
-/* The whole text; "" when there is no memory (then b->failed). */
-const char *labels_end(struct buf *b);
-
 /* Rows of pools that are shown, unless fewer are asked for. */
 #define METRICS_POOLS_MAX 2000u
 

@@ -8,12 +8,12 @@ static const struct metric request_metrics[] = {
 
 static bool expose_requests(struct exposition *e, struct admin *admin, const struct metric *m)
 {
-	char labels[32];
+	char status[8];
 
 	exposition_begin(e, m);
 	for (uint32_t i = 0; i < STATUS_CLASSES; i++) {
-		snprintf(labels, sizeof(labels), "{status=\"%uxx\"}", i + 1);
-		exposition_add(e, labels, (double)atomic_load(&admin->counts.answers[i]));
+		snprintf(status, sizeof(status), "%uxx", i + 1);
+		exposition_add_one(e, "status", status, (double)atomic_load(&admin->counts.answers[i]));
 	}
 	return true;
 }

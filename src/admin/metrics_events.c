@@ -7,14 +7,11 @@ static const struct metric event_metrics[] = {{"heliosdb_proxy_events_total", "c
 
 static bool expose_events(struct exposition *e, struct admin *admin, const struct metric *m)
 {
-	char labels[128];
-
 	(void)admin;
 	exposition_begin(e, m);
-	for (unsigned i = 0; i < EVENT_KIND_COUNT; i++) {
-		snprintf(labels, sizeof(labels), "{kind=\"%s\"}", event_info((enum event_kind)i)->name);
-		exposition_add(e, labels, (double)event_count((enum event_kind)i));
-	}
+	for (unsigned i = 0; i < EVENT_KIND_COUNT; i++)
+		exposition_add_one(e, "kind", event_info((enum event_kind)i)->name,
+				   (double)event_count((enum event_kind)i));
 	return true;
 }
 
@@ -26,8 +23,6 @@ static const struct metric error_metrics[] = {{"heliosdb_proxy_errors_raised_tot
 
 static bool expose_errors(struct exposition *e, struct admin *admin, const struct metric *m)
 {
-	char labels[160];
-
 	(void)admin;
 	exposition_begin(e, m);
 	for (unsigned i = 0; i < PROXY_ERROR_COUNT; i++) {
@@ -36,8 +31,9 @@ static bool expose_errors(struct exposition *e, struct admin *admin, const struc
 
 		if (count == 0)
 			continue;
-		snprintf(labels, sizeof(labels), "{error=\"%s\",sqlstate=\"%s\"}", info->name, info->sqlstate);
-		exposition_add(e, labels, (double)count);
+		exposition_label(e, "error", info->name);
+		exposition_label(e, "sqlstate", info->sqlstate);
+		exposition_add(e, (double)count);
 	}
 	return true;
 }
@@ -54,8 +50,8 @@ static bool expose_open(struct exposition *e, struct admin *admin, const struct 
 
 	streams_count(admin->streams, &counts);
 	exposition_begin(e, m);
-	exposition_add(e, "{of=\"events\"}", counts.open[FEED_EVENTS]);
-	exposition_add(e, "{of=\"log\"}", counts.open[FEED_LOG]);
+	exposition_add_one(e, "of", "events", counts.open[FEED_EVENTS]);
+	exposition_add_one(e, "of", "log", counts.open[FEED_LOG]);
 	return true;
 }
 

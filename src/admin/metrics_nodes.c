@@ -5,14 +5,9 @@
 #include "cluster/members.h"
 #include "route/breaker.h"
 
-#define TEXT_MAX 4096u /* of labels */
-
-/* The sample of one node; text: to write labels in. */
-static void add_of_node(struct exposition *e, struct buf *text, const struct node *node, double value)
+static void add_of_node(struct exposition *e, const struct node *node, double value)
 {
-	buf_clear(text);
-	labels_begin(text, "node", node->name);
-	exposition_add(e, labels_end(text), value);
+	exposition_add_one(e, "node", node->name, value);
 }
 
 /* ---- nodes ---- */
@@ -38,22 +33,19 @@ static const struct metric node_metrics[] = {
 static bool expose_nodes(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	const struct node_set *set = node_list_now(admin->context.nodes);
-	struct buf text = BUF_INIT(TEXT_MAX);
 
 #define X(metric, kind, help, value) \
 	exposition_begin(e, m++); \
 	for (uint32_t i = 0; i < set->count; i++) { \
 		const struct node *node = set->nodes[i]; \
 \
-		buf_clear(&text); \
-		labels_begin(&text, "node", node->name); \
-		labels_add(&text, "role", role_name(atomic_load(&node->role))); \
-		exposition_add(e, labels_end(&text), (double)(value)); \
+		exposition_label(e, "node", node->name); \
+		exposition_label(e, "role", role_name(atomic_load(&node->role))); \
+		exposition_add(e, (double)(value)); \
 	}
 	NODE_METRICS(X)
 #undef X
-	buf_free(&text);
-	return !text.failed;
+	return true;
 }
 
 const struct metric_group metrics_nodes = {"node, role",
@@ -102,16 +94,13 @@ static const struct metric source_metrics[] = {
 static bool expose_sources(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	struct members_counts counts;
-	char labels[64];
 
 	if (!admin->context.members)
 		return true;
 	members_count(admin->context.members, &counts);
 	exposition_begin(e, m);
-	for (uint32_t i = 0; i < MEMBER_SOURCE_COUNT; i++) {
-		snprintf(labels, sizeof(labels), "{source=\"%s\"}", member_source_word((enum member_source)i));
-		exposition_add(e, labels, counts.by_source[i]);
-	}
+	for (uint32_t i = 0; i < MEMBER_SOURCE_COUNT; i++)
+		exposition_add_one(e, "source", member_source_word((enum member_source)i), counts.by_source[i]);
 	return true;
 }
 
@@ -141,18 +130,16 @@ static const struct metric circuit_metrics[] = {
 static bool expose_circuits(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	const struct node_set *set = node_list_now(admin->context.nodes);
-	struct buf text = BUF_INIT(TEXT_MAX);
 	struct breaker_view v;
 
 #define X(metric, kind, help, value) \
 	exposition_begin(e, m++); \
 	for (uint32_t i = 0; i < set->count; i++) \
 		if (breaker_look(set->nodes[i], &v)) \
-			add_of_node(e, &text, set->nodes[i], (double)(value));
+			add_of_node(e, set->nodes[i], (double)(value));
 	CIRCUIT_METRICS(X)
 #undef X
-	buf_free(&text);
-	return !text.failed;
+	return true;
 }
 
 const struct metric_group metrics_circuits = {"node",
@@ -195,7 +182,6 @@ static const struct metric fact_metrics[] = {
 static bool expose_facts(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	const struct topology *t = admin_hold_topology(admin);
-	struct buf text = BUF_INIT(TEXT_MAX);
 
 #define X(metric, kind, help, is_known, value) \
 	exposition_begin(e, m++); \
@@ -205,13 +191,12 @@ static bool expose_facts(struct exposition *e, struct admin *admin, const struct
 \
 		(void)f; \
 		if (is_known) \
-			add_of_node(e, &text, n->node, (double)(value)); \
+			add_of_node(e, n->node, (double)(value)); \
 	}
 	FACT_METRICS(X)
 #undef X
 	admin_release_topology(t);
-	buf_free(&text);
-	return !text.failed;
+	return true;
 }
 
 const struct metric_group metrics_facts = {
@@ -268,35 +253,26 @@ static const struct metric catalog_metrics[] = {
 #undef X
 };
 
-struct catalog_sample {
-	struct exposition *e;
-	struct buf *text;
-};
-
-static void add_catalog(const struct catalog_view *v, void *to)
+static void add_catalog(const struct catalog_view *v, void *exposition)
 {
-	const struct catalog_sample *sample = to;
-	const char *wanted = sample->e->metric->name;
+	struct exposition *e = exposition;
+	const char *wanted = e->metric->name;
 
-	buf_clear(sample->text);
-	labels_begin(sample->text, "database", v->database);
 #define X(metric, kind, help, known, value) \
 	if (strcmp(wanted, "heliosdb_proxy_catalog_" metric) == 0 && (known)) \
-		exposition_add(sample->e, labels_end(sample->text), (double)(value));
+		exposition_add_one(e, "database", v->database, (double)(value));
 	CATALOG_METRICS(X)
 #undef X
 }
 
 static bool expose_catalogs(struct exposition *e, struct admin *admin, const struct metric *m)
 {
-	struct buf text = BUF_INIT(TEXT_MAX);
 
 	for (size_t i = 0; admin->context.catalogs && i < ARRAY_SIZE(catalog_metrics); i++) {
 		exposition_begin(e, &m[i]);
-		catalogs_each(admin->context.catalogs, add_catalog, &(struct catalog_sample){e, &text});
+		catalogs_each(admin->context.catalogs, add_catalog, e);
 	}
-	buf_free(&text);
-	return !text.failed;
+	return true;
 }
 
 const struct metric_group metrics_catalogs = {

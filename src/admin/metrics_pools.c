@@ -6,8 +6,6 @@
 
 #include "admin/metrics.h"
 
-#define TEXT_MAX 8192u /* of labels: three names, and what escaping makes of them */
-
 #define POOL_METRICS(X) \
 	X("links_active", "gauge", "Server connections that clients use now.", v->active) \
 	X("links_idle", "gauge", "Server connections that nobody uses now.", v->idle) \
@@ -67,25 +65,22 @@ static struct pool_row *fold(struct pool_row *first, uint32_t most, struct pool_
 }
 
 /* Labels are written once for each pool, and not for each of its metrics. NULL: out of memory. */
-static const char **make_labels(struct arena *arena, const struct pool_row *first)
+static struct slice *make_labels(struct exposition *e, struct arena *arena, const struct pool_row *first)
 {
-	struct buf text = BUF_INIT(TEXT_MAX);
-	const char **labels;
+	struct slice *labels;
 	size_t count = 0;
 
 	for (const struct pool_row *row = first; row; row = row->next)
 		count++;
 	labels = arena_alloc(arena, (count + 1) * sizeof(*labels));
 	for (size_t i = 0; labels && i < count; i++, first = first->next) {
-		buf_clear(&text);
-		labels_begin(&text, "database", first->view.database);
-		labels_add(&text, "user", first->view.user);
-		labels_add(&text, "node", first->view.node);
-		labels[i] = arena_strdup(arena, labels_end(&text));
-		if (text.failed || !labels[i])
+		exposition_label(e, "database", first->view.database);
+		exposition_label(e, "user", first->view.user);
+		exposition_label(e, "node", first->view.node);
+		labels[i] = exposition_keep_labels(e, arena);
+		if (!labels[i].bytes)
 			labels = NULL;
 	}
-	buf_free(&text);
 	return labels;
 }
 
@@ -93,19 +88,19 @@ static bool expose(struct exposition *e, struct admin *admin, const struct metri
 {
 	struct pool_row others, *first;
 	struct pool_rows rows;
-	const char **labels;
+	struct slice *labels;
 
 	if (!pool_rows_collect(&rows, admin->context.pools))
 		return false;
 	first = fold(rows.first, MAX(e->rows_max, 1u), &others);
-	labels = make_labels(&rows.arena, first);
+	labels = make_labels(e, &rows.arena, first);
 #define X(name, kind, help, value) \
 	exposition_begin(e, m++); \
 	i = 0; \
 	for (const struct pool_row *row = first; row; row = row->next) { \
 		const struct pool_view *v = &row->view; \
 \
-		exposition_add(e, labels[i++], (double)(value)); \
+		exposition_add_kept(e, labels[i++], (double)(value)); \
 	}
 	if (labels) {
 		size_t i;

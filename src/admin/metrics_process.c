@@ -96,7 +96,7 @@ static bool expose_build(struct exposition *e, struct admin *admin, const struct
 {
 	(void)admin;
 	exposition_begin(e, m);
-	exposition_add(e, "{version=\"" HELIOS_VERSION "\"}", 1);
+	exposition_add_one(e, "version", HELIOS_VERSION, 1);
 	return true;
 }
 

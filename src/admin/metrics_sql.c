@@ -23,16 +23,16 @@ static const struct metric done_metrics[] = {
 
 static bool expose_done(struct exposition *e, struct admin *admin, const struct metric *m)
 {
-	static const char *const labels[] = {[SQL_RESULT_OK] = "{result=\"ok\"}",
-					     [SQL_RESULT_ERROR] = "{result=\"error\"}",
-					     [SQL_RESULT_STOPPED] = "{result=\"stopped\"}",
-					     [SQL_RESULT_REFUSED] = "{result=\"refused\"}"};
+	static const char *const results[] = {[SQL_RESULT_OK] = "ok",
+					      [SQL_RESULT_ERROR] = "error",
+					      [SQL_RESULT_STOPPED] = "stopped",
+					      [SQL_RESULT_REFUSED] = "refused"};
 	struct sql_counts counts;
 
 	sql_runner_count(admin->sql, &counts);
 	exposition_begin(e, m);
 	for (size_t i = 0; i < SQL_RESULTS; i++)
-		exposition_add(e, labels[i], (double)counts.done[i]);
+		exposition_add_one(e, "result", results[i], (double)counts.done[i]);
 	return true;
 }
 

@@ -72,7 +72,6 @@ static const struct metric route_metrics[] = {
 static bool expose_routes(struct exposition *e, struct admin *admin, const struct metric *m)
 {
 	const struct sessions_shared *workers = workers_of(admin);
-	char labels[128];
 
 	_Static_assert(ROUTE_REASON_COUNT <= METRICS_ROUTES_MAX, "a counter for each");
 	exposition_begin(e, m);
@@ -82,10 +81,9 @@ static bool expose_routes(struct exposition *e, struct admin *admin, const struc
 		for (uint32_t j = 0; j < workers->worker_count; j++)
 			sum += atomic_load_explicit(&workers->workers[j]->pool_thread.counters.routed[i],
 						    memory_order_relaxed);
-		snprintf(labels, sizeof(labels), "{to=\"%s\",reason=\"%s\"}",
-			 route_reason_is_standby((enum route_reason)i) ? "standby" : "primary",
-			 route_reason_word((enum route_reason)i));
-		exposition_add(e, labels, (double)sum);
+		exposition_label(e, "to", route_reason_is_standby((enum route_reason)i) ? "standby" : "primary");
+		exposition_label(e, "reason", route_reason_word((enum route_reason)i));
+		exposition_add(e, (double)sum);
 	}
 	return true;
 }
@@ -117,10 +115,10 @@ static const struct metric loop_metrics[] = {
 
 static void add_of_worker(struct exposition *e, uint32_t worker, double value)
 {
-	char labels[32];
+	char number[16];
 
-	snprintf(labels, sizeof(labels), "{worker=\"%u\"}", worker);
-	exposition_add(e, labels, value);
+	snprintf(number, sizeof(number), "%u", worker);
+	exposition_add_one(e, "worker", number, value);
 }
 
 static bool expose_loops(struct exposition *e, struct admin *admin, const struct metric *m)

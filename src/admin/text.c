@@ -159,39 +159,6 @@ bool parse_number(const char *text, uint64_t max, uint64_t *ret)
 
 /* ---- names that others chose ---- */
 
-/* Length of the UTF-8 character at s (RFC 3629: no overlong forms, no surrogates), or 0. The NUL ends it in time. */
-static size_t utf8_len(const uint8_t *s)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n;
-	uint32_t c;
-
-	if (s[0] < 0x80)
-		return 1;
-	n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-	if (n == 0)
-		return 0;
-	c = s[0] & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
-
-static size_t add_character(struct buf *b, const char *s)
-{
-	size_t len = utf8_len((const uint8_t *)s);
-
-	if (len == 0) {
-		buf_add_str(b, "\xef\xbf\xbd");
-		return 1;
-	}
-	buf_add(b, s, len);
-	return len;
-}
-
 size_t count_characters(const char *s)
 {
 	size_t count = 0;
@@ -199,31 +166,6 @@ size_t count_characters(const char *s)
 	for (; *s; s++)
 		count += (*s & 0xc0) != 0x80;
 	return count;
-}
-
-void buf_add_utf8(struct buf *b, const char *s)
-{
-	while (*s)
-		s += add_character(b, s);
-}
-
-void buf_add_label(struct buf *b, const char *s)
-{
-	while (*s) {
-		switch (*s) {
-		case '\\':
-		case '"':
-			buf_add_char(b, '\\');
-			buf_add_char(b, *s++);
-			break;
-		case '\n':
-			buf_add_str(b, "\\n");
-			s++;
-			break;
-		default:
-			s += add_character(b, s);
-		}
-	}
 }
 
 void format_time(uint64_t wall_us, char *text, size_t size)

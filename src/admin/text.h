@@ -5,7 +5,7 @@
 #ifndef ADMIN_TEXT_H
 #define ADMIN_TEXT_H
 
-#include "base/buf.h"
+#include "base/utf8.h"
 
 /*
  * Does the path fit? A pattern's {name} stands for one segment, {name...} at its end for all that is left; neither is
@@ -38,10 +38,6 @@ bool parse_number(const char *text, uint64_t max, uint64_t *ret) MUST_USE;
 
 /* Of UTF-8, as JSON schemas count; other bytes are one each, more or less. */
 size_t count_characters(const char *s);
-/* Bytes that are no UTF-8 become U+FFFD. */
-void buf_add_utf8(struct buf *b, const char *s);
-/* The value of a Prometheus label, without its quotes. */
-void buf_add_label(struct buf *b, const char *s);
 /* "2026-11-23T14:31:45.123Z"; size >= 32. */
 void format_time(uint64_t wall_us, char *text, size_t size);
 

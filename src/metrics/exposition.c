@@ -1,105 +1,87 @@
-/* See exposition.h. https://prometheus.io/docs/instrumenting/exposition_formats/, https://openmetrics.io */
-#include "metrics/exposition.h"
+/* See exposition.h. */
+#include "metrics/exposition_priv.h"
 
-#include <stdio.h>
+static const struct exposition_writer *const writers[] = {
+	[EXPOSITION_TEXT] = &exposition_text,
+	[EXPOSITION_OPEN_METRICS] = &exposition_text,
+	[EXPOSITION_PROTOBUF] = &exposition_protobuf,
+};
 
-#define WHOLE_MAX 9007199254740992.0 /* 2^53 */
+const char *const exposition_types[] = {
+	[EXPOSITION_TEXT] = "text/plain; version=0.0.4; charset=utf-8",
+	[EXPOSITION_OPEN_METRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
+	[EXPOSITION_PROTOBUF] =
+		"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+};
 
-static bool is_counter(const struct metric *m)
+static void end_family(struct exposition *e)
 {
-	return strcmp(m->kind, "counter") == 0;
-}
-
-/* In OpenMetrics a counter is called without the end of its samples' names. */
-static void add_family(struct exposition *e, const struct metric *m)
-{
-	size_t len = strlen(m->name), end = strlen("_total");
-
-	if (e->open_metrics && is_counter(m) && len > end && strcmp(m->name + len - end, "_total") == 0)
-		len -= end;
-	buf_add(e->out, m->name, len);
-}
-
-static void add_help(struct exposition *e, const char *help)
-{
-	for (; *help; help++) {
-		if (*help == '\\' || (*help == '"' && e->open_metrics))
-			buf_add_char(e->out, '\\');
-		buf_add_char(e->out, *help);
-	}
+	if (e->metric)
+		writers[e->format]->end(e);
+	e->metric = NULL;
 }
 
 void exposition_begin(struct exposition *e, const struct metric *m)
 {
-	bool unknown = e->open_metrics && strcmp(m->kind, "untyped") == 0;
-
+	end_family(e);
 	e->metric = m;
-	buf_add_str(e->out, "# HELP ");
-	add_family(e, m);
-	buf_add_char(e->out, ' ');
-	add_help(e, m->help);
-	buf_add_str(e->out, "\n# TYPE ");
-	add_family(e, m);
-	buf_add_char(e->out, ' ');
-	buf_add_str(e->out, unknown ? "unknown" : m->kind);
-	buf_add_char(e->out, '\n');
+	writers[e->format]->begin(e);
 }
 
-/* With a thousand pools most of a scrape is numbers, and most of these are whole and short. */
-static void add_whole(struct buf *out, uint64_t value)
+void exposition_label(struct exposition *e, const char *name, const char *value)
 {
-	char digits[24], *at = digits + sizeof(digits);
-
-	do
-		*--at = (char)('0' + value % 10);
-	while (value /= 10);
-	buf_add(out, at, (size_t)(digits + sizeof(digits) - at));
+	writers[e->format]->label(&e->labels, name, value);
 }
 
-static void add_number(struct buf *out, double value)
+/* They are over: what there was no memory for must not become a sample that looks like another. */
+static void end_labels(struct exposition *e)
 {
-	if (value >= 0 && value <= WHOLE_MAX && value == (double)(uint64_t)value)
-		add_whole(out, (uint64_t)value);
-	else
-		buf_printf(out, "%.15g", value);
+	e->out->failed = e->out->failed || e->labels.failed;
+	buf_clear(&e->labels);
 }
 
-void exposition_add(struct exposition *e, const char *labels, double value)
+void exposition_add(struct exposition *e, double value)
 {
-	buf_add_str(e->out, e->metric->name);
-	buf_add_str(e->out, labels);
-	buf_add_char(e->out, ' ');
-	add_number(e->out, value);
-	buf_add_char(e->out, '\n');
+	writers[e->format]->add(e, slice_make(e->labels.bytes, e->labels.len), value);
+	end_labels(e);
 }
 
-static void add_bucket(struct exposition *e, const char *bound, uint64_t count)
+void exposition_add_one(struct exposition *e, const char *label, const char *text, double value)
 {
-	buf_printf(e->out, "%s_bucket{le=\"%s\"} %llu\n", e->metric->name, bound, (unsigned long long)count);
+	exposition_label(e, label, text);
+	exposition_add(e, value);
 }
 
-/* Bounds are floating-point numbers in OpenMetrics ("1.0"): in both, so that they name the same series. */
+struct slice exposition_keep_labels(struct exposition *e, struct arena *arena)
+{
+	struct slice kept = {arena_alloc(arena, e->labels.len + 1), e->labels.len};
+
+	if (kept.bytes && kept.len)
+		memcpy((uint8_t *)(uintptr_t)kept.bytes, e->labels.bytes, kept.len);
+	end_labels(e);
+	return kept;
+}
+
+void exposition_add_kept(struct exposition *e, struct slice labels, double value)
+{
+	writers[e->format]->add(e, labels, value);
+}
+
 void exposition_add_histogram(struct exposition *e, const struct latency_totals *t)
 {
-	char bound[32];
-
-	for (uint32_t i = 0; i < LATENCY_SHOWN; i++) {
-		snprintf(bound, sizeof(bound), latency_shown[i] % 1000000 ? "%.6g" : "%.1f", latency_shown[i] / 1e6);
-		add_bucket(e, bound, latency_within(t, latency_shown[i]));
-	}
-	add_bucket(e, "+Inf", t->count);
-	buf_printf(e->out, "%s_sum %.15g\n", e->metric->name, (double)t->sum / 1e6);
-	buf_printf(e->out, "%s_count %llu\n", e->metric->name, (unsigned long long)t->count);
+	writers[e->format]->add_histogram(e, t);
 }
 
 void exposition_single(struct exposition *e, const struct metric *metric, double value)
 {
 	exposition_begin(e, metric);
-	exposition_add(e, "", value);
+	exposition_add(e, value);
 }
 
 void exposition_end(struct exposition *e)
 {
-	if (e->open_metrics)
+	end_family(e);
+	if (e->format == EXPOSITION_OPEN_METRICS)
 		buf_add_str(e->out, "# EOF\n");
+	buf_free(&e->labels);
 }

@@ -1,11 +1,15 @@
 /*
  * How long things took: histograms that one thread writes and others read, as counters.
  *
- * Bounds are decimal (ten to a decade, 10 us to 1000 s, a bucket is at most a third wider than the one before), so
- * those that Prometheus is shown (0.005 s, 0.01 s, 0.025 s ...) are exact, and percentiles that are found between two
- * of them are no further off than some ten percent.
+ * There is a bound wherever one of two expositions has one, so that both are exact:
+ *   - the 20 that everybody is shown (0.005 s, 0.01 s, 0.025 s ...), and
+ *   - those of Prometheus' native histograms with schema 3, which are those of OpenTelemetry's exponential ones with
+ *     scale 3: 2^(i/8) seconds, from 8 us to 36 hours.
+ * Times are whole microseconds, and a bucket is what is above the bound before and not above its own: so a native bound
+ * stands here rounded down. A bucket is at most a tenth wider than the one before, and percentiles are as exact.
  *
- * To add is two additions: what happens with nearly every request is added once, see LATENCY_REQUEST.
+ * To add is two additions: what happens with nearly every request is added once, see LATENCY_REQUEST. A thread's
+ * histograms are 14 kB, the sums of all threads' 12 kB.
  */
 #ifndef METRICS_LATENCY_H
 #define METRICS_LATENCY_H
@@ -13,19 +17,26 @@
 #include "base/clock.h"
 #include "metrics/metrics.h"
 
-#define LATENCY_BOUNDS 81u
+#define LATENCY_BOUNDS 289u
 
 struct histogram {
 	counter_t sum;                         /* microseconds */
 	counter_t buckets[LATENCY_BOUNDS + 1]; /* up to and with each bound; the last: above all */
 };
 
-/* Microseconds, ascending. */
-extern const uint32_t latency_bounds[LATENCY_BOUNDS];
-#define LATENCY_MOST  1000000000u /* the last of them */
-#define LATENCY_CELLS 216u
-/* The first bound that is not below a cell: eight to a power of two, from 8 on. No two bounds are in the same. */
-extern const uint8_t latency_cells[LATENCY_CELLS];
+/* Microseconds, ascending; one more, that nothing is above. */
+extern const uint64_t latency_bounds[LATENCY_BOUNDS + 1];
+#define LATENCY_MOST 131072000000u /* the last of them, 2^17 s */
+
+/* The native bucket that it lies in, whose bound is 2^(native/8) s. What is above all of them counts for the last. */
+extern const int16_t latency_native[LATENCY_BOUNDS + 1];
+#define LATENCY_SCHEMA         3
+#define LATENCY_ZERO           (-136) /* that is their zero bucket, for there are no whole numbers to tell apart below */
+#define LATENCY_ZERO_THRESHOLD 0x1p-17
+
+/* The first bound that is not below a cell: 16 to a power of two, from 4 us on. No more than two are in the same. */
+#define LATENCY_CELLS 560u
+extern const uint16_t latency_cells[LATENCY_CELLS];
 
 enum latency {
 #define LATENCY(key, name, help) LATENCY_##key,
@@ -47,15 +58,19 @@ struct latency_totals {
 	uint64_t sum, count, buckets[LATENCY_BOUNDS + 1];
 };
 
+/* As a floating-point number a time says in its upper bits which power of two it belongs to, and which part of it. */
 static inline uint32_t latency_bucket(usec_t took)
 {
-	uint32_t shift, i, at_least = (uint32_t)MAX(took, (usec_t)8);
+	double number = (double)(int64_t)took;
+	uint64_t bits, cell;
+	uint32_t i;
 
-	if (unlikely(took > LATENCY_MOST))
-		return LATENCY_BOUNDS;
-	shift = 28u - (uint32_t)__builtin_clz(at_least);
-	i = latency_cells[shift * 8 + (at_least >> shift) - 8];
-	return i + (took > latency_bounds[i]);
+	memcpy(&bits, &number, sizeof(bits));
+	cell = (bits >> 48) - (1025u << 4);
+	if (unlikely(cell >= LATENCY_CELLS))
+		return took < 4 ? 0 : LATENCY_BOUNDS;
+	i = latency_cells[cell];
+	return i + (took > latency_bounds[i]) + (took > latency_bounds[i + 1]);
 }
 
 static inline void latency_add(struct latencies *l, enum latency kind, usec_t took)

@@ -148,7 +148,7 @@ static bool make_catalogs(struct proxy *p)
 static void expose(void *server, struct buf *out)
 {
 	struct proxy *p = server;
-	struct exposition e = {.out = out};
+	struct exposition e = EXPOSITION_INIT(out, EXPOSITION_TEXT);
 	struct counters sum;
 
 	if (p->admin) {
@@ -162,6 +162,7 @@ static void expose(void *server, struct buf *out)
 		counters_add(&sum, &p->shared.workers[i]->pool_thread.counters);
 	for (uint32_t i = 0; i < COUNTER_METRICS; i++)
 		exposition_single(&e, &counter_metrics[i], counter_value(&sum, i));
+	exposition_end(&e);
 }
 
 static bool start_telemetry(struct proxy *p)

@@ -1,7 +1,7 @@
 /* See attributes.h. */
 #include "telemetry/attributes.h"
 
-#include "telemetry/protobuf.h"
+#include "base/protobuf.h"
 
 /* Of a character of UTF-8 that begins here; 0: none does. */
 static size_t character_len(const uint8_t *at, size_t left)

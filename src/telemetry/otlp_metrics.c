@@ -5,7 +5,7 @@
  */
 #include "telemetry/otlp.h"
 
-#include "telemetry/protobuf.h"
+#include "base/protobuf.h"
 
 #include <math.h>
 

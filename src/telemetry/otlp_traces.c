@@ -6,7 +6,7 @@
 
 #include "sql/normalize.h"
 #include "sql/summary.h"
-#include "telemetry/protobuf.h"
+#include "base/protobuf.h"
 
 #include <sys/random.h>
 

@@ -1,4 +1,5 @@
 /* What the admin API reads of a request itself: a path and five headers, one a line. */
+#include "admin/accept.h"
 #include "admin/text.h"
 
 #include <stdlib.h>
@@ -36,6 +37,11 @@ static void read_host(const char *host, const char *origin)
 	(void)!origin_is_host(origin, host);
 }
 
+static const struct accept_offer offers[] = {
+	{"text", "plain", {{"version", "0.0.4"}}},
+	{"application", "openmetrics-text", {{"version", "1.0.0 0.0.1"}, {"a", "b"}}},
+};
+
 static void read_texts(char *const lines[LINES])
 {
 	const char *token = bearer_token(lines[1]);
@@ -49,7 +55,7 @@ static void read_texts(char *const lines[LINES])
 	assert(!parse_number(lines[5], 65536, &n) || n <= 65536);
 	for (int i = 0; i < LINES; i++) {
 		buf_add_utf8(&text, lines[i]);
-		buf_add_label(&text, lines[i]);
+		assert(accept_choose(lines[i], offers, ARRAY_SIZE(offers)) < ARRAY_SIZE(offers));
 	}
 	buf_free(&text);
 }

@@ -3,7 +3,7 @@
  * lies within them, and what is made of metrics can be read back.
  */
 #include "telemetry/otlp.h"
-#include "telemetry/protobuf.h"
+#include "base/protobuf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

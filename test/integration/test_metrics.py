@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from harness import wait_until
+from harness import prometheus_protobuf, wait_until
 from harness.ports import lease_port
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -23,7 +23,8 @@ def read(proxy, path="/metrics", accept=None):
     request = urllib.request.Request(f"http://127.0.0.1:{proxy.admin_port}{path}",
                                      headers={"Accept": accept} if accept else {})
     with urllib.request.urlopen(request, timeout=20) as answer:
-        return answer.headers["Content-Type"], answer.read().decode()
+        kind, body = answer.headers["Content-Type"], answer.read()
+        return kind, body if "protobuf" in kind else body.decode()
 
 
 def promtool(*arguments, text=None, cwd=None):
@@ -66,6 +67,116 @@ def test_open_metrics_for_those_who_accept_it(busy):
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     for name, kind in kinds.items():
         assert kind in ("counter", "gauge", "histogram", "unknown") and not name.endswith("_total")
+
+
+PROTOBUF = prometheus_protobuf.MEDIA_TYPE.replace(" ", "")
+needs_definitions = pytest.mark.skipif(not prometheus_protobuf.is_installed(), reason="needs protoc and client_model")
+
+
+ACCEPTED = [
+    ("*/*", "text/plain"),
+    ("application/json, text/plain, */*", "application/json"),
+    (f"{OPEN_METRICS};version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.5", "text/plain"),
+    ("application/json;q=0.1,text/plain;q=0.2", "text/plain"),
+    (f"{PROTOBUF},{OPEN_METRICS};version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+     "application/vnd.google.protobuf"),
+    (f"{PROTOBUF};q=0.7,{OPEN_METRICS};version=1.0.0;q=0.8", OPEN_METRICS),
+    ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text,text/plain;q=0.1",
+     "text/plain"),
+]
+
+
+def test_who_asks_says_in_which_form(busy):
+    for accept, kind in ACCEPTED:
+        assert read(busy, accept=accept)[0].split(";")[0] == kind, accept
+
+
+def samples_of(text):
+    """{family: (type, help, {sample with its labels: value})}"""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("# "):
+            _, what, name, rest = line.split(" ", 3)
+            entry = found.setdefault(name, ["", "", {}])
+            entry[("TYPE", "HELP").index(what)] = rest.replace("\\\\", "\\")
+        else:
+            sample, value = line.rsplit(" ", 1)
+            entry[2][sample] = float(value)
+    return {name: tuple(entry) for name, entry in found.items()}
+
+
+def quoted(labels):
+    pairs = [f'{name}="' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+             for name, value in labels]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def samples_of_family(family, kind):
+    found = {}
+    for metric in family.metric:
+        labels = [(label.name, label.value) for label in metric.label]
+        value = getattr(metric, kind)
+        if kind != "histogram":
+            found[family.name + quoted(labels)] = value.value
+            continue
+        for bound, count in [(b.upper_bound, b.cumulative_count) for b in value.bucket] + [("+Inf", value.sample_count)]:
+            found[family.name + "_bucket" + quoted(labels + [("le", str(bound))])] = count
+        found[family.name + "_sum" + quoted(labels)] = value.sample_sum
+        found[family.name + "_count" + quoted(labels)] = value.sample_count
+    return found
+
+
+@needs_definitions
+def test_protocol_buffers_say_what_the_text_says(busy, closing):
+    """The same families and series in the same order; and each value is what it was before, after, or in between."""
+    closing(busy.wire(application_name='a"b\\c'))
+
+    def agree():
+        before = samples_of(read(busy)[1])
+        kind, data = read(busy, accept=PROTOBUF)
+        after = samples_of(read(busy)[1])
+        assert kind == prometheus_protobuf.MEDIA_TYPE
+        families = prometheus_protobuf.families(data)
+        assert [f.name for f in families] == [name for name, (_, _, samples) in before.items() if samples]
+        good = True
+        for family in families:
+            kind, about, wanted = before[family.name]
+            assert (family.DESCRIPTOR.fields_by_name["type"].enum_type.values[family.type].name, family.help) == (
+                kind.upper(), about)
+            found = samples_of_family(family, kind)
+            assert list(found) == list(wanted)
+            for sample, value in found.items():
+                ends = sorted([wanted[sample], after[family.name][2][sample]])
+                good = good and ends[0] - 1e-9 <= value <= ends[1] + 1e-9
+        return good
+
+    wait_until(agree)
+
+
+@needs_definitions
+def test_native_histograms_add_up(busy):
+    data = read(busy, accept=PROTOBUF)[1]
+    histograms = {f.name: f.metric[0].histogram for f in prometheus_protobuf.families(data) if f.metric[0].HasField("histogram")}
+    assert len(histograms) == 5
+    for histogram in histograms.values():
+        native = prometheus_protobuf.native_buckets(histogram)
+        assert histogram.schema == 3 and histogram.zero_threshold == 2.0 ** -17
+        assert histogram.zero_count + sum(native.values()) == histogram.sample_count
+        for bucket in histogram.bucket:
+            below = sum(count for i, count in native.items() if 2 ** (i / 8) <= bucket.upper_bound)
+            reaches = sum(count for i, count in native.items() if 2 ** ((i - 1) / 8) < bucket.upper_bound)
+            assert below <= bucket.cumulative_count - histogram.zero_count <= reaches
+    assert histograms["heliosdb_proxy_query_duration_seconds"].sample_count == 20
+
+
+@needs_definitions
+def test_what_was_there_from_the_start_says_since_when(busy):
+    families = {f.name: f.metric[0] for f in prometheus_protobuf.families(read(busy, accept=PROTOBUF)[1])}
+    start = families["process_start_time_seconds"].gauge.value
+    for found in (prometheus_protobuf.created(families["heliosdb_proxy_queries_total"].counter, 3),
+                  prometheus_protobuf.created(families["heliosdb_proxy_query_duration_seconds"].histogram, 15)):
+        assert abs(found - start) < 0.01
+    assert prometheus_protobuf.created(families["heliosdb_proxy_pool_queries_total"].counter, 3) is None
 
 
 def test_names_of_the_reference_stay(busy):
@@ -125,6 +236,9 @@ def test_odd_names_are_escaped(make_proxy, closing, odd):
     closing(proxy.wire(database=odd)).query("SELECT 1")
     text = read(proxy)[1]
     promtool("check", "metrics", text=text)
+    if prometheus_protobuf.is_installed():
+        assert any(label.value == odd for family in prometheus_protobuf.families(read(proxy, accept=PROTOBUF)[1])
+                   for metric in family.metric for label in metric.label)
     escaped = odd.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     assert f'database="{escaped}"' in text
 
@@ -133,7 +247,7 @@ def test_odd_names_are_escaped(make_proxy, closing, odd):
 
 
 class Prometheus:
-    def __init__(self, folder, proxy):
+    def __init__(self, folder, proxy, *arguments):
         self.lease = lease_port()
         self.port = self.lease.port
         (folder / "token").write_text("s3cret")
@@ -149,7 +263,7 @@ scrape_configs:
         self.log = open(folder / "log", "w+")
         self.process = subprocess.Popen(
             ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-             f"--web.listen-address=127.0.0.1:{self.port}"], stdout=self.log, stderr=self.log)
+             f"--web.listen-address=127.0.0.1:{self.port}", *arguments], stdout=self.log, stderr=self.log)
 
     def close(self):
         self.process.terminate()
@@ -189,6 +303,23 @@ def test_a_prometheus_server_reads_it(make_proxy, closing, tmp_path):
                         or 0) > 0, 60)
     kinds = server.get("targets/metadata", metric="heliosdb_proxy_query_duration_seconds")
     assert [kind["type"] for kind in kinds] == ["histogram"]
+    (target,) = server.get("targets")["activeTargets"]
+    assert target["lastError"] == ""
+
+
+def test_a_prometheus_server_reads_native_histograms(make_proxy, closing, tmp_path):
+    proxy = make_proxy({"proxy": {"admin_token": "s3cret"}})
+    client = closing(proxy.wire())
+    for _ in range(7):
+        client.query("SELECT 1")
+    server = closing(Prometheus(tmp_path, proxy, "--enable-feature=native-histograms"))
+    name = "heliosdb_proxy_query_duration_seconds"
+    wait_until(lambda: server.value(f"histogram_count({name})") == 7, 60)
+    assert server.value("heliosdb_proxy_queries_total") == 7
+    assert server.value('sum(heliosdb_proxy_pool_queries_total{database="app",user="app"})') == 7
+    total = server.value(f"histogram_sum({name})")
+    assert 0 < server.value(f"histogram_quantile(0.5, {name})") <= total * 2 ** (1 / 8)
+    assert server.value(f"histogram_fraction(0, 1e5, {name})") == 1
     (target,) = server.get("targets")["activeTargets"]
     assert target["lastError"] == ""
 

@@ -1,5 +1,5 @@
 /* See protobuf.h. */
-#include "telemetry/protobuf.h"
+#include "base/protobuf.h"
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
@@ -48,6 +48,12 @@ void pb_varint(struct buf *b, uint32_t field, uint64_t value)
 		pb_varint_always(b, field, value);
 }
 
+/* Small ones are short, whatever their sign: 0, -1, 1, -2 ... */
+void pb_signed(struct buf *b, uint32_t field, int64_t value)
+{
+	pb_varint_always(b, field, (uint64_t)value << 1 ^ (value < 0 ? UINT64_MAX : 0));
+}
+
 void pb_fixed32(struct buf *b, uint32_t field, uint32_t value)
 {
 	if (!value)
@@ -88,11 +94,16 @@ void pb_string(struct buf *b, uint32_t field, const char *text)
 	pb_bytes(b, field, slice_str(text));
 }
 
+size_t pb_begin_delimited(struct buf *b)
+{
+	buf_add_char(b, 0); /* its length, where that is less than 128 */
+	return b->len;
+}
+
 size_t pb_begin(struct buf *b, uint32_t field)
 {
 	add_tag(b, field, WIRE_BYTES);
-	buf_add_char(b, 0); /* its length, where that is less than 128 */
-	return b->len;
+	return pb_begin_delimited(b);
 }
 
 void pb_end(struct buf *b, size_t begun)

@@ -1,9 +1,9 @@
 /*
- * Protocol buffers' wire format, as much of it as OTLP needs: a writer behind a struct buf (which remembers failure)
- * and a reader that trusts nothing. https://protobuf.dev/programming-guides/encoding/
+ * Protocol buffers' wire format, as much of it as OTLP and Prometheus need: a writer behind a struct buf (which
+ * remembers failure) and a reader that trusts nothing. https://protobuf.dev/programming-guides/encoding/
  */
-#ifndef TELEMETRY_PROTOBUF_H
-#define TELEMETRY_PROTOBUF_H
+#ifndef BASE_PROTOBUF_H
+#define BASE_PROTOBUF_H
 
 #include "base/buf.h"
 
@@ -17,9 +17,12 @@ void pb_fixed64(struct buf *b, uint32_t field, uint64_t value);
 void pb_double(struct buf *b, uint32_t field, double value);
 void pb_string_always(struct buf *b, uint32_t field, struct slice text);
 void pb_varint_always(struct buf *b, uint32_t field, uint64_t value);
+void pb_signed(struct buf *b, uint32_t field, int64_t value); /* sint32, sint64 */
 
 /* A message within the message: what is written in between is its content. */
 size_t pb_begin(struct buf *b, uint32_t field);
+/* A message in a stream of them, each behind its length. */
+size_t pb_begin_delimited(struct buf *b);
 void pb_end(struct buf *b, size_t begun);
 
 struct pb_reader {
