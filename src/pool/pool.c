@@ -226,6 +226,11 @@ bool pool_follows_primary(const struct pool *pool)
 	return pool_destination(pool)->follows;
 }
 
+bool pool_is_held(const struct pool *pool)
+{
+	return destination_is_barred(pool_destination(pool));
+}
+
 struct node *pool_node(const struct pool *pool)
 {
 	return pool_destination(pool)->node;

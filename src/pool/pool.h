@@ -215,6 +215,8 @@ int pool_find(struct pools *pools, const char *database, const char *user, struc
 struct pool *pool_on(struct pool *home, struct node *node);
 /* Is it the primary where its links lead? Else the configuration names a node, or it is a twin. */
 bool pool_follows_primary(const struct pool *pool);
+/* Whoever needs it waits for there being a primary: no link may be used. */
+bool pool_is_held(const struct pool *pool);
 struct node *pool_node(const struct pool *pool);
 struct node *link_node(const struct link *link);
 /* Links of a pool that are in use, over all threads. */

@@ -307,8 +307,10 @@ static void wait_timeout(struct session *s)
 	if (s->turn)
 		share_leave(s);
 	count_add(&session_counters(s)->link_wait_timeouts_total, 1);
-	error_message(&out, ERROR_QUERY_WAIT_TIMEOUT, NULL,
-		      (unsigned)(session_settings(s)->query_wait_timeout / USEC_PER_MSEC));
+	error_message(&out,
+		      s->source == s->shard && pool_is_held(session_pool(s)) ? ERROR_NO_PRIMARY
+									     : ERROR_QUERY_WAIT_TIMEOUT,
+		      NULL, (unsigned)(session_settings(s)->query_wait_timeout / USEC_PER_MSEC));
 	session_fail_request(s, out.bytes, out.len);
 	buf_free(&out);
 }

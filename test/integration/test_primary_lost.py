@@ -177,7 +177,7 @@ def test_what_does_not_wait_is_told(make_proxy, make_postgres, closing, config):
         proxy.advance(6)
     with pytest.raises(ServerError) as failed:
         asked.result()
-    assert failed.value.code == ("53300" if "pool" in config else "08001"), failed.value
+    assert failed.value.code == ("57P03" if "pool" in config else "08001"), failed.value
     assert (writes(proxy) == "held") == ("pool" in config)
 
 
