@@ -187,7 +187,7 @@ struct query_entry *query_table_add(struct query_table *t, uint64_t fingerprint,
 
 void query_numbers_halve(struct query_numbers *n)
 {
-	for (uint32_t i = 0; i <= LATENCY_BOUNDS; i++)
+	for (uint32_t i = 0; i < QUERY_BUCKETS; i++)
 		n->buckets[i] /= 2;
 }
 
@@ -222,7 +222,7 @@ static void add_numbers(struct query_numbers *n, const struct query_numbers *oth
 	n->repeated += other->repeated;
 	n->total += other->total;
 	n->server += other->server;
-	for (uint32_t i = 0; i <= LATENCY_BOUNDS; i++)
+	for (uint32_t i = 0; i < QUERY_BUCKETS; i++)
 		n->buckets[i] = sum_capped(n->buckets[i], other->buckets[i]);
 }
 
@@ -243,15 +243,26 @@ int query_table_merge(struct query_table *t, const struct query_entry *other)
 	return 0;
 }
 
+/* Somewhere in this bucket, as if its calls were spread over it evenly. */
+static double time_in_bucket(uint32_t bucket, double share)
+{
+	uint32_t last = MIN(bucket * QUERY_BUCKET_WIDTH + QUERY_BUCKET_WIDTH - 1, LATENCY_BOUNDS - 1);
+	double from = bucket ? (double)latency_bounds[bucket * QUERY_BUCKET_WIDTH - 1] : 0;
+
+	return from + ((double)latency_bounds[last] - from) * share;
+}
+
 double query_numbers_quantile(const struct query_numbers *n, double share)
 {
-	struct latency_totals t = {0};
-	double found;
+	double count = 0, wanted, seen = 0, found = (double)n->most;
 
-	for (uint32_t i = 0; i <= LATENCY_BOUNDS; i++) {
-		t.buckets[i] = n->buckets[i];
-		t.count += n->buckets[i];
-	}
-	found = latency_quantile(&t, share);
+	for (uint32_t i = 0; i < QUERY_BUCKETS; i++)
+		count += n->buckets[i];
+	wanted = share * count;
+	for (uint32_t i = 0; i < QUERY_BUCKETS; seen += n->buckets[i++])
+		if (n->buckets[i] > 0 && seen + n->buckets[i] >= wanted) {
+			found = time_in_bucket(i, (wanted - seen) / n->buckets[i]);
+			break;
+		}
 	return MIN(MAX(found, (double)n->least), (double)n->most);
 }

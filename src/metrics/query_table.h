@@ -4,7 +4,7 @@
  *
  * Bounded: a table has at most so many entries, and one that is full gives up one of those that were not used lately
  * for each new one, which is counted. So a flood of texts that come once costs those of before that are seldom used,
- * not those in use. An entry is about 450 bytes, the names, and at most QUERY_TEXT_MAX of text: 10000 of them are 15 MB
+ * not those in use. An entry is about 540 bytes, the names, and at most QUERY_TEXT_MAX of text: 10000 of them are 15 MB
  * at worst, and 5 MB where texts are of the usual length.
  */
 #ifndef METRICS_QUERY_TABLE_H
@@ -16,13 +16,17 @@
 
 #define QUERY_TEXT_MAX 1024u
 
+/* Of so many of latency_bounds each: a bound is at most a third above the one before, and there are many entries. */
+#define QUERY_BUCKET_WIDTH 3u
+#define QUERY_BUCKETS      (LATENCY_BOUNDS / QUERY_BUCKET_WIDTH + 1)
+
 struct query_numbers {
 	uint64_t calls, errors, rows;
-	uint64_t repeated;                    /* of the calls, those in a loop of a client: see struct query_run */
-	usec_t total, server;                 /* of all together: as clients wait for it, and at the server */
-	usec_t least, most;                   /* of one, as clients wait for it */
-	usec_t first_seen, last_seen;         /* clock_now(), of the end of it */
-	uint32_t buckets[LATENCY_BOUNDS + 1]; /* up to and with each of latency_bounds; the last: above all */
+	uint64_t repeated;               /* of the calls, those in a loop of a client: see struct query_run */
+	usec_t total, server;            /* of all together: as clients wait for it, and at the server */
+	usec_t least, most;              /* of one, as clients wait for it */
+	usec_t first_seen, last_seen;    /* clock_now(), of the end of it */
+	uint32_t buckets[QUERY_BUCKETS]; /* by latency_bucket(); the last: above all bounds, too */
 };
 
 struct query_entry {
@@ -91,7 +95,7 @@ void query_numbers_halve(struct query_numbers *n);
 /* One call was over: it took so long, so long of it at the server. */
 static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec_t server, usec_t now)
 {
-	uint32_t bucket = latency_bucket(took);
+	uint32_t bucket = latency_bucket(took) / QUERY_BUCKET_WIDTH;
 
 	if (unlikely(n->calls++ == 0)) {
 		n->least = took;

@@ -74,11 +74,13 @@ static void test_many_calls(void **state)
 	struct query_table *t = query_table_new(100);
 	struct query_entry *e = use(t, 1, 100);
 
-	e->numbers.buckets[latency_bucket(100)] = UINT32_MAX - 1;
-	e->numbers.buckets[latency_bucket(50000)] = UINT32_MAX - 1;
+	e->numbers.buckets[latency_bucket(100) / QUERY_BUCKET_WIDTH] = UINT32_MAX - 1;
+	e->numbers.buckets[latency_bucket(50000) / QUERY_BUCKET_WIDTH] = UINT32_MAX - 1;
 	use(t, 1, 100);
-	assert_in_range(e->numbers.buckets[latency_bucket(100)], UINT32_MAX / 2 - 1, UINT32_MAX / 2 + 1);
-	assert_in_range(e->numbers.buckets[latency_bucket(50000)], UINT32_MAX / 2 - 1, UINT32_MAX / 2 + 1);
+	assert_in_range(e->numbers.buckets[latency_bucket(100) / QUERY_BUCKET_WIDTH], UINT32_MAX / 2 - 1,
+			UINT32_MAX / 2 + 1);
+	assert_in_range(e->numbers.buckets[latency_bucket(50000) / QUERY_BUCKET_WIDTH], UINT32_MAX / 2 - 1,
+			UINT32_MAX / 2 + 1);
 	assert_int_equal(e->numbers.calls, 2);
 	query_table_unref(t);
 }
