@@ -4,9 +4,9 @@ What it costs to be watched: select-only queries through two proxies, side by si
 alone; the other is scraped once a second, and has an open UI: /api/v1/stats, its history, pools and sessions once a
 second, and the event stream, where this build has it.
 
-    bench/observed.py [--rounds 9] [--seconds 4] [--clients 16,64] [--protocol simple] [--before BINARY]
+    bench/observed.py [--rounds 9] [--seconds 4] [--clients 16,64] [--protocol simple] [--before BINARY] [--analytics]
 
---before: the one that is left alone is another build. CPU is that of the whole process, the threads of the admin API
+--before: the one that is left alone is another build. --analytics: the watched one has statistics of queries, too. CPU is that of the whole process, the threads of the admin API
 included; the median of the rounds' ratios counts. On a machine that does other things as well, ask for more rounds.
 """
 
@@ -28,7 +28,8 @@ sys.path.insert(0, os.path.join(ROOT, "bench"))
 from harness.process import BIN, Postgres, as_user, environment, give, make_certificate  # noqa: E402
 from harness.watched import start_watched  # noqa: E402
 
-EACH_SECOND = ["/metrics", "/api/v1/stats", "/api/v1/stats/history?seconds=120", "/api/v1/pools", "/api/v1/sessions?limit=100"]
+EACH_SECOND = ["/metrics", "/api/v1/stats", "/api/v1/stats/history?seconds=120", "/api/v1/pools", "/api/v1/sessions?limit=100",
+               "/api/v1/queries"]
 STREAM = "/api/v1/events/stream"
 POOL = "max_connections = 20"
 
@@ -105,6 +106,7 @@ def main():
     parser.add_argument("--protocol", default="simple", choices=["simple", "extended", "prepared"])
     parser.add_argument("--binary", default=os.path.join(ROOT, "build-release/src/server/heliosdb-proxy"))
     parser.add_argument("--before", help="the binary of the proxy that is left alone; else the same")
+    parser.add_argument("--analytics", action="store_true", help="the watched one has [analytics] enabled")
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="helios-observed-")
     os.chmod(folder, 0o755)
@@ -113,7 +115,8 @@ def main():
     try:
         alone = start_watched(folder, "alone", os.path.abspath(args.before or args.binary), postgres, pool=POOL)
         servers.append(alone)
-        watched = start_watched(folder, "watched", os.path.abspath(args.binary), postgres, pool=POOL)
+        watched = start_watched(folder, "watched", os.path.abspath(args.binary), postgres, pool=POOL,
+                                more="[analytics]\nenabled = true\n" if args.analytics else "")
         servers.append(watched)
         with Watchers(watched) as watchers:
             for server in servers:
