@@ -87,27 +87,31 @@ static void good_checks_alone_do_not_end_it(void **state)
 static void who_is_waited_for(void **state)
 {
 	static const struct {
-		struct topology t;
+		enum no_primary why;
+		bool by_configuration, leader_is_named;
 		struct loss_settings s;
 		bool at_once, later; /* is it, when it is lost, and an hour after */
 	} rows[] = {
-		{{.why = NO_PRIMARY_ALL_DOWN}, {.hold_for = SEC(30)}, true, false},
-		{{.why = NO_PRIMARY_NONE_READ_WRITE}, {.hold_for = SEC(30)}, true, false},
-		{{.why = NO_PRIMARY_ALL_DOWN}, {.hold_for = 0}, false, false},
-		{{.why = NO_PRIMARY_ALL_DOWN, .by_configuration = true}, {.hold_for = SEC(30)}, false, false},
-		{{.why = NO_PRIMARY_SEVERAL}, {.hold_for = SEC(30)}, false, false},
-		{{.why = NO_PRIMARY_NOBODY_NAMED, .leader_is_named = true}, {.hold_for = SEC(30)}, false, false},
-		{{.why = NO_PRIMARY_NOBODY_NAMED, .leader_is_named = true}, {.names_next = true}, true, true},
+		{NO_PRIMARY_ALL_DOWN, false, false, {.hold_for = SEC(30)}, true, false},
+		{NO_PRIMARY_NONE_READ_WRITE, false, false, {.hold_for = SEC(30)}, true, false},
+		{NO_PRIMARY_ALL_DOWN, false, false, {.hold_for = 0}, false, false},
+		{NO_PRIMARY_ALL_DOWN, true, false, {.hold_for = SEC(30)}, false, false},
+		{NO_PRIMARY_SEVERAL, false, false, {.hold_for = SEC(30)}, false, false},
+		{NO_PRIMARY_NOBODY_NAMED, false, true, {.hold_for = SEC(30)}, false, false},
+		{NO_PRIMARY_NOBODY_NAMED, false, true, {.names_next = true}, true, true},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct topology t = {.why = rows[i].why,
+					   .by_configuration = rows[i].by_configuration,
+					   .leader_is_named = rows[i].leader_is_named};
 		struct loss loss = {0};
 
 		clock_update();
-		assert_int_equal(waits(&loss, &rows[i].s, &rows[i].t, false), rows[i].at_once);
+		assert_int_equal(waits(&loss, &rows[i].s, &t, false), rows[i].at_once);
 		pass(SEC(3600));
-		assert_int_equal(waits(&loss, &rows[i].s, &rows[i].t, false), rows[i].later);
+		assert_int_equal(waits(&loss, &rows[i].s, &t, false), rows[i].later);
 	}
 }
 
