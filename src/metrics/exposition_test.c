@@ -186,7 +186,7 @@ static void test_histogram_as_text(void **state)
 			  "d_seconds_bucket{le=\"+Inf\"} 3\nd_seconds_sum 501.000051\nd_seconds_count 3\n");
 }
 
-/* ---- protocol buffers; test_native_histograms.py reads them with the official definitions ---- */
+/* ---- protocol buffers; test_metrics.py reads them with the official definitions ---- */
 
 /* The field with this number that comes at this place among them. */
 static struct pb_field nth(struct slice message, uint32_t number, uint32_t place)

@@ -11,13 +11,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import urllib.request
 
 import asyncpg
 import psycopg
 import pytest
 
+from harness.later import Later
 from harness.ports import lease_port
 from harness.wait import wait_until
 from harness.wire import ServerError, bind, describe, errors, execute, parse, query, sync
@@ -407,46 +407,20 @@ def test_who_sends_a_command_and_no_more_gets_the_answer(consoles, closing):
 
 # ---------------------------------------------------------------- PAUSE and the others
 
-class InBackground:
-    """A command whose answer is to be waited for."""
-
-    def __init__(self, console, command):
-        self.console, self.command, self.answer, self.error = console, command, None, None
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self):
-        try:
-            self.answer = self.console(self.command)
-        except psycopg.Error as e:
-            self.error = e
-
-    @property
-    def is_over(self):
-        return not self.thread.is_alive()
-
-    def wait(self):
-        self.thread.join(20)
-        assert self.is_over, f"{self.command} does not end"
-        if self.error:
-            raise self.error
-        return self.answer
-
-
 def test_pause_waits_for_transactions_and_clients_wait_for_resume(consoles, closing, make_postgres):
     proxy, console = consoles(postgres=make_postgres())
     looking = closing(Console(proxy.address))
     inside, outside = closing(proxy.wire()), closing(proxy.wire())
     outside.value("SELECT 1")
     inside.query("BEGIN")
-    pause = InBackground(console, "PAUSE app")
+    pause = Later(lambda: console("PAUSE app"))
     wait_until(lambda: row(looking("SHOW DATABASES"), name="app")["paused"] == 1)
     wait_until(lambda: len(proxy.postgres.backends("usename = 'app'")) == 1)  # idle ones go
     outside.send(query("SELECT 2"))
     wait_until(lambda: row(looking("SHOW POOLS"), database="app")["cl_waiting"] == 1)
     assert inside.value("SELECT 3") == "3" and not pause.is_over
     inside.query("COMMIT")
-    assert pause.wait() == "PAUSE"
+    assert pause.result() == "PAUSE"
     assert not proxy.postgres.backends("usename = 'app'")
     assert proxy.metric("pool_paused", database="app") == 1
     assert [p["paused"] for p in proxy.pools() if p["database"] == "app"] == [True]
@@ -516,11 +490,11 @@ def test_reconnect_and_wait_close(consoles, closing):
     before = {s["remote_pid"] for s in console("SHOW SERVERS")}
     assert console("RECONNECT app") == "RECONNECT"
     assert [s["close_needed"] for s in console("SHOW SERVERS")] == [1]
-    wait = InBackground(waiter, "WAIT_CLOSE app")
+    wait = Later(lambda: waiter("WAIT_CLOSE app"))
     assert closing(proxy.wire()).value("SELECT 1") == "1"  # on a new one
     assert not wait.is_over
     inside.query("COMMIT")
-    assert wait.wait() == "WAIT_CLOSE"
+    assert wait.result() == "WAIT_CLOSE"
     wait_until(lambda: not before & {s["remote_pid"] for s in console("SHOW SERVERS")})
 
 

@@ -1,37 +1,14 @@
 """What needs the primary waits for the next one ([proxy] write_timeout): a restart, a promotion, or nobody comes."""
 
-import threading
-
 import pytest
 
+from harness import Later
 from harness.wait import wait_until
 from harness.wire import ServerError, query
 from test_cluster import address, proxy_for, wait_standings
 from test_split import new_cluster, split_proxy, wait_split  # noqa: F401
 
 WRITE = "WITH w AS (INSERT INTO t VALUES (1)) SELECT inet_server_port()"
-
-
-class Asked(threading.Thread):
-    """One that asks, and may have to wait for the answer."""
-
-    def __init__(self, run):
-        super().__init__(daemon=True)
-        self.ask, self.answer, self.error = run, None, None
-        self.start()
-
-    def run(self):
-        try:
-            self.answer = self.ask()
-        except Exception as e:  # whatever it was is raised where it is asked for
-            self.error = e
-
-    def result(self):
-        self.join(60)
-        assert not self.is_alive(), "it waits on"
-        if self.error:
-            raise self.error
-        return self.answer
 
 
 def writes(proxy):
@@ -64,8 +41,8 @@ def test_a_restart_is_waited_for(make_proxy, make_postgres, closing, standbys, h
     clients = [closing(proxy.wire()) for _ in range(4)]
     assert {c.value(WRITE) for c in clients} == {str(primary.port)}
     primary.stop(how)
-    asked = [Asked(lambda c=c: c.value(WRITE)) for c in clients]
-    asked.append(Asked(lambda: closing(proxy.wire()).value(WRITE)))
+    asked = [Later(lambda c=c: c.value(WRITE)) for c in clients]
+    asked.append(Later(lambda: closing(proxy.wire()).value(WRITE)))
     wait_held(proxy, 4)
     proxy.wait_log("there is no primary now, or not yet")
     primary.start()
@@ -83,8 +60,8 @@ def test_a_promotion_is_waited_for(make_proxy, make_postgres, closing, share):
     for client in clients:
         client.value(WRITE)
     primary.stop()
-    asked = [Asked(lambda c=c: c.value(WRITE)) for c in clients]
-    with_driver = Asked(lambda: proxy.connect().execute("SELECT inet_server_port()").fetchone()[0])
+    asked = [Later(lambda c=c: c.value(WRITE)) for c in clients]
+    with_driver = Later(lambda: proxy.connect().execute("SELECT inet_server_port()").fetchone()[0])
     wait_held(proxy, 4)
     assert proxy.json("/topology")["currentPrimary"] in (None, address(primary))
     assert standby.value("SELECT pg_promote()")
@@ -102,10 +79,10 @@ def test_reads_go_on_meanwhile(make_proxy, new_cluster):
     with proxy.connect() as reader, proxy.connect() as writer:
         assert served_by(reader) == "b"
         primary.stop()
-        asked = Asked(lambda: served_by(writer, write))
+        asked = Later(lambda: served_by(writer, write))
         wait_held(proxy, 1)
         assert served_by(reader) == "b"
-        assert not asked.answer and not asked.error
+        assert not asked.is_over
         primary.start()
         assert asked.result() == "a"
 
@@ -117,7 +94,7 @@ def test_nobody_comes(make_proxy, make_postgres, closing):
     client = closing(proxy.wire())
     client.value(WRITE)
     primary.stop()
-    asked = Asked(lambda: client.value(WRITE))
+    asked = Later(lambda: client.value(WRITE))
     wait_held(proxy, 1)
     wait_until(lambda: proxy.json("/topology")["currentPrimary"] is None)  # it counts from when checks know
     proxy.advance(21)
@@ -139,7 +116,7 @@ def test_nobody_comes(make_proxy, make_postgres, closing):
     assert client.value(WRITE) == str(standby.port)
     # the next loss is a new one
     standby.stop()
-    asked = Asked(lambda: client.value(WRITE))
+    asked = Later(lambda: client.value(WRITE))
     wait_held(proxy, 1)
     standby.start()
     assert asked.result() == str(standby.port)
@@ -150,7 +127,7 @@ def test_who_waits_may_cancel_or_leave(make_proxy, make_postgres, closing):
     client, leaving = closing(proxy.wire()), proxy.wire()
     client.value(WRITE)
     primary.stop("fast")
-    asked = Asked(lambda: client.value(WRITE))
+    asked = Later(lambda: client.value(WRITE))
     leaving.send(query(WRITE))
     wait_held(proxy, 2)
     leaving.close()
@@ -171,7 +148,7 @@ def test_what_does_not_wait_is_told(make_proxy, make_postgres, closing, config):
     client = closing(proxy.wire())
     client.value(WRITE)
     primary.stop()
-    asked = Asked(lambda: client.value(WRITE))
+    asked = Later(lambda: client.value(WRITE))
     if "pool" in config:
         wait_held(proxy, 1)
         proxy.advance(6)
@@ -186,7 +163,7 @@ def test_it_may_be_changed_meanwhile(make_proxy, make_postgres, closing):
     client = closing(proxy.wire())
     client.value(WRITE)
     primary.stop()
-    asked = Asked(lambda: client.value(WRITE))
+    asked = Later(lambda: client.value(WRITE))
     wait_held(proxy, 1)
     proxy.reload({"proxy": {"write_timeout": 0}})
     with pytest.raises(ServerError):

@@ -2,11 +2,10 @@
 
 import json
 import socket
-import threading
 import time
 
 import pytest
-from harness import wait_until
+from harness import Later, wait_until
 from harness.cluster import split_proxy, wait_split
 
 from test_split import cluster  # noqa: F401
@@ -38,24 +37,6 @@ def refused(proxy, query, status, code, **more):
     got, answer = run(proxy, query, **more)
     assert (got, answer.get("code"), answer.get("status")) == (status, code, status), answer
     return answer
-
-
-class Background(threading.Thread):
-    """A statement that takes its time."""
-
-    def __init__(self, proxy, query, **more):
-        super().__init__(daemon=True)
-        self.call = lambda: run(proxy, query, **more)
-        self.answer = None
-        self.start()
-
-    def run(self):
-        self.answer = self.call()
-
-    def result(self):
-        self.join(60)
-        assert not self.is_alive()
-        return self.answer
 
 
 # ---------------------------------------------------------------- results
@@ -343,7 +324,7 @@ def test_many_clients_that_hang_up_at_any_time(make_proxy, postgres):
 def test_more_than_may_run_are_refused(make_proxy, gate):
     proxy = make_proxy(config(admin={"sql_concurrency": 2}))
     gates = [gate(), gate()]
-    waiting = [Background(proxy, f"SELECT {g.passage}") for g in gates]
+    waiting = [Later(lambda g=g: run(proxy, f"SELECT {g.passage}")) for g in gates]
     for g in gates:
         g.wait()
     refused(proxy, "SELECT 1", 503, "too_many_statements")
@@ -376,7 +357,7 @@ def test_a_proxy_that_drains(make_proxy, closing, gate):
     client.execute("BEGIN")
     client.execute("SELECT 1")
     g = gate()
-    waiting = Background(proxy, f"SELECT 'through', {g.passage}")
+    waiting = Later(lambda: run(proxy, f"SELECT 'through', {g.passage}"))
     g.wait()
     proxy.process.terminate()
     proxy.wait_log("drain|shutting down|SIGTERM")
@@ -393,7 +374,7 @@ def test_a_proxy_that_drains(make_proxy, closing, gate):
 def test_the_end_of_the_process_answers_what_runs(make_proxy, gate):
     proxy = make_proxy(config(proxy={"shutdown_drain_timeout": "1s"}))
     g = gate()
-    waiting = Background(proxy, f"SELECT {g.passage}")
+    waiting = Later(lambda: run(proxy, f"SELECT {g.passage}"))
     g.wait()
     proxy.process.terminate()
     proxy.advance(2)
@@ -407,7 +388,7 @@ def test_a_server_that_dies(make_proxy, make_postgres):
     server = make_postgres()
     proxy = make_proxy(config(), postgres=server)
     fine(proxy, "SELECT 1")
-    waiting = Background(proxy, "SELECT pg_sleep(100), 'of a server that dies'")
+    waiting = Later(lambda: run(proxy, "SELECT pg_sleep(100), 'of a server that dies'"))
     wait_until(lambda: running(server, "that dies"))
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%that dies%' "
                "AND pid <> pg_backend_pid()")

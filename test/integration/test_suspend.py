@@ -14,10 +14,10 @@ import threading
 import psycopg
 import pytest
 
-from harness import Wire, wait_until
+from harness import Later, Wire, wait_until
 from harness.wire import Closed, copy_data, copy_done, errors, query, rows, run, sync
 
-from test_console import USERS, Console, InBackground, pgbouncer, row  # noqa: F401 (a fixture)
+from test_console import USERS, Console, pgbouncer, row  # noqa: F401 (a fixture)
 from test_running import kernel_has_io_uring
 
 CHUNK = 64 << 10
@@ -44,28 +44,6 @@ def read_queries(proxy):
     """How many statements were read from clients. Every worker has had a turn."""
     proxy.settle()
     return proxy.metric("queries_total")
-
-
-class Thread(threading.Thread):
-    """Its work's outcome is to be waited for."""
-
-    def __init__(self, work):
-        super().__init__(daemon=True)
-        self.work, self.value, self.error = work, None, None
-        self.start()
-
-    def run(self):
-        try:
-            self.value = self.work()
-        except BaseException as e:  # noqa: BLE001 (told by wait)
-            self.error = e
-
-    def wait(self):
-        self.join(60)
-        assert not self.is_alive(), "it does not end"
-        if self.error:
-            raise self.error
-        return self.value
 
 
 def slow_wire(proxy):
@@ -137,7 +115,7 @@ def test_clients_work_on_as_if_nothing_had_been(io, mode, consoles, closing, nam
                 done += 1
         return done
 
-    threads = [Thread(lambda n=n: work(n)) for n in range(clients)]
+    threads = [Later(lambda n=n: work(n)) for n in range(clients)]
     for _ in range(6):
         moved = read_queries(proxy)
         wait_until(lambda: read_queries(proxy) > moved)  # they work
@@ -146,7 +124,7 @@ def test_clients_work_on_as_if_nothing_had_been(io, mode, consoles, closing, nam
         assert read_queries(proxy) == before
         assert console("RESUME") == "RESUME"
     stop.set()
-    done = [t.wait() for t in threads]
+    done = [t.result() for t in threads]
     with proxy.connect() as db:
         found = db.execute(f"SELECT client, count(*), count(DISTINCT n), max(n) FROM {name} GROUP BY 1 ORDER BY 1").fetchall()
         db.execute(f"DROP TABLE {name}")
@@ -173,7 +151,7 @@ def test_in_the_middle_of_a_long_answer(io, consoles, closing, postgres):
         reader_may_go_on.wait(60)
         return taken, client.until_ready()
 
-    reader = Thread(read_all)
+    reader = Later(read_all)
     assert console("SUSPEND") == "SUSPEND"
     is_still.set()
     sent = proxy.metric("bytes_sent_total")
@@ -182,7 +160,7 @@ def test_in_the_middle_of_a_long_answer(io, consoles, closing, postgres):
     assert is_suspended(console)
     assert console("RESUME") == "RESUME"
     reader_may_go_on.set()
-    taken, rest = reader.wait()
+    taken, rest = reader.result()
     assert taken < 9 << 20  # it was in the middle
     assert hashlib.sha256(b"".join(m.body for m in got + rest if m.kind == "D")).hexdigest() == expected
     assert client.value("SELECT 1") == "1"
@@ -207,7 +185,7 @@ def test_in_the_middle_of_a_copy(io, consoles, closing, name):
         client.send(copy_done())
         return client.until_ready()
 
-    sender = Thread(send_all)
+    sender = Later(send_all)
     wait_until(lambda: sent > 1000)
     for _ in range(3):
         assert console("SUSPEND") == "SUSPEND"
@@ -216,7 +194,7 @@ def test_in_the_middle_of_a_copy(io, consoles, closing, name):
         proxy.settle()
         assert proxy.metric("bytes_received_total") == received
         assert console("RESUME") == "RESUME"
-    assert not errors(sender.wait())
+    assert not errors(sender.result())
     assert client.rows(f"SELECT count(*), count(DISTINCT n), sum(length(filler)) FROM {name}") == [["10000", "10000", "10000000"]]
     client.query(f"DROP TABLE {name}")
 
@@ -270,8 +248,8 @@ def test_in_the_middle_of_a_login_and_with_tls(io, consoles, closing, certs):
     wait_until(lambda: proxy.metric("clients") == 4)
     assert console("SUSPEND") == "SUSPEND"
     logins = proxy.metric("logins_total")
-    shakes = Thread(lambda: secure(shaking))
-    comes = Thread(lambda: welcomed(closing(Wire(proxy.address, timeout=60))))  # who is not accepted even
+    shakes = Later(lambda: secure(shaking))
+    comes = Later(lambda: welcomed(closing(Wire(proxy.address, timeout=60))))  # who is not accepted even
     inside.send(query("SELECT 1"), query(BIG))
     silent.send(b"\0\0\x20\0\x03\0\0user\0app\0database\0app\0\0"[:0])
     proxy.settle()
@@ -279,7 +257,7 @@ def test_in_the_middle_of_a_login_and_with_tls(io, consoles, closing, certs):
     assert proxy.metric("clients") == 4 and proxy.metric("logins_total") == logins
     assert console("RESUME") == "RESUME"
     assert len(rows(inside.until_ready(2))) == 1251
-    for client in (shakes.wait(), comes.wait()):
+    for client in (shakes.result(), comes.result()):
         assert client.value("SELECT 2") == "2"
     packet = b"\0\x03\0\0user\0app\0database\0app\0\0"
     silent.send(bytes([0, 0, 4 + len(packet)]) + packet)
@@ -358,7 +336,7 @@ def test_who_does_not_read_is_closed(consoles, closing):
     looking, other = closing(Console(proxy.address)), closing(proxy.wire())
     deaf = closing(slow_wire(proxy))
     fill_up(proxy, looking, deaf)
-    suspends = InBackground(console, "SUSPEND")
+    suspends = Later(lambda: console("SUSPEND"))
     wait_until(lambda: is_suspended(looking))
     other.send(query("SELECT 1"))
     proxy.settle()
@@ -366,7 +344,7 @@ def test_who_does_not_read_is_closed(consoles, closing):
     assert not suspends.is_over, proxy.log()[-1500:]
     looking.refused("SUSPEND", "already suspended/paused")
     proxy.advance(301)
-    assert suspends.wait() == "SUSPEND"
+    assert suspends.result() == "SUSPEND"
     proxy.wait_log("within suspend_timeout.*closed=1")
     assert json.loads(proxy.admin("/api/v1/suspend", method="POST", body=b"")[1])["closed"] == 1
     with pytest.raises(Closed):
@@ -380,13 +358,13 @@ def test_without_a_timeout_it_waits(consoles, closing):
     proxy, console = consoles({"proxy": {"suspend_timeout": "0s"}})
     looking, deaf = closing(Console(proxy.address)), closing(slow_wire(proxy))
     fill_up(proxy, looking, deaf)
-    suspends = InBackground(console, "SUSPEND")
+    suspends = Later(lambda: console("SUSPEND"))
     wait_until(lambda: is_suspended(looking))
     proxy.advance(1000)
     assert not suspends.is_over
     assert looking("RESUME") == "RESUME"
     with pytest.raises(psycopg.Error, match="RESUME came first"):
-        suspends.wait()
+        suspends.result()
     assert len(rows(deaf.until_ready())) == 2500
 
 

@@ -4,6 +4,7 @@ from .certs import Certificates
 from .crowd import crowd
 from .fake import FakeServer, Relay
 from .gate import Gate
+from .later import Later
 from .pgbouncer import IniProxy, PgBouncer
 from .ports import PortLease, lease_port
 from .postgres import Postgres
@@ -16,6 +17,7 @@ __all__ = [
     "FakeServer",
     "Gate",
     "IniProxy",
+    "Later",
     "Message",
     "PgBouncer",
     "PortLease",
