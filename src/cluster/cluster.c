@@ -170,13 +170,12 @@ static bool is_failing(struct cluster *c, struct node *node)
 	return w && ((w->in_doubt && f->failed_in_row > 0) || atomic_load(&node->refused_at) > f->checked_at);
 }
 
-/* Must what follows the primary wait? */
-static bool must_wait(struct cluster *c, const struct topology *t, const struct topology_node *n)
+/* Must what follows the primary wait? is_held: it does where nodes tell who it is, or somebody is going to. */
+static bool must_wait(const struct cluster *c, const struct topology *t, const struct topology_node *n, bool is_held)
 {
 	if (t->leader_is_named && !c->settings->loss.names_next)
 		return !t->primary && n->standing == STANDING_STANDBY;
-	return loss_is_waited_for(&c->loss, &c->settings->loss, t) && n->node == node_list_primary(c->context.nodes) &&
-	       (!t->primary || is_failing(c, t->primary));
+	return is_held && n->node == node_list_primary(c->context.nodes);
 }
 
 enum topology_writes cluster_writes(const struct node_list *nodes, const struct topology *t)
@@ -195,7 +194,7 @@ enum topology_writes cluster_writes(const struct node_list *nodes, const struct 
 static void follow(struct cluster *c, const struct topology *t)
 {
 	struct node *before = node_list_primary(c->context.nodes);
-	bool changed = false;
+	bool changed = false, fails = is_failing(c, t->primary), is_waited_for;
 
 	for (uint32_t i = 0; i < t->count; i++)
 		if (node_bar(t->nodes[i].node, c->settings->logs_in && standing_is_refused(t->nodes[i].standing)))
@@ -204,10 +203,11 @@ static void follow(struct cluster *c, const struct topology *t)
 		node_list_follow(c->context.nodes, t->primary);
 	else if (!c->settings->logs_in || t->by_configuration)
 		node_list_follow(c->context.nodes, NULL);
-	loss_look(&c->loss, &c->settings->loss, t, is_failing(c, t->primary));
-	node_list_expect_next(c->context.nodes, loss_is_waited_for(&c->loss, &c->settings->loss, t));
+	loss_look(&c->loss, &c->settings->loss, t, fails);
+	is_waited_for = loss_is_waited_for(&c->loss, &c->settings->loss, t);
+	node_list_expect_next(c->context.nodes, is_waited_for);
 	for (uint32_t i = 0; i < t->count; i++)
-		if (node_hold(t->nodes[i].node, must_wait(c, t, &t->nodes[i])))
+		if (node_hold(t->nodes[i].node, must_wait(c, t, &t->nodes[i], is_waited_for && (!t->primary || fails))))
 			changed = true;
 	if (changed || node_list_primary(c->context.nodes) != before)
 		c->context.followed(c->context.server);

@@ -1,12 +1,13 @@
 /* Metrics in all three formats: families, labels, numbers, histograms. */
 #include "metrics/exposition.h"
 
-#include "base/protobuf.h"
-
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+
+#include "base/protobuf_test.h"
+
 #include <stdio.h>
 
 static const struct metric counter = {"a_total", "counter", "Counts \"it\\\"."};
@@ -188,19 +189,6 @@ static void test_histogram_as_text(void **state)
 
 /* ---- protocol buffers; test_metrics.py reads them with the official definitions ---- */
 
-/* The field with this number that comes at this place among them. */
-static struct pb_field nth(struct slice message, uint32_t number, uint32_t place)
-{
-	struct pb_reader r = pb_reader_make(message.bytes, message.len);
-	struct pb_field f;
-
-	while (pb_next(&r, &f))
-		if (f.number == number && place-- == 0)
-			return f;
-	fail_msg("no field %u", number);
-	return f;
-}
-
 static uint32_t count_of(struct slice message, uint32_t number)
 {
 	struct pb_reader r = pb_reader_make(message.bytes, message.len);
@@ -249,8 +237,8 @@ static struct slice family(const struct buf *out, uint32_t place)
 
 static void assert_family(struct slice family, const char *name, uint64_t type, uint32_t metrics)
 {
-	assert_true(slice_equal(nth(family, 1, 0).bytes, slice_str(name)));
-	assert_int_equal(nth(family, 3, 0).value, type);
+	assert_true(slice_equal(pb_find_nth(family, 1, 0).bytes, slice_str(name)));
+	assert_int_equal(pb_find_nth(family, 3, 0).value, type);
 	assert_int_equal(count_of(family, 4), metrics);
 }
 
@@ -262,16 +250,17 @@ static void test_protobuf(void **state)
 	expose(&EXPOSITION_INIT(&out, EXPOSITION_PROTOBUF));
 	assert_false(out.failed);
 	assert_family(family(&out, 0), "a_total", 0, 2);
-	assert_true(slice_equal(nth(family(&out, 0), 2, 0).bytes, slice_str("Counts \"it\\\".")));
-	metric = nth(family(&out, 0), 4, 1).bytes;
-	assert_true(slice_equal(nth(nth(metric, 1, 0).bytes, 1, 0).bytes, slice_str("x")));
-	assert_true(slice_equal(nth(nth(metric, 1, 0).bytes, 2, 0).bytes, slice_str("2")));
-	assert_true(as_double(nth(nth(metric, 3, 0).bytes, 1, 0)) == 0);
+	assert_true(slice_equal(pb_find_nth(family(&out, 0), 2, 0).bytes, slice_str("Counts \"it\\\".")));
+	metric = pb_find_nth(family(&out, 0), 4, 1).bytes;
+	assert_true(slice_equal(pb_find_nth(pb_find_nth(metric, 1, 0).bytes, 1, 0).bytes, slice_str("x")));
+	assert_true(slice_equal(pb_find_nth(pb_find_nth(metric, 1, 0).bytes, 2, 0).bytes, slice_str("2")));
+	assert_true(as_double(pb_find_nth(pb_find_nth(metric, 3, 0).bytes, 1, 0)) == 0);
 	assert_family(family(&out, 1), "b_bytes", 1, 1);
-	assert_true(as_double(nth(nth(nth(family(&out, 1), 4, 0).bytes, 2, 0).bytes, 1, 0)) == 0.25);
+	assert_true(as_double(pb_find_nth(pb_find_nth(pb_find_nth(family(&out, 1), 4, 0).bytes, 2, 0).bytes, 1, 0)) ==
+		    0.25);
 	assert_family(family(&out, 2), "c", 3, 1); /* not the one without samples */
-	metric = nth(family(&out, 2), 4, 0).bytes;
-	assert_true(as_double(nth(nth(metric, 5, 0).bytes, 1, 0)) == 3);
+	metric = pb_find_nth(family(&out, 2), 4, 0).bytes;
+	assert_true(as_double(pb_find_nth(pb_find_nth(metric, 5, 0).bytes, 1, 0)) == 3);
 	assert_int_equal(count_of(metric, 1), 0);
 	assert_true(family(&out, 2).bytes + family(&out, 2).len == out.bytes + out.len);
 	buf_free(&out);
@@ -288,9 +277,10 @@ static void test_labels_in_protobuf(void **state)
 		exposition_label(&e, "k", "v");
 		exposition_add_one(&e, "l", values[i].value, 1);
 		exposition_end(&e);
-		metric = nth(family(&out, 0), 4, 0).bytes;
+		metric = pb_find_nth(family(&out, 0), 4, 0).bytes;
 		assert_int_equal(count_of(metric, 1), 2);
-		assert_true(slice_equal(nth(nth(metric, 1, 1).bytes, 2, 0).bytes, slice_str(values[i].clean)));
+		assert_true(slice_equal(pb_find_nth(pb_find_nth(metric, 1, 1).bytes, 2, 0).bytes,
+					slice_str(values[i].clean)));
 		buf_free(&out);
 	}
 }
@@ -309,13 +299,13 @@ static void test_created(void **state)
 	exposition_begin(&e, &histogram);
 	exposition_add_histogram(&e, &(struct latency_totals){0});
 	exposition_end(&e);
-	created = nth(nth(nth(family(&out, 0), 4, 0).bytes, 3, 0).bytes, 3, 0).bytes;
-	assert_int_equal(nth(created, 1, 0).value, 1700000000);
-	assert_int_equal(nth(created, 2, 0).value, 123456000);
-	assert_int_equal(count_of(nth(nth(family(&out, 0), 4, 1).bytes, 3, 0).bytes, 3), 0);
-	assert_int_equal(count_of(nth(nth(family(&out, 1), 4, 0).bytes, 2, 0).bytes, 3), 0);
-	created = nth(nth(nth(family(&out, 2), 4, 0).bytes, 7, 0).bytes, 15, 0).bytes;
-	assert_int_equal(nth(created, 1, 0).value, 1700000000);
+	created = pb_find_nth(pb_find_nth(pb_find_nth(family(&out, 0), 4, 0).bytes, 3, 0).bytes, 3, 0).bytes;
+	assert_int_equal(pb_find_nth(created, 1, 0).value, 1700000000);
+	assert_int_equal(pb_find_nth(created, 2, 0).value, 123456000);
+	assert_int_equal(count_of(pb_find_nth(pb_find_nth(family(&out, 0), 4, 1).bytes, 3, 0).bytes, 3), 0);
+	assert_int_equal(count_of(pb_find_nth(pb_find_nth(family(&out, 1), 4, 0).bytes, 2, 0).bytes, 3), 0);
+	created = pb_find_nth(pb_find_nth(pb_find_nth(family(&out, 2), 4, 0).bytes, 7, 0).bytes, 15, 0).bytes;
+	assert_int_equal(pb_find_nth(created, 1, 0).value, 1700000000);
 	buf_free(&out);
 }
 
@@ -329,12 +319,12 @@ static void read_native(struct slice from, int64_t counts[2 * NATIVE_MAX])
 
 	memset(counts, 0, 2 * NATIVE_MAX * sizeof(*counts));
 	for (uint32_t i = 0; i < spans; i++) {
-		struct slice span = nth(from, 12, i).bytes;
+		struct slice span = pb_find_nth(from, 12, i).bytes;
 
-		at += as_signed(nth(span, 1, 0));
-		assert_true(i == 0 || as_signed(nth(span, 1, 0)) > 2);
-		for (uint64_t left = nth(span, 2, 0).value; left > 0; left--, at++) {
-			value += as_signed(nth(from, 13, delta++));
+		at += as_signed(pb_find_nth(span, 1, 0));
+		assert_true(i == 0 || as_signed(pb_find_nth(span, 1, 0)) > 2);
+		for (uint64_t left = pb_find_nth(span, 2, 0).value; left > 0; left--, at++) {
+			value += as_signed(pb_find_nth(from, 13, delta++));
 			assert_true(value >= 0 && at > -NATIVE_MAX && at < NATIVE_MAX);
 			counts[at + NATIVE_MAX] = value;
 		}
@@ -366,11 +356,11 @@ static void check_native(const usec_t *times, size_t count)
 	exposition_begin(&e, &histogram);
 	exposition_add_histogram(&e, &sums[LATENCY_WAIT]);
 	exposition_end(&e);
-	found = nth(nth(family(&out, 0), 4, 0).bytes, 7, 0).bytes;
-	assert_int_equal(nth(found, 1, 0).value, count);
-	assert_int_equal(as_signed(nth(found, 5, 0)), 3);
-	assert_true(as_double(nth(found, 6, 0)) == exp2(-17));
-	assert_int_equal(nth(found, 7, 0).value, zeros);
+	found = pb_find_nth(pb_find_nth(family(&out, 0), 4, 0).bytes, 7, 0).bytes;
+	assert_int_equal(pb_find_nth(found, 1, 0).value, count);
+	assert_int_equal(as_signed(pb_find_nth(found, 5, 0)), 3);
+	assert_true(as_double(pb_find_nth(found, 6, 0)) == exp2(-17));
+	assert_int_equal(pb_find_nth(found, 7, 0).value, zeros);
 	assert_int_equal(count_of(found, 3), LATENCY_SHOWN);
 	read_native(found, counts);
 	assert_memory_equal(counts, wanted, sizeof(wanted));

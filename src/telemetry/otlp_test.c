@@ -6,30 +6,17 @@
 
 #include <cmocka.h>
 
-#include "base/protobuf.h"
+#include "base/protobuf_test.h"
 #include "telemetry/otlp.h"
 
 #include <stdio.h>
 
 /* ---- reading ---- */
 
-/* The field with this number that comes at this place among them; fails when there is none. */
-static struct pb_field find_nth(struct slice message, uint32_t number, uint32_t nth)
-{
-	struct pb_reader r = pb_reader_make(message.bytes, message.len);
-	struct pb_field f;
-
-	while (pb_next(&r, &f))
-		if (f.number == number && nth-- == 0)
-			return f;
-	fail_msg("no field %u", number);
-	return f;
-}
-
 static struct slice inside(struct slice message, const uint32_t *path)
 {
 	for (; *path; path++)
-		message = find_nth(message, *path, 0).bytes;
+		message = pb_find_nth(message, *path, 0).bytes;
 	return message;
 }
 #define INSIDE(message, ...) inside((message), (const uint32_t[]){__VA_ARGS__, 0})
@@ -58,7 +45,7 @@ static struct slice attribute(struct slice message, uint32_t field, const char *
 	struct pb_field f;
 
 	while (pb_next(&r, &f))
-		if (f.number == field && is_text(find_nth(f.bytes, 1, 0).bytes, key))
+		if (f.number == field && is_text(pb_find_nth(f.bytes, 1, 0).bytes, key))
 			return INSIDE(f.bytes, 2, 1);
 	return (struct slice){0};
 }
@@ -152,13 +139,13 @@ static void spans(void **state)
 	assert_true(is_text(attribute(INSIDE(slice_make(b.bytes, b.len), 1, 1), 1, "service.name"), "p"));
 	scope = INSIDE(slice_make(b.bytes, b.len), 1, 2);
 	assert_int_equal(count_fields(scope, 2), 4);
-	own = find_nth(scope, 2, 0).bytes;
-	wait = find_nth(scope, 2, 1).bytes;
-	server = find_nth(scope, 2, 2).bytes;
-	assert_int_equal(find_nth(own, 7, 0).value, 1005000);
-	assert_int_equal(find_nth(own, 8, 0).value, 1010000);
-	assert_int_equal(find_nth(wait, 8, 0).value, 1007000);
-	assert_int_equal(find_nth(server, 7, 0).value, 1007000);
+	own = pb_find_nth(scope, 2, 0).bytes;
+	wait = pb_find_nth(scope, 2, 1).bytes;
+	server = pb_find_nth(scope, 2, 2).bytes;
+	assert_int_equal(pb_find_nth(own, 7, 0).value, 1005000);
+	assert_int_equal(pb_find_nth(own, 8, 0).value, 1010000);
+	assert_int_equal(pb_find_nth(wait, 8, 0).value, 1007000);
+	assert_int_equal(pb_find_nth(server, 7, 0).value, 1007000);
 	assert_int_equal(INSIDE(own, 4).bytes[0], 2);
 	assert_true(slice_equal(INSIDE(server, 4), INSIDE(own, 2)) && slice_equal(INSIDE(wait, 4), INSIDE(own, 2)));
 	assert_true(is_text(INSIDE(own, 5), "SELECT t"));
@@ -166,7 +153,7 @@ static void spans(void **state)
 	assert_true(is_text(attribute(server, 9, "db.query.text"), "select ? from t"));
 	assert_true(is_text(attribute(server, 9, "helios.route.reason"), "read"));
 	assert_true(is_text(attribute(server, 9, "error.type"), "22012"));
-	assert_int_equal(find_nth(INSIDE(own, 15), 3, 0).value, 2);
+	assert_int_equal(pb_find_nth(INSIDE(own, 15), 3, 0).value, 2);
 	buf_free(&b);
 	buf_free(&resource);
 	trace_ring_retire(ring);
@@ -204,37 +191,37 @@ static void metrics(void **state)
 	scope = INSIDE(slice_make(b.bytes, b.len), 1, 2);
 	assert_int_equal(count_fields(scope, 2), 4);
 
-	data = find_nth(scope, 2, 0).bytes;
+	data = pb_find_nth(scope, 2, 0).bytes;
 	assert_true(is_text(INSIDE(data, 1), "a_total") && is_text(INSIDE(data, 2), "Things."));
-	assert_int_equal(find_nth(INSIDE(data, 7), 2, 0).value, 2);
-	assert_int_equal(find_nth(INSIDE(data, 7), 3, 0).value, 1);
-	assert_int_equal(find_nth(INSIDE(data, 7, 1), 6, 0).value, 7);
-	assert_int_equal(find_nth(INSIDE(data, 7, 1), 2, 0).value, 10000);
-	assert_int_equal(find_nth(INSIDE(data, 7, 1), 3, 0).value, 20000);
+	assert_int_equal(pb_find_nth(INSIDE(data, 7), 2, 0).value, 2);
+	assert_int_equal(pb_find_nth(INSIDE(data, 7), 3, 0).value, 1);
+	assert_int_equal(pb_find_nth(INSIDE(data, 7, 1), 6, 0).value, 7);
+	assert_int_equal(pb_find_nth(INSIDE(data, 7, 1), 2, 0).value, 10000);
+	assert_int_equal(pb_find_nth(INSIDE(data, 7, 1), 3, 0).value, 20000);
 
-	data = find_nth(scope, 2, 1).bytes;
+	data = pb_find_nth(scope, 2, 1).bytes;
 	assert_true(is_text(INSIDE(data, 3), "s"));
 	point = INSIDE(data, 5, 1);
-	assert_true(as_double(find_nth(point, 4, 0).value) == 1.5);
+	assert_true(as_double(pb_find_nth(point, 4, 0).value) == 1.5);
 	assert_true(is_text(attribute(point, 7, "database"), "x\"\\\n}, "));
 	assert_true(is_text(attribute(point, 7, "user"), "\xc3\xa4"));
-	point = find_nth(INSIDE(data, 5), 1, 1).bytes;
-	assert_true((int64_t)find_nth(point, 6, 0).value == -3);
+	point = pb_find_nth(INSIDE(data, 5), 1, 1).bytes;
+	assert_true((int64_t)pb_find_nth(point, 6, 0).value == -3);
 
-	data = find_nth(scope, 2, 2).bytes;
+	data = pb_find_nth(scope, 2, 2).bytes;
 	assert_true(is_text(INSIDE(data, 1), "h_seconds"));
 	assert_int_equal(count_fields(INSIDE(data, 9), 1), 2);
 	point = INSIDE(data, 9, 1);
-	assert_int_equal(find_nth(point, 4, 0).value, 5);
-	assert_true(as_double(find_nth(point, 5, 0).value) == 2.5);
+	assert_int_equal(pb_find_nth(point, 4, 0).value, 5);
+	assert_true(as_double(pb_find_nth(point, 5, 0).value) == 2.5);
 	assert_true(slice_equal(INSIDE(point, 6), slice_make(counts, sizeof(counts))));
 	assert_true(slice_equal(INSIDE(point, 7), slice_make(bounds, sizeof(bounds))));
 	assert_true(is_text(attribute(point, 9, "kind"), "q"));
 	assert_int_equal(count_fields(point, 9), 1);
-	assert_int_equal(find_nth(INSIDE(data, 9), 2, 0).value, 2);
+	assert_int_equal(pb_find_nth(INSIDE(data, 9), 2, 0).value, 2);
 
-	data = find_nth(scope, 2, 3).bytes;
-	assert_int_equal(find_nth(INSIDE(data, 5, 1), 6, 0).value, 9);
+	data = pb_find_nth(scope, 2, 3).bytes;
+	assert_int_equal(pb_find_nth(INSIDE(data, 5, 1), 6, 0).value, 9);
 	buf_free(&b);
 }
 
