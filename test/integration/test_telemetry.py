@@ -389,16 +389,18 @@ def test_turned_off_while_it_is_tried_again(make_proxy, closing, collector):
 
 def test_a_silent_collector_holds_up_nobody(make_proxy, closing, collector):
     """It takes a request and does not answer: clients go on, far beyond the buffer; what has no room is counted."""
-    proxy = make_proxy(config(collector, telemetry={"buffer": "64kB"}, proxy={"workers": 1}))
+    proxy = make_proxy(config(collector, telemetry={"buffer": "64kB", "timeout": "600s"}, proxy={"workers": 1}))
     client = closing(proxy.wire())
     collector.held.clear()
+    client.query("SELECT 1 FROM pg_class LIMIT 0")
+    wait_until(lambda: collector.count("/v1/traces") == 1)  # from now on nothing leaves the buffer
     text = "SELECT 1 FROM pg_class WHERE relname = '" + "x" * 1500 + "' LIMIT 0"
     for _ in range(40):
         client.send(*[run(text) for _ in range(10)], sync())
         client.until_ready()
-    wait_until(lambda: proxy.metric("telemetry_traces_dropped_total") > 200 and collector.count("/v1/traces"))
-    told = proxy.metric("telemetry_traces_recorded_total") + proxy.metric("telemetry_traces_dropped_total")
-    assert told == 400 and collector.count("/v1/traces") == 1
+    wait_until(lambda: proxy.metric("telemetry_traces_recorded_total") +
+               proxy.metric("telemetry_traces_dropped_total") == 401)
+    assert proxy.metric("telemetry_traces_dropped_total") > 300 and collector.count("/v1/traces") == 1
     collector.held.set()
     wait_until(lambda: len(collector.requests_named("SELECT pg_class")) ==
                proxy.metric("telemetry_traces_recorded_total"))
