@@ -133,7 +133,7 @@ class Target:
 
     def dsn(self, user="app", database="app", **more):
         host, port = self.address
-        return psycopg.conninfo.make_conninfo(host=host, port=port, user=user, dbname=database, connect_timeout=20,
+        return psycopg.conninfo.make_conninfo(host=host, port=port, user=user, dbname=database, connect_timeout=60,
                                               **more)
 
     def connect(self, user="app", database="app", autocommit=True, prepare_threshold=5, **more):

@@ -137,7 +137,7 @@ def test_bad_tokens_are_refused(make_proxy, tokens, why):
     proxy = make_proxy({"admin_tokens": tokens}, start=False)
     proxy.write_config()
     done = subprocess.run([*proxy.command(), "--check-config"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=20)
+                          text=True, timeout=60)
     assert done.returncode != 0 and why in done.stdout, done.stdout
 
 

@@ -35,7 +35,7 @@ class Console:
 
     def __init__(self, address, user="boss", database="pgbouncer", **more):
         host, port = address
-        self.db = psycopg.connect(host=host, port=port, user=user, dbname=database, autocommit=True, connect_timeout=20,
+        self.db = psycopg.connect(host=host, port=port, user=user, dbname=database, autocommit=True, connect_timeout=60,
                                   cursor_factory=psycopg.ClientCursor, **more)
 
     def __call__(self, command):
@@ -364,7 +364,7 @@ def test_pgbouncer_exporter(consoles, closing):
 
     def scrape():
         try:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
                 return answer.read().decode()
         except OSError:
             assert process.poll() is None

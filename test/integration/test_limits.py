@@ -263,7 +263,7 @@ def test_watchdog_hears_nothing_of_a_stuck_worker(make_proxy, notify):
 ])
 def test_exit_codes_of_the_command_line(make_proxy, arguments, code):
     done = subprocess.run([make_proxy(start=False).binary, *arguments], stdout=subprocess.PIPE, check=False,
-                          stderr=subprocess.STDOUT, text=True, timeout=20)
+                          stderr=subprocess.STDOUT, text=True, timeout=60)
     assert done.returncode == code, done.stdout
     assert done.stdout.strip(), "it says what and why"
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="the packag
 def read(proxy, path="/metrics", accept=None):
     request = urllib.request.Request(f"http://127.0.0.1:{proxy.admin_port}{path}",
                                      headers={"Accept": accept} if accept else {})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         kind, body = answer.headers["Content-Type"], answer.read()
         return kind, body if "protobuf" in kind else body.decode()
 
@@ -275,7 +275,7 @@ scrape_configs:
         assert self.process.poll() is None, "it has ended"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?" +
-                                        urllib.parse.urlencode(parameters), timeout=20) as answer:
+                                        urllib.parse.urlencode(parameters), timeout=60) as answer:
                 return json.load(answer)["data"]
         except OSError:
             return None  # it is starting

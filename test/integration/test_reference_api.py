@@ -77,7 +77,7 @@ def check(value, shape, where):
 def accepting_json(proxy, path):
     request = urllib.request.Request(f"http://127.0.0.1:{proxy.admin_port}{path}",
                                      headers={"Accept": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
 
 

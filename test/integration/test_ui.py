@@ -36,7 +36,7 @@ def fetch(proxy, path, **headers):
     """(status, headers, body)"""
     request = urllib.request.Request(f"http://127.0.0.1:{proxy.admin_port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as e:
         return e.code, e.headers, e.read()

@@ -62,7 +62,7 @@ class HeliosDB:
     def ask(self, sql):
         """The first column of the first row; None: no rows."""
         with psycopg.connect(host="127.0.0.1", port=self.port, user="monitor", dbname="heliosdb", autocommit=True,
-                             connect_timeout=20, prepare_threshold=None) as db:
+                             connect_timeout=60, prepare_threshold=None) as db:
             done = db.execute(sql)
             return done.fetchone()[0] if done.description else None
 

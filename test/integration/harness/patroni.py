@@ -143,7 +143,7 @@ class Member:
 
     def sql(self, statement, parameters=None, database="postgres"):
         with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True,
-                             connect_timeout=10) as db:
+                             connect_timeout=60) as db:
             done = db.execute(statement, parameters)
             return done.fetchall() if done.description else None
 

@@ -312,7 +312,7 @@ class Postgres:
     def admin(self, database="postgres", **kwargs):
         """A superuser's connection in autocommit that goes past everything."""
         return psycopg.connect(host=self.root, port=self.port, user="postgres", dbname=database, autocommit=True,
-                               connect_timeout=10, **kwargs)
+                               connect_timeout=60, **kwargs)
 
     def sql(self, statement, parameters=None, database="postgres"):
         """Rows of a statement run by the superuser, or None."""

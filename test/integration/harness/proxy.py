@@ -249,7 +249,7 @@ class Proxy:
         if not self.expects_failure:
             assert code == expected, f"the proxy ended with {code}:\n{self.log()[-4000:]}"
 
-    def wait_end(self, expected=0, timeout=20):
+    def wait_end(self, expected=0, timeout=60):
         """It ends by itself (or was told to, by a signal that the test has sent)."""
         wait_until(lambda: self.process.poll() is not None, timeout,
                    lambda: "the proxy doesn't end:\n" + self.log()[-4000:])
@@ -294,7 +294,7 @@ class Proxy:
         """Those that are whole: the last one may just be written."""
         return self.log().rpartition("\n")[0].splitlines()
 
-    def wait_log(self, pattern, timeout=20):
+    def wait_log(self, pattern, timeout=60):
         return wait_until(lambda: re.search(pattern, self.log()), timeout,
                           lambda: f"{pattern!r} is not in the log:\n{self.log()[-4000:]}")
 
@@ -377,7 +377,7 @@ class Proxy:
             for _ in range(3):
                 self.settle()
 
-    def advance_until(self, condition, step, limit=1000, timeout=20):
+    def advance_until(self, condition, step, limit=1000, timeout=60):
         """Moves the clock in steps until the condition holds (timers may be armed anew by what happens)."""
         deadline = time.monotonic() + timeout
         moved = 0

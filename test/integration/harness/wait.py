@@ -6,7 +6,7 @@ import time
 PATIENCE = 60  # seconds for an answer: a machine may be busy, and a sanitizer slow
 
 
-def wait_until(condition, timeout=20.0, message=None):
+def wait_until(condition, timeout=PATIENCE, message=None):
     """Returns the first true value of condition(); AssertionError when there is none within timeout seconds."""
     deadline = time.monotonic() + timeout
     pause = 0.002
