@@ -32,7 +32,7 @@ enum expect_kind {
 /* Why the proxy itself asked (with SWALLOW). */
 enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN, PURPOSE_BEGIN };
 
-#define EXPECT_CANCEL  BIT(7) /* a cancel that was held back is for this one, see cancel.c */
+#define EXPECT_CANCEL  BIT(7) /* a cancel was sent, or is to be, that is for this one; see cancel.c */
 #define EXPECT_REQUEST BIT(6) /* stages hear of it: it is the next in the session's line of requests */
 
 struct expect {

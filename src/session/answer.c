@@ -159,8 +159,7 @@ static enum answer repeat_elsewhere(struct session *s, const struct frame *f)
 	if (f->body_len != 1 || f->body[0] != 'I')
 		s->link->close_when_free = true; /* it was in the transaction of a deferred BEGIN */
 	s->link->open_batch = s->link->begin_sent = false;
-	if (routing_repeat(s))
-		session_release(s);
+	(void)routing_repeat(s);
 	return ANSWER_GONE;
 }
 
@@ -633,8 +632,8 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			from = at;
 	}
 	if (unlikely(session_is_away(s)) && link->batch.len)
-		may_be_repeated = !(s->leaves_nothing && routing_ends_ready(bytes, len)) &&
-				  !routing_is_answered(bytes + at, len - at);
+		may_be_repeated = !(routing_ends_ready(bytes, len) &&
+				    (s->leaves_nothing || routing_is_answered(bytes + at, len - at)));
 	while (at < len) {
 		enum frame_result r = frame_read(bytes + at, len - at, &f);
 		enum answer answer;
@@ -647,7 +646,7 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 			broken(s, &f);
 			return len;
 		}
-		if (unlikely(may_be_repeated) && !link->answering && routing_is_preface(f.type)) {
+		if (unlikely(may_be_repeated) && !link->answering && routing_is_foreseen(f.type)) {
 			skip = routing_foresee(s, bytes + at, len - at);
 			if (skip == 0)
 				break;

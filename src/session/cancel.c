@@ -47,24 +47,66 @@ static struct session *find(struct worker *w, const struct cancel_message *m)
 	return s;
 }
 
-/*
- * What the server runs is the proxy's own, and what the client asked for was sent behind it: without its settings that
- * must not run. Settings that a request waits for may be hit, for then it was not sent, and ends with the same error.
- */
+/* What the server runs is the proxy's own: without its settings, for one, what the client asks for must not run. */
 static bool is_behind_ours(const struct session *s)
 {
 	const struct expect *x = expects_first(&s->link->expects);
 
-	return x && x->flags & EXPECT_SWALLOW && expect_ends_with_ready(x) &&
-	       !(x->purpose == PURPOSE_SETTINGS && s->syncing && !s->hold_ready);
+	return x && x->flags & EXPECT_SWALLOW && expect_ends_with_ready(x);
+}
+
+/* ---- a request that no server has ---- */
+
+static bool owes_nothing(const struct session *s)
+{
+	const struct link *link = s->link;
+
+	return !link || (link->expects.answers == 0 && !link->open_batch && link->tx_status == 'I' && !s->pins &&
+			 (s->mode != POOL_MODE_SESSION || link->fresh));
 }
 
 /*
- * The server may have missed a cancel that was held back: it was sent when the proxy's own was done, and a server that
- * has not begun with what comes next takes it for a cancel of nothing. So it is repeated, as long as that still runs.
+ * It stands at the head of its client's bytes. What it waited for has come, or is no longer to be waited for, and it is
+ * shown again before this turn is over; or it has a link that is not ready for it. A cancel that comes now is for it:
+ * there is nothing else that it could be for.
+ */
+static bool request_waits(const struct session *s)
+{
+	struct slice kept = conn_kept(&s->conn);
+	enum frame_result r;
+	struct frame f;
+
+	if ((s->state != SESSION_IDLE && s->state != SESSION_ACTIVE) || s->fail_next || s->skip_to_sync ||
+	    s->hold_ready || s->left || !owes_nothing(s))
+		return false;
+	r = frame_read(kept.bytes, kept.len, &f);
+	if (r != FRAME_WHOLE && !(r == FRAME_HEAD && f.body_len > s->worker->settings.config->limits.max_message_kept))
+		return false; /* it is its rest that is waited for */
+	return memchr("QFPBDEC", f.type, 7);
+}
+
+void cancel_waiting(struct session *s)
+{
+	struct buf out = BUF_INIT(1024);
+
+	(void)routing_stop_waiting(s);
+	s->repeated = false;
+	s->routed = true; /* to where it is canceled */
+	error_message(&out, ERROR_CANCELED_WAITING, NULL);
+	session_fail_request(s, out.bytes, out.len);
+	buf_free(&out);
+}
+
+/* ---- a cancel that the server may have missed ---- */
+
+/*
+ * A server that has not begun with a request takes its cancel for one of nothing. That may be so when the cancel was
+ * held back, for it is sent when the proxy's own is done; and when the request has only just got its link. So such a
+ * cancel is repeated, as long as the request still runs.
  */
 #define AGAIN_AFTER (20 * USEC_PER_MSEC)
 #define TRIES_MAX   10u
+#define JUST_SENT   (100 * USEC_PER_MSEC)
 
 static bool cancel_session(struct session *s, struct cancel_message *m);
 
@@ -77,6 +119,8 @@ static bool still_runs(const struct session *s)
 	const struct link *link = s ? s->link : NULL;
 	const struct expect *x = link ? expects_first(&link->expects) : NULL;
 
+	if (s && s->state == SESSION_SHARED)
+		return share_is_cancelled(s);
 	return x && x->flags & EXPECT_CANCEL && link->expects.answers == 1 && link->tx_status == 'I' &&
 	       !link->begin_sent && s->mode != POOL_MODE_SESSION && !s->pins;
 }
@@ -118,36 +162,6 @@ void cancels_end(struct worker *w)
 	}
 }
 
-/* true: m goes on, with the cancel to the server, or is held back. */
-static bool cancel_session(struct session *s, struct cancel_message *m)
-{
-	struct buf out = BUF_INIT(1024);
-	struct link *link = s->state == SESSION_SHARED ? share_cancellable(s) : s->link;
-
-	if (s->state == SESSION_CONSOLE) {
-		console_cancelled(s);
-	} else if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
-		pool_wait_end(&s->waiter);
-		if (routing_stop_waiting(s))
-			s->routed = true; /* to where it is canceled */
-		if (s->turn)
-			share_leave(s);
-		error_message(&out, ERROR_CANCELED_WAITING, NULL);
-		session_fail_request(s, out.bytes, out.len);
-		buf_free(&out);
-	} else if (link && s->link && is_behind_ours(s)) {
-		m->next = s->cancels;
-		s->cancels = m;
-		return true;
-	} else if (link && (link->expects.count || link->tx_status != 'I' || s->state == SESSION_REPLICATION ||
-			    s->state == SESSION_SHARED)) {
-		if (pool_cancel(link, m->at ? look_again : cancel_is_over, m) == 0)
-			return true;
-		session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
-	}
-	return false;
-}
-
 /* The client's oldest request: its entries up to ReadyForQuery. */
 static void mark_request(struct expects *e)
 {
@@ -158,6 +172,59 @@ static void mark_request(struct expects *e)
 		if (expect_ends_with_ready(x) && !(x->flags & EXPECT_SWALLOW))
 			break;
 	}
+}
+
+/* What the server runs is to be cancelled. */
+static bool send_cancel(struct session *s, struct link *link, struct cancel_message *m)
+{
+	usec_t sent = s->link ? link->lent : share_sent(s);
+
+	if (s->link)
+		mark_request(&link->expects);
+	else
+		share_mark_cancelled(s);
+	if (s->fault || clock_since(sent, clock_now()) < JUST_SENT)
+		m->at = s->worker;
+	if (pool_cancel(link, m->at ? look_again : cancel_is_over, m) == 0)
+		return true;
+	session_log(LOG_WARN, s, "could not send a cancel to the server", NULL);
+	return false;
+}
+
+/* The proxy's own runs in front of the client's request, if there is one. Settings that it waits for may be hit, for
+ * then it was not sent, and ends with the same error; if they are missed, it ends when they are accepted. */
+static bool hold_back(struct session *s, struct cancel_message *m)
+{
+	if (!s->link->expects.answers && !s->link->open_batch && !request_waits(s))
+		return false;
+	if (s->syncing)
+		(void)!pool_cancel(s->link, NULL, NULL);
+	m->next = s->cancels;
+	s->cancels = m;
+	return true;
+}
+
+/* true: m goes on, with the cancel to the server, or is held back. */
+static bool cancel_session(struct session *s, struct cancel_message *m)
+{
+	struct link *link = s->state == SESSION_SHARED ? share_cancellable(s) : s->link;
+
+	if (s->state == SESSION_CONSOLE) {
+		console_cancelled(s);
+	} else if (s->state == SESSION_WAITING || (s->state == SESSION_SHARED && !link)) {
+		pool_wait_end(&s->waiter);
+		if (s->turn)
+			share_leave(s);
+		cancel_waiting(s);
+	} else if (link && s->link && is_behind_ours(s)) {
+		return hold_back(s, m);
+	} else if (request_waits(s)) {
+		cancel_waiting(s);
+	} else if (link && (link->expects.count || link->tx_status != 'I' || s->state == SESSION_REPLICATION ||
+			    s->state == SESSION_SHARED)) {
+		return send_cancel(s, link, m);
+	}
+	return false;
 }
 
 void cancel_held_back(struct session *s)
@@ -172,6 +239,17 @@ void cancel_held_back(struct session *s)
 		m->at = s->worker;
 		if (!cancel_session(s, m))
 			cancel_is_over(m);
+	}
+}
+
+void cancel_drop_held(struct session *s)
+{
+	struct cancel_message *m = s->cancels, *next;
+
+	s->cancels = NULL;
+	for (; m; m = next) {
+		next = m->next;
+		cancel_is_over(m);
 	}
 }
 
@@ -261,7 +339,7 @@ static bool is_at_work(struct session *s)
 	case SESSION_CONSOLE:
 		return console_is_at_work(s);
 	default:
-		return s->link && s->link->expects.answers > 0;
+		return (s->link && s->link->expects.answers > 0) || request_waits(s);
 	}
 }
 

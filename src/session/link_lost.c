@@ -18,13 +18,14 @@ static void survive(struct session *s, struct slice sqlstate, const uint8_t *err
 {
 	struct expects *e = &s->link->expects;
 	struct buf out = BUF_INIT(len + 4096);
+	bool owed = e->answers;
 
 	observe_failed(s, expects_first(e), sqlstate);
 	latency_lost(s);
 	s->syncing = false;
 	if (s->begin_state != BEGIN_DEFERRED)
 		begin_fail(s);
-	if (e->answers) {
+	if (owed) {
 		(void)!message_error_as(&out, error, len, "ERROR");
 		message_ready(&out, begin_status(s));
 		session_send_buf(s, &out);
@@ -34,9 +35,12 @@ static void survive(struct session *s, struct slice sqlstate, const uint8_t *err
 		prepared_undo(s, expects_at(e, i), /* failed= */ i == 0);
 	for (bool first = true; e->count; first = false)
 		answer_pop(s, /* skipped= */ !first);
-	cancel_held_back(s);
 	session_release(s);
 	conn_resume(&s->conn);
+	if (owed)
+		cancel_drop_held(s); /* what they were for is answered */
+	else
+		cancel_held_back(s);
 }
 
 void answer_begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len)
@@ -63,10 +67,8 @@ void answer_lost(struct link *link, int error)
 	count_add(&session_counters(s)->links_lost_total, 1);
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
-	if (unlikely(session_is_away(s)) && s->state == SESSION_ACTIVE && routing_lost(s)) {
-		session_release(s);
+	if (unlikely(session_is_away(s)) && s->state == SESSION_ACTIVE && routing_lost(s))
 		return;
-	}
 	if (link->left && !link->left_swallow) {
 		session_finish(
 			s, "the server closed its connection in the middle of a message"); /* no other fits in there */

@@ -514,7 +514,7 @@ static void let_go_of_link(struct session *s)
 	prepared_schema_changed(s);
 	s->link = NULL;
 	s->copying_in = s->syncing = s->synced = s->hold_ready = false;
-	cancel_held_back(s); /* there is nothing any more that they could hit */
+	cancel_drop_held(s);
 	s->fault = 0;
 	if (s->pins)
 		pool_count_pinned(link, -1);

@@ -312,27 +312,34 @@ void routing_end_waits(struct worker *w); /* the same for all */
 /* It gives a link back that was timed: how long its node took is remembered. */
 void routing_measure(struct session *s);
 /* A standby failed to answer, with this error: true: the client is not to hear of it, for its batch goes to the primary
- * as soon as ReadyForQuery comes. Then, or when the link is lost instead: false: it can't be run again, or the session
- * is closed. Afterwards the link is to be given back. */
+ * as soon as ReadyForQuery comes. Then, or when the link is lost instead, the link is given back: false: it can't be
+ * run again, or the session is closed. */
 bool routing_failed(struct session *s, struct slice sqlstate);
 bool routing_repeat(struct session *s);
 /*
  * Of a batch on a standby, messages that come in front of its result are not passed on before it is seen that there is
- * one. bytes begin with such a message. 0: wait for more; ROUTING_GO_ON: it is as any other; else so many bytes are not
- * for the client, for they end with an error as routing_failed() says.
+ * one, and a short result not before it is whole. bytes begin with a message of either. 0: wait for more;
+ * ROUTING_GO_ON: it is as any other; else so many bytes are not for the client, for they end with an error as
+ * routing_failed() says.
  */
-#define ROUTING_GO_ON SIZE_MAX
-extern const bool routing_prefaces[256];
+#define ROUTING_GO_ON   SIZE_MAX
+#define ROUTING_PREFACE 1u
+#define ROUTING_RESULT  2u
+extern const uint8_t routing_parts[256];
 static inline bool routing_is_preface(uint8_t type)
 {
-	return routing_prefaces[type];
+	return routing_parts[type] == ROUTING_PREFACE;
+}
+static inline bool routing_is_foreseen(uint8_t type)
+{
+	return routing_parts[type] != 0;
 }
 /* What has come ends with ReadyForQuery. */
 static inline bool routing_ends_ready(const uint8_t *bytes, size_t len)
 {
 	return len > FRAME_HEADER && bytes[len - FRAME_HEADER - 1] == 'Z' && get_be32(bytes + len - FRAME_HEADER) == 5;
 }
-/* All of that is there, and no error behind it, as nearly always: nothing is to be foreseen. */
+/* All in front of the result is there, and no error behind it, as nearly always. */
 static inline bool routing_is_answered(const uint8_t *bytes, size_t len)
 {
 	const uint8_t *at = bytes;
@@ -616,9 +623,12 @@ void session_tell(const struct session *s, enum event_kind kind, const char *mes
 bool cancel_request(struct session *s, uint32_t pid, struct slice key);
 /* What the session runs has taken too long: cancels it. false: that can't be done now. */
 bool cancel_overdue(struct session *s);
-/* What the server ran was not the client's, and is over, or the link is gone: so much for the cancels held back. */
+/* The request at the head of its client's bytes, which no server has, is cancelled: it fails with 57014. */
+void cancel_waiting(struct session *s);
+/* What the server ran was not the client's, and is over: now the cancels held back are for the client's request. */
 void cancel_held_back(struct session *s);
-void cancels_end(struct worker *w); /* no cancel is sent once more */
+void cancel_drop_held(struct session *s); /* there is nothing any more that they could be for */
+void cancels_end(struct worker *w);       /* no cancel is sent once more */
 
 /* ---- auth_query.c ---- */
 struct auth_asker {       /* a login that asks; embedded in it */

@@ -166,6 +166,16 @@ struct link *share_cancellable(struct session *s)
 	return lane->link;
 }
 
+void share_mark_cancelled(struct session *s)
+{
+	s->turn->cancelled = true;
+}
+
+bool share_is_cancelled(const struct session *s)
+{
+	return s->turn && s->turn->cancelled;
+}
+
 void share_drained(struct session *s)
 {
 	struct lane *lane = s->turn->lane;
@@ -215,6 +225,8 @@ void share_answered(struct worker *w, struct turn *turn)
 	}
 	if (unlikely(turn->returns)) {
 		share_return(s);
+		if (turn->cancelled)
+			cancel_waiting(s);
 		turn_free(w, turn);
 		return;
 	}

@@ -54,6 +54,9 @@ void share_leave(struct session *s);
 /* The link on which its request is answered now, after those behind it were moved away: the server may be told to
  * cancel. NULL: its request is not the one, leaving is enough. */
 struct link *share_cancellable(struct session *s);
+/* It is that link's server that is told to cancel; and nobody else has been there since, nor has it been answered. */
+void share_mark_cancelled(struct session *s);
+bool share_is_cancelled(const struct session *s);
 void share_drained(struct session *s); /* its client takes bytes again */
 /* A part of a message was passed on, and its end was not yet. */
 bool share_in_message(const struct session *s);

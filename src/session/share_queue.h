@@ -26,6 +26,7 @@ struct turn {
 	bool tells_parse;            /* the client sent a Parse, and is told that it is complete in front of the rest */
 	bool describes;              /* its portal, before it is executed: no older RowDescription counts */
 	bool told;                   /* some of the answer was passed on */
+	bool cancelled;              /* the server was told to cancel it */
 	bool returns;                /* the answer is an error of sharing: the request takes a way of its own */
 	char sqlstate[6];            /* of an error that was passed on; "" */
 	uint64_t rows;               /* by its CommandComplete, if stages are to hear of it */

@@ -2,11 +2,13 @@
 
 import os
 import random
+import signal
 import socket
 import threading
 
 import pytest
 from harness import ServerError, Wire, wait_until, wire
+from harness.later import Later
 from harness.wire import (bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run,
                           sync)
 
@@ -198,6 +200,73 @@ def test_cancel_of_a_waiter_keeps_the_line(make_proxy, closing):
     for i, waiter in enumerate(waiters):
         if i % 2:
             assert rows(waiter.until_ready()) == [[str(i)]]
+
+
+# ---------------------------------------------------------------- in the moment when the wait is over
+
+def interrupt_is_pending(pid):
+    with open(f"/proc/{pid}/status") as status:
+        pending = next(line for line in status if line.startswith("ShdPnd:"))
+    return int(pending.split()[1], 16) >> (signal.SIGINT - 1) & 1
+
+
+def post(proxy, path):
+    return proxy.admin(f"/api/v1/{path}", method="POST", body=b"")[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancel_of_what_was_granted_a_link_just_now(make_proxy, closing, workers):
+    """It has a link, and has not sent anything: time stands still meanwhile."""
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"mode": "session", "max_connections": 1}})
+    for text in (query("SELECT 'first'"), run("SELECT 'first'") + sync()):
+        holder, waiter = proxy.wire(), closing(proxy.wire())
+        holder.query("SELECT 1")
+        waiter.send(text, query("SELECT 'second'"))
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        wait_until(lambda: post(proxy, "suspend") == 200)
+        assert proxy.admin(f"/api/v1/sessions/{holder.backend_key[0]}", method="DELETE")[0] == 200
+        wait_until(lambda: [bool(s["link"]) for s in proxy.sessions()] == [True])
+        assert post(proxy, f"sessions/{waiter.backend_key[0]}/cancel") == 202
+        assert post(proxy, "resume") == 200
+        assert errors(waiter.until_ready()) == ["57014"]
+        assert rows(waiter.until_ready()) == [["second"]]
+        waiter.close()
+        holder.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancel_around_the_end_of_the_wait(make_proxy, closing, workers):
+    """A link comes and a cancel comes; also when the server has it and has not begun: one is enough, each time."""
+    proxy = make_proxy({"proxy": {"workers": workers}, "pool": {"max_connections": 1}})
+    holder, waiter = closing(proxy.wire()), closing(proxy.wire())
+    for n in range(100):
+        holder.query("BEGIN")
+        waiter.send(query("SELECT pg_sleep(60)") if n % 2 else run("SELECT pg_sleep(60)") + sync())
+        wait_until(lambda: proxy.metric("clients_waiting") == 1)
+        holder.send(query("COMMIT"))
+        waiter.cancel()
+        assert errors(waiter.until_ready()) == ["57014"]
+        holder.until_ready()
+
+
+def test_cancel_while_settings_are_tried(make_proxy, closing, postgres):
+    """A set of them that no server has accepted yet is waited for. The server has not begun with it: it misses the cancel."""
+    proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1}})
+    other, client = closing(proxy.wire()), closing(proxy.wire())
+    for n, text in enumerate((query("SELECT pg_sleep(60)"), run("SELECT pg_sleep(60)") + sync())):
+        client.query(f"SET statement_timeout = {100000 + n}")
+        backend, forwarded = int(other.value("SELECT pg_backend_pid()")), proxy.metric("cancels_forwarded_total")
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            client.send(text, query("SELECT 'next'"))
+            wait_until(lambda: any(s["link"] for s in proxy.sessions()))
+            cancel = Later(client.cancel)
+            wait_until(lambda: proxy.metric("cancels_forwarded_total") > forwarded and interrupt_is_pending(backend))
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        cancel.result()
+        assert errors(client.until_ready()) == ["57014"]
+        assert rows(client.until_ready()) == [["next"]]
 
 
 # ---------------------------------------------------------------- never another's

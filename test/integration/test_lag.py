@@ -17,7 +17,7 @@ from harness.wire import bind, describe, errors, execute, parse, query, rows, sy
 
 from test_split import cluster, new_cluster  # noqa: F401
 
-PATIENT = {"lag_routing": {"wait": "600s"}}
+PATIENT = {"lag_routing": {"wait": "600s", "max_lag": "600s"}}
 COUNT = "SELECT count(*)::int, whoami() FROM items"
 
 
@@ -145,7 +145,7 @@ def test_a_client_cancels_or_leaves_while_it_waits(patient):
         for batch in ([query(COUNT)], [parse("", COUNT), bind(), execute(), sync()]):
             c.send(*batch)
             wait_until(lambda: waiting(proxy) == 1)
-            wait_until(lambda: c.cancel() or waiting(proxy) == 0)  # one may come while it is decided anew, and is lost
+            c.cancel()
             assert errors(c.until_ready()) == ["57014"]
             assert waiting(proxy) == 0
         assert c.rows("SELECT 1 AS x FROM items FOR UPDATE") == [["1"]], "it goes on"
@@ -155,6 +155,45 @@ def test_a_client_cancels_or_leaves_while_it_waits(patient):
         wait_until(lambda: waiting(proxy) == 0)
         resume(standby)
         wait_until(lambda: c.rows(COUNT) == [["1", "b"]])
+
+
+def test_a_cancel_between_two_decisions(patient):
+    """Positions were told while time stood still: it is to be decided anew where it goes, and waits for nothing."""
+    proxy, _, standby = patient()
+    with proxy.wire() as c:
+        pause(standby)
+        c.query("INSERT INTO items VALUES (1)")
+        for batch in ([query(COUNT)], [parse("", COUNT), bind(), execute(), sync()]):
+            c.send(*batch, query("SELECT 7 AS x FROM items FOR UPDATE"))
+            wait_until(lambda: waiting(proxy) == 1)
+            wait_until(lambda: proxy.admin("/api/v1/suspend", method="POST", body=b"")[0] == 200)
+            wait_until(lambda: waiting(proxy) == 0)
+            assert proxy.admin(f"/api/v1/sessions/{c.backend_key[0]}/cancel", method="POST", body=b"")[0] == 202
+            assert proxy.admin("/api/v1/resume", method="POST", body=b"")[0] == 200
+            assert errors(c.until_ready()) == ["57014"]
+            assert rows(c.until_ready()) == [["7"]], "the next one is not hit"
+        resume(standby)
+        wait_until(lambda: c.rows(COUNT) == [["1", "b"]])
+
+
+def test_all_cancel_while_they_wait(patient):
+    """Some will do so in the moment of a new decision."""
+    proxy, _, standby = patient(proxy={"workers": 2})
+    clients = [proxy.wire() for _ in range(25)]
+    try:
+        pause(standby)
+        for c in clients:
+            c.query("INSERT INTO items VALUES (1) ON CONFLICT DO NOTHING")
+        for n in range(4):
+            for c in clients:
+                c.send(query(COUNT) if n % 2 else parse("", COUNT) + bind() + execute() + sync())
+            wait_until(lambda: waiting(proxy) == 25)
+            for cancel in [Later(c.cancel) for c in clients]:
+                cancel.result()
+            assert {tuple(errors(c.until_ready())) for c in clients} == {("57014",)}
+    finally:
+        for c in clients:
+            c.close()
 
 
 def test_the_order_of_a_pipeline_is_kept(patient):

@@ -201,3 +201,48 @@ class Relay(_Server):
                     each.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+
+
+class Cutter(Relay):
+    """
+    Passes bytes, until something with `mark` in it is asked while cut_after is not None: of the answer so many bytes
+    pass. Then the connection is cut; with a gate (an Event) the rest waits for that instead. Once: then it is None.
+    """
+
+    def __init__(self, server, mark):
+        self.mark = mark
+        self.cut_after = self.gate = None
+        self.cuts = 0
+        self.asked = set()  # on these connections
+        super().__init__(server)
+
+    def _pump(self, source, target, is_reply):
+        try:
+            while data := source.recv(65536):
+                if not is_reply and self.mark in data:
+                    self.asked.add(source)
+                if not is_reply or target not in self.asked or self.cut_after is None:
+                    target.sendall(data)
+                elif not self._reply(target, data):
+                    break
+        finally:
+            for each in (source, target):
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def _reply(self, target, data):
+        """False: it is to be cut."""
+        passes, rest = data[:self.cut_after], data[self.cut_after:]
+        self.cut_after -= len(passes)
+        target.sendall(passes)
+        if self.cut_after > 0:
+            return True
+        self.cut_after = None
+        self.cuts += 1
+        if not self.gate:
+            return False
+        self.gate.wait(60)
+        target.sendall(rest)
+        return True
