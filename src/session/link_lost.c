@@ -60,6 +60,11 @@ void answer_lost(struct link *link, int error)
 	bool in_transaction = link->tx_status != 'I' || s->begin_state != BEGIN_NONE;
 	struct buf out = BUF_INIT(4096);
 
+	if (s->state == SESSION_REPLICATION && s->said_goodbye) {
+		link->close_when_free = true;
+		session_finish(s, "closed by the client");
+		return;
+	}
 	count_add(&session_counters(s)->links_lost_total, 1);
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;

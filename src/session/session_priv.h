@@ -136,6 +136,7 @@ struct session {
 	bool ended : 1;           /* it sends no more: it is closed when it has its answers */
 	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
+	bool said_goodbye : 1;    /* replication: the last that it sent looks like Terminate */
 	bool changes_catalog : 1; /* likewise, of what catalogs say */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool begin_by_portal : 1; /* begin: its client executed it by the extended protocol */
