@@ -581,6 +581,29 @@ static void bad_toml_is_refused(void **state)
 	end(&f);
 }
 
+static void the_database_of_auth_query_is_served(void **state)
+{
+	static const char *const text = NODE "[auth]\nmode = \"scram\"\nauth_user = \"a\"\nauth_database = \"admin\"\n";
+	static const struct {
+		const char *databases;
+		bool told;
+	} cases[] = {
+		{"", false}, {"[databases.x]\n", true}, {"[databases.admin]\n", false}, {"[databases.\"*\"]\n", false}};
+
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char whole[1024];
+		struct fixture f;
+
+		snprintf(whole, sizeof(whole), "%s%s", text, cases[i].databases);
+		load_as(&f, whole, false);
+		assert_int_equal(f.r, 0);
+		assert_int_equal(has_message(&f.report, REPORT_WARNING, 7, "auth_database admin is not served"),
+				 cases[i].told);
+		end(&f);
+	}
+}
+
 /* [lag], [ha], [analytics.slow_query] and keys of the top level are the reference's for what is elsewhere here. */
 static void other_spellings_of_lag(void **state)
 {
@@ -693,6 +716,7 @@ int main(void)
 		cmocka_unit_test(files_are_named_in_errors),
 		cmocka_unit_test(bad_toml_is_refused),
 		cmocka_unit_test(other_spellings_of_lag),
+		cmocka_unit_test(the_database_of_auth_query_is_served),
 		cmocka_unit_test(the_tables_are_sound),
 	};
 
