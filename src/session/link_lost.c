@@ -95,3 +95,18 @@ void answer_expelled(struct link *link)
 	session_fatal(link->user, node_bars(link_node(link)) & NODE_BARRED ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED,
 		      NULL);
 }
+
+/* A read runs on the primary instead; all else waits, for nobody knows what became of it. */
+bool answer_stranded(struct link *link)
+{
+	struct session *s = link->user;
+
+	if (!session_is_away(s) || !routing_can_leave(s))
+		return false;
+	session_log(LOG_INFO, s, "its standby is down: a read that has no answer yet is run again",
+		    link_node(link)->name);
+	link->close_when_free = true;
+	if (routing_repeat(s))
+		session_release(s);
+	return true;
+}

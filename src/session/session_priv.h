@@ -350,6 +350,8 @@ static inline bool routing_is_answered(const uint8_t *bytes, size_t len)
 }
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
+/* Nothing of its answer has come: it may be repeated while its link stands. */
+bool routing_can_leave(const struct session *s);
 
 /* ---- hinted.c: texts for which hints_may_begin() is true ---- */
 /* By the configuration, at first and after each reload. */
@@ -472,6 +474,7 @@ bool answer_is_farewell(const struct frame *f);
 /* link_lost.c: see struct link_user_ops. */
 void answer_lost(struct link *link, int error);
 void answer_expelled(struct link *link);
+bool answer_stranded(struct link *link);
 /* The server has refused a BEGIN that the client was told is done, and skips all that was sent behind it. */
 void answer_begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len);
 /* Gives out local answers that are at the head. */
