@@ -129,8 +129,8 @@ json_t *time_json(uint64_t wall_us)
 	return json_text(text);
 }
 
-/* Why its name has no address, else why a pool's last login failed. */
-json_t *node_error_json(struct node *node, const struct pool_rows *pools)
+/* Why its name has no address, else why its last check failed, else why a pool's last login did. */
+json_t *node_error_json(struct node *node, const struct topology_node *found, const struct pool_rows *pools)
 {
 	char error[sizeof(node->resolve_error)];
 
@@ -139,6 +139,8 @@ json_t *node_error_json(struct node *node, const struct pool_rows *pools)
 	pthread_mutex_unlock(&node->lock);
 	if (error[0])
 		return json_text(error);
+	if (found && found->facts.error[0])
+		return json_text(found->facts.error);
 	for (const struct pool_row *row = pools->first; row; row = row->next)
 		if (row->view.last_error[0] && strcmp(row->view.node, node->name) == 0)
 			return json_text(row->view.last_error);
@@ -264,7 +266,7 @@ static json_t *node_json(struct admin *admin, struct node *node, const struct po
 	json_put(json, "healthy", json_boolean(node_is_healthy(node)));
 	json_put(json, "last_check", time_json(atomic_load(&node->last_check_wall)));
 	json_put(json, "failure_count", json_integer(atomic_load(&node->failed_in_row)));
-	json_put(json, "last_error", node_error_json(node, pools));
+	json_put(json, "last_error", node_error_json(node, found, pools));
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
 	json_put(json, "addresses", addresses_json(node));
 	put_position(json, node);

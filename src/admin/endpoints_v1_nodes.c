@@ -85,7 +85,7 @@ static json_t *node_v1_json(struct admin *admin, struct node *node, const struct
 	json_put(json, "links", json_integer(atomic_load(&node->links)));
 	json_put(json, "addresses", addresses_json(node));
 	json_put(json, "failed_checks", json_integer(atomic_load(&node->failed_in_row)));
-	json_put(json, "last_error", node_error_json(node, pools));
+	json_put(json, "last_error", node_error_json(node, topology_find(topology, node), pools));
 	json_put(json, "last_check_at", time_json(atomic_load(&node->last_check_wall)));
 	put_lag(json, node);
 	put_findings(json, topology_find(topology, node));

@@ -305,7 +305,7 @@ static void take_topology(struct cluster *c, struct topology *fresh)
 
 	for (uint32_t i = 0; c->settings->logs_in && i < fresh->count; i++) {
 		if (fresh->nodes[i].enabled)
-			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up);
+			node_set_health(fresh->nodes[i].node, fresh->nodes[i].up, fresh->nodes[i].facts.error);
 		take_lag(c, &fresh->nodes[i]);
 		node_set_sync(fresh->nodes[i].node, fresh->nodes[i].sync_state);
 	}

@@ -415,13 +415,14 @@ struct node *node_list_find_leaving(struct node_list *list, const char *name)
 
 /* ---- health ---- */
 
-static void become(struct node *node, bool unhealthy)
+static void become(struct node *node, bool unhealthy, const char *reason)
 {
 	if (atomic_exchange(&node->unhealthy, unhealthy) == unhealthy)
 		return;
 	if (unhealthy)
-		log_event(EVENT_NODE_DOWN, LOG_WARN, "node is unhealthy: it takes no connections",
-			  kv_str("node", node->name), kv_uint("failed_checks", atomic_load(&node->failed_in_row)));
+		log_event(EVENT_NODE_DOWN, LOG_WARN, "node is unhealthy: nothing is sent to it",
+			  kv_str("node", node->name), kv_uint("failed_checks", atomic_load(&node->failed_in_row)),
+			  kv_str("reason", reason));
 	else
 		log_event(EVENT_NODE_UP, LOG_INFO, "node is healthy again", kv_str("node", node->name));
 	if (!unhealthy)
@@ -435,11 +436,11 @@ void node_checked(struct node *node, bool good, const struct config_health *sett
 	if (good) {
 		atomic_store(&node->failed_in_row, 0);
 		if (atomic_fetch_add(&node->good_in_row, 1) + 1 >= settings->success_threshold)
-			become(node, /* unhealthy= */ false);
+			become(node, /* unhealthy= */ false, "");
 	} else {
 		atomic_store(&node->good_in_row, 0);
 		if (atomic_fetch_add(&node->failed_in_row, 1) + 1 >= settings->failure_threshold)
-			become(node, /* unhealthy= */ true);
+			become(node, /* unhealthy= */ true, "it cannot be connected to");
 	}
 }
 
@@ -449,7 +450,7 @@ void node_answered(struct node *node)
 	atomic_store(&node->failed_in_row, 0);
 	atomic_store(&node->last_check_wall, clock_wall());
 	atomic_store(&node->answered_at, clock_now());
-	become(node, /* unhealthy= */ false);
+	become(node, /* unhealthy= */ false, "");
 }
 
 void node_set_sync(struct node *node, const char *sync_state)
@@ -489,8 +490,11 @@ bool node_bar(struct node *node, bool barred)
 		return true;
 	}
 	atomic_fetch_add(shunned_count(node), 1);
-	log_error("queries do not go to this node any more; those for the primary wait until there is one",
-		  kv_str("node", node->name));
+	if (node == node_list_primary(node->list))
+		log_error("queries do not go to this node any more; those for the primary wait until there is one",
+			  kv_str("node", node->name));
+	else
+		log_warn("queries do not go to this node any more", kv_str("node", node->name));
 	return true;
 }
 
@@ -523,9 +527,9 @@ bool node_refuses(struct node *node)
 	return waits;
 }
 
-void node_set_health(struct node *node, bool up)
+void node_set_health(struct node *node, bool up, const char *reason)
 {
-	become(node, /* unhealthy= */ !up);
+	become(node, /* unhealthy= */ !up, reason);
 }
 
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us)

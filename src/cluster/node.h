@@ -191,8 +191,8 @@ bool node_refuses(struct node *node);
 /* alarm(argument) is called when a node is in doubt, from any thread. Set once, before or while nodes are in use; the
  * argument lives as long as any thread uses them. */
 void node_list_set_alarm(struct node_list *list, void (*alarm)(void *argument), void *argument);
-/* What the topology says of it. */
-void node_set_health(struct node *node, bool up);
+/* What the topology says of it; reason: of its last check, when that was bad. */
+void node_set_health(struct node *node, bool up, const char *reason);
 /* How far a standby lags; both NODE_LAG_UNKNOWN: not known. */
 void node_set_lag(struct node *node, uint64_t bytes, uint64_t us);
 /* The same by heartbeats. NODE_LAG_UNKNOWN: they say nothing any more. */

@@ -340,6 +340,12 @@ static void check_auth(struct loader *l)
 			 "ca_path, the authorities that sign them");
 	if (auth->auth_user[0] && !strstr(auth->auth_query, "$1"))
 		warn_at(l, line_of(l, "auth", "auth_query"), "[auth] auth_query has no $1, which is the user's name");
+	if (auth->auth_user[0] && auth->auth_database[0] && c->database_count > 0 &&
+	    !config_database_find(c, auth->auth_database))
+		warn_at(l, line_of(l, "auth", "auth_database"),
+			"[auth] auth_database %s is not served, so auth_query cannot run: there is neither "
+			"[databases.%s] nor [databases.\"*\"]",
+			auth->auth_database, auth->auth_database);
 }
 
 /* ----------------------------------------------------------------------------------------- topology */

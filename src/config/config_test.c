@@ -336,7 +336,13 @@ static void what_is_not_available_is_told_once(void **state)
 		{"[limits]\nbackend_read_timeout_secs = 30\nmax_pending_bytes = 5\n", 1, 5,
 		 "[limits] backend_read_timeout_secs"},
 		{"[metrics]\nenabled = true\n", 0, 0, ""},
-		{"[metrics]\nenabled = true\naddr = \"0.0.0.0:9100\"\n", 1, 4, "[metrics]"},
+		{"[metrics]\nenabled = true\naddr = \"0.0.0.0:9100\"\n", 1, 4,
+		 "[metrics] is not available in this build: a listener for metrics alone"},
+		/* some keys of these act (other_spellings_of_lag): nobody is told that all of it is missing */
+		{"[lag]\nread_your_writes = true\ndefault_max_lag_ms = 500\nfallback_to_primary = true\n", 0, 0, ""},
+		{"[lag]\nenabled = true\nsmoothing_window = 10\n", 1, 6, "[lag] smoothing_window: an estimate of lag"},
+		{"[ha]\nenabled = true\nmax_replica_lag_ms = 100\n", 1, 5, "[ha] enabled: failover"},
+		{"[analytics.slow_query]\nthreshold_ms = 5\n", 0, 0, ""},
 		{"[proxy]\ntr_enabled = true\ntr_mode = \"session\"\n", 1, 5, "transaction replay is not available"},
 		{"[proxy]\ntr_enabled = false\ntr_mode = \"none\"\n", 0, 0, ""},
 	};
@@ -575,6 +581,58 @@ static void bad_toml_is_refused(void **state)
 	end(&f);
 }
 
+static void the_database_of_auth_query_is_served(void **state)
+{
+	static const char *const text = NODE "[auth]\nmode = \"scram\"\nauth_user = \"a\"\nauth_database = \"admin\"\n";
+	static const struct {
+		const char *databases;
+		bool told;
+	} cases[] = {
+		{"", false}, {"[databases.x]\n", true}, {"[databases.admin]\n", false}, {"[databases.\"*\"]\n", false}};
+
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char whole[1024];
+		struct fixture f;
+
+		snprintf(whole, sizeof(whole), "%s%s", text, cases[i].databases);
+		load_as(&f, whole, false);
+		assert_int_equal(f.r, 0);
+		assert_int_equal(has_message(&f.report, REPORT_WARNING, 7, "auth_database admin is not served"),
+				 cases[i].told);
+		end(&f);
+	}
+}
+
+/* [lag], [ha], [analytics.slow_query] and keys of the top level are the reference's for what is elsewhere here. */
+static void other_spellings_of_lag(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	load(&f, "lag_routing_enabled = false\nryw_enabled = false\nmax_replica_lag_ms = 250\n" NODE);
+	assert_false(f.config->lag_routing.enabled);
+	assert_int_equal(f.config->lag_routing.read_your_writes, READ_YOUR_WRITES_OFF);
+	assert_int_equal(f.config->lag_routing.max_lag, 250000);
+	end(&f);
+	load(&f,
+	     NODE "[lag]\nenabled = false\npoll_interval_ms = 50\ndefault_max_lag_ms = 500\nread_your_writes = false\n"
+		  "fallback_to_primary = false\n[analytics.slow_query]\nthreshold_ms = 7\nlog_parameters = true\n"
+		  "max_query_length = 4096\n");
+	assert_false(f.config->lag_routing.enabled);
+	assert_int_equal(f.config->lag_routing.poll_interval, 50000);
+	assert_int_equal(f.config->lag_routing.max_lag, 500000);
+	assert_int_equal(f.config->lag_routing.read_your_writes, READ_YOUR_WRITES_OFF);
+	assert_int_equal(f.config->load_balancer.primary_reads, PRIMARY_READS_NEVER);
+	assert_int_equal(f.config->analytics.slow_query, 7000);
+	assert_true(f.config->log.slow_query_literals);
+	assert_int_equal(f.config->log.slow_query_length, 4096);
+	end(&f);
+	load(&f, NODE "[ha]\nmax_replica_lag_ms = 100\n");
+	assert_int_equal(f.config->lag_routing.max_lag, 100000);
+	end(&f);
+}
+
 static void the_tables_are_sound(void **state)
 {
 	for (uint32_t i = 0; i < config_key_count; i++) {
@@ -657,6 +715,8 @@ int main(void)
 		cmocka_unit_test(nodes_have_common_names),
 		cmocka_unit_test(files_are_named_in_errors),
 		cmocka_unit_test(bad_toml_is_refused),
+		cmocka_unit_test(other_spellings_of_lag),
+		cmocka_unit_test(the_database_of_auth_query_is_served),
 		cmocka_unit_test(the_tables_are_sound),
 	};
 

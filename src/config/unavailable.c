@@ -144,6 +144,15 @@ static bool walk(struct loader *l, const char *path, const struct toml_value *v)
 	return acts && is_switched_on(row, v);
 }
 
+/* Of a table whose first rows may be of keys that mean nothing. */
+static const char *capability_of(const char *path)
+{
+	for (uint32_t i = 0; i < unavailable_count; i++)
+		if (unavailables[i].capability[0] && strcmp(unavailables[i].path, path) == 0)
+			return unavailables[i].capability;
+	return path;
+}
+
 static void tell(struct loader *l, const struct toml_member *m, const char *what)
 {
 	load_complain(l, l->report->strict ? REPORT_ERROR : REPORT_NOTICE, m->line, m->column,
@@ -159,15 +168,20 @@ bool unavailable_table(struct loader *l, const struct toml_member *m)
 		return false;
 	if (walk(l, m->key, &m->value)) {
 		snprintf(what, sizeof(what), m->value.type == TOML_ARRAY ? "[[%s]]" : "[%s]", m->key);
-		tell(l, m, what);
+		load_complain(l, l->report->strict ? REPORT_ERROR : REPORT_NOTICE, m->line, m->column,
+			      "%s is not available in this build: %s", what, capability_of(row->path));
 	}
 	return true;
 }
 
+/* Do other keys of it act? Then not all of it is missing, and the notice names the key. */
 static bool section_has_keys(const char *section)
 {
 	for (uint32_t i = 0; i < config_key_count; i++)
 		if (strcmp(config_keys[i].section, section) == 0)
+			return true;
+	for (uint32_t i = 0; i < config_alias_count; i++)
+		if (strcmp(config_aliases[i].from_section, section) == 0)
 			return true;
 	return false;
 }

@@ -88,6 +88,9 @@ struct link_user_ops { /* of who has it while ACTIVE */
 	/* Its node is taken out of service, and the time to finish is over: whoever is served by it is told, and it is
 	 * given back. NULL: what it is used for ends by itself soon. */
 	void (*expelled)(struct link *link);
+	/* Checks of its node fail: what is under way may stay without an answer for as long as the connection stands.
+	 * Told again and again. true: who can go on elsewhere does, and has given it back. false, or NULL: it waits. */
+	bool (*stranded)(struct link *link);
 };
 
 /* What is believed of the session parameters, kept to undo them with a transaction. */

@@ -525,33 +525,44 @@ static bool is_refused_for_good(const struct link_failure *failure)
 					 strcmp(failure->sqlstate, "42501") == 0));  /* he may not use it */
 }
 
-static void link_login_failed(struct link *link, const struct link_failure *failure)
+static void tell_failure(const struct pool *pool, const struct node *node, const struct link_failure *failure)
 {
 	static _Thread_local struct log_limit limit;
-	struct shard *shard = link->owner;
-	struct pool *pool = pool_ref(shard->pool);
-	struct node *node = ((struct destination *)link->server)->node;
-	struct waiter *dedicated = link->user;
 	struct error_fields fields = {0};
 	uint32_t suppressed = 0;
-	bool misplaced;
 
-	opening_end(shard, link);
-	misplaced = judge_node(node, failure) && ((struct destination *)link->server)->follows;
-	misplaced |= shard_link_is_misplaced(shard, link);
-	watch_opened(shard, link, failure);
-	count_add(&shard->thread->counters.link_login_failures_total, 1);
 	message_read_error(failure->error + FRAME_HEADER, failure->error_len - FRAME_HEADER, &fields);
-	if (is_refused_for_good(failure) && !link->apart)
-		atomic_store_explicit(&pool->keeps_minimum, false, memory_order_relaxed);
-	if (failure->wants_password && !dedicated)
-		atomic_store(&pool->login, POOL_LOGIN_NEEDS_PASSWORD);
 	if (log_limit_pass(&limit, 10, USEC_PER_SEC, &suppressed))
 		log_warn("cannot log in to a server", kv_str("step", failure->what), kv_str("node", node->name),
 			 kv_str("database", pool->database), kv_str("user", pool->user),
 			 kv_slice("sqlstate", fields.sqlstate), kv_slice("message", fields.message),
 			 kv_slice("detail", fields.detail), kv_str("tried", failure->tried ? failure->tried : ""),
 			 kv_uint("not_logged", suppressed));
+}
+
+static void link_login_failed(struct link *link, const struct link_failure *failure)
+{
+	struct shard *shard = link->owner;
+	struct pool *pool = pool_ref(shard->pool);
+	struct node *node = ((struct destination *)link->server)->node;
+	struct waiter *dedicated = link->user;
+	bool misplaced;
+
+	opening_end(shard, link);
+	misplaced = judge_node(node, failure) && ((struct destination *)link->server)->follows;
+	misplaced |= shard_link_is_misplaced(shard, link);
+	watch_opened(shard, link, failure);
+	if (failure->wants_password && atomic_load_explicit(&pool->login_is_asked, memory_order_relaxed)) {
+		log_debug("the server asks for a password: so are clients", kv_str("node", node->name),
+			  kv_str("database", pool->database), kv_str("user", pool->user));
+	} else {
+		count_add(&shard->thread->counters.link_login_failures_total, 1);
+		tell_failure(pool, node, failure);
+	}
+	if (is_refused_for_good(failure) && !link->apart)
+		atomic_store_explicit(&pool->keeps_minimum, false, memory_order_relaxed);
+	if (failure->wants_password && !dedicated)
+		atomic_store(&pool->login, POOL_LOGIN_NEEDS_PASSWORD);
 	if (link->apart) {
 		shard_end_link(shard, link);
 		if (dedicated)

@@ -561,6 +561,11 @@ enum pool_login pool_login(const struct pool *pool)
 	return (enum pool_login)atomic_load(&((struct pool *)(uintptr_t)pool)->login);
 }
 
+void pool_ask_login(struct pool *pool)
+{
+	atomic_store_explicit(&pool->login_is_asked, true, memory_order_relaxed);
+}
+
 void pool_forget_statements(struct pool *pool)
 {
 	atomic_fetch_add_explicit(&pool_family(pool)->statements_epoch, 1, memory_order_relaxed);

@@ -239,6 +239,8 @@ bool pool_copy_secret(struct pool *pool, struct secret *ret) MUST_USE;
 /* Was a link logged in with no password, or did the server want one? For mode passthrough. */
 enum pool_login { POOL_LOGIN_UNKNOWN, POOL_LOGIN_TRUSTED, POOL_LOGIN_NEEDS_PASSWORD };
 enum pool_login pool_login(const struct pool *pool);
+/* The caller takes a link to find out: that the server asks for a password is no failure then. */
+void pool_ask_login(struct pool *pool);
 
 /* Statements that links have prepared may be out of date (the schema changed): all are prepared anew. */
 void pool_forget_statements(struct pool *pool);

@@ -107,6 +107,7 @@ struct pool {
 	_Atomic uint64_t opened, closed;
 	_Atomic uint64_t unused_since; /* clock, when references became 0 */
 	_Atomic int login;             /* enum pool_login */
+	_Atomic bool login_is_asked;   /* links are opened to find that out: one that lacks a password is the answer */
 	_Atomic uint32_t statements_epoch;
 	_Atomic bool keeps_minimum; /* a login to the server worked, and none was refused for good since */
 	_Atomic bool proven;        /* a login to the server worked */

@@ -27,6 +27,31 @@ static void close_old(struct shard *shard, struct list *idle, usec_t now)
 	}
 }
 
+static bool strand(const struct list *links, const struct node *node)
+{
+	list_for_each (at, links) {
+		struct link *link = list_entry(at, struct link, node);
+
+		if (((struct destination *)link->server)->node == node && link->state == LINK_ACTIVE &&
+		    !link->held_for_cancel && link->user_ops && link->user_ops->stranded &&
+		    link->user_ops->stranded(link))
+			return true;
+	}
+	return false;
+}
+
+/* Whose link goes may take any other link out of the list: so it is begun anew each time. */
+static void tell_stranded(struct shard *shard)
+{
+	const struct destination *to = pool_destination(shard->pool);
+	uint32_t left = atomic_load(&shard->active_count);
+
+	if (likely(!atomic_load_explicit(&to->node->unhealthy, memory_order_relaxed)))
+		return;
+	while (left > 0 && strand(&shard->busy, to->node))
+		left--;
+}
+
 static void shard_tick(struct shard *shard)
 {
 	struct pool *pool = shard->pool;
@@ -35,6 +60,7 @@ static void shard_tick(struct shard *shard)
 		shard->thread->warmer->tick(shard->thread, shard);
 	active_watch_trial(shard);
 	shard_drain(shard);
+	tell_stranded(shard);
 	close_old(shard, &shard->parked, clock_now());
 	close_old(shard, &shard->idle, clock_now());
 	if (!list_is_empty(&shard->waiters))

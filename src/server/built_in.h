@@ -4,10 +4,29 @@
 
 #include <stddef.h>
 
-/* Ends with NULL. */
+/* The reference's names of what there is are among them, for tools that look for those. Ends with NULL. */
 static const char *const features[] = {
-	"pool-modes", "prepared-statements", "tls",         "scram-sha-256", "scram-sha-256-plus", "md5",   "cert-auth",
-	"hba",        "auth-query",          "replication", "admin",         "prometheus",         "epoll",
+	"pool-modes",
+	"prepared-statements",
+	"tls",
+	"scram-sha-256",
+	"scram-sha-256-plus",
+	"md5",
+	"cert-auth",
+	"hba",
+	"auth-query",
+	"replication",
+	"admin",
+	"prometheus",
+	"epoll",
+	"routing-hints",
+	"lag-routing",
+	"circuit-breaker",
+	"query-analytics",
+	"observability",
+	"postgres-topology",
+	"heliosdb-topology",
+	"patroni-topology",
 #define STAGE(name) #name,
 #include "pipeline.gen.h"
 #undef STAGE

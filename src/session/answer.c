@@ -740,4 +740,5 @@ const struct link_user_ops session_link_ops = {
 	.lost = answer_lost,
 	.drained = answer_drained,
 	.expelled = answer_expelled,
+	.stranded = answer_stranded,
 };

@@ -375,7 +375,7 @@ static void query_start(struct auth_query *q)
 	int r = find_shard(q);
 
 	if (r < 0) {
-		fail(q, r == -ENOENT ? SLICE_LITERAL("its database is not served")
+		fail(q, r == -ENOENT ? SLICE_LITERAL("[auth] auth_database has no table in [databases]")
 				     : SLICE_LITERAL("no node, or no memory"));
 		return;
 	}

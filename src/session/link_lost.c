@@ -64,6 +64,11 @@ void answer_lost(struct link *link, int error)
 	bool in_transaction = link->tx_status != 'I' || s->begin_state != BEGIN_NONE;
 	struct buf out = BUF_INIT(4096);
 
+	if (s->state == SESSION_REPLICATION && s->said_goodbye) {
+		link->close_when_free = true;
+		session_finish(s, "closed by the client");
+		return;
+	}
 	count_add(&session_counters(s)->links_lost_total, 1);
 	session_log(LOG_WARN, s, "server connection lost", why);
 	link->close_when_free = true;
@@ -91,4 +96,18 @@ void answer_expelled(struct link *link)
 {
 	session_fatal(link->user, node_bars(link_node(link)) & NODE_BARRED ? ERROR_NODE_BARRED : ERROR_NODE_DRAINED,
 		      NULL);
+}
+
+/* A read runs on the primary instead; all else waits, for nobody knows what became of it. */
+bool answer_stranded(struct link *link)
+{
+	struct session *s = link->user;
+
+	if (!session_is_away(s) || !routing_can_leave(s))
+		return false;
+	session_log(LOG_INFO, s, "its standby is down: a read that has no answer yet is run again",
+		    link_node(link)->name);
+	link->close_when_free = true;
+	(void)routing_repeat(s);
+	return true;
 }

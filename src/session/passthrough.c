@@ -32,6 +32,7 @@ void passthrough_begin(struct session *s)
 		break;
 	case POOL_LOGIN_UNKNOWN:
 		s->login->phase = LOGIN_LEARNING;
+		pool_ask_login(session_pool(s));
 		login_wait_for_link(s);
 		break;
 	}

@@ -6,11 +6,20 @@
  */
 #include "session/session_priv.h"
 
+/* Messages are not followed on this way, but clients send this one alone. It is for the server, which closes then. */
+static bool is_terminate(const uint8_t *bytes, size_t len)
+{
+	static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+
+	return len == sizeof(terminate) && memcmp(bytes, terminate, len) == 0;
+}
+
 size_t replication_request(struct session *s, uint8_t *bytes, size_t len)
 {
 	struct conn *server = &s->link->conn;
 
 	s->command_runs = true;
+	s->said_goodbye = is_terminate(bytes, len);
 	count_add(&session_counters(s)->bytes_received_total, len);
 	conn_send_ref(server, bytes, len);
 	if (conn_queued(server) > CONN_HIGH_WATER) {

@@ -126,6 +126,11 @@ bool routing_repeat(struct session *s)
 	return true;
 }
 
+bool routing_can_leave(const struct session *s)
+{
+	return !s->repeated && can_be_repeated(s);
+}
+
 bool routing_lost(struct session *s)
 {
 	return (s->repeated || can_be_repeated(s)) && routing_repeat(s);

@@ -136,6 +136,7 @@ struct session {
 	bool ended : 1;           /* it sends no more: it is closed when it has its answers */
 	bool streams : 1;         /* replication: between CopyBothResponse and ReadyForQuery */
 	bool command_runs : 1;    /* replication: something was sent since the last ReadyForQuery */
+	bool said_goodbye : 1;    /* replication: the last that it sent looks like Terminate */
 	bool changes_catalog : 1; /* likewise, of what catalogs say */
 	bool changes_schema : 1;  /* something it sent may do so: until its transaction has ended */
 	bool begin_by_portal : 1; /* begin: its client executed it by the extended protocol */
@@ -356,6 +357,8 @@ static inline bool routing_is_answered(const uint8_t *bytes, size_t len)
 }
 size_t routing_foresee(struct session *s, const uint8_t *bytes, size_t len);
 bool routing_lost(struct session *s);
+/* Nothing of its answer has come: it may be repeated while its link stands. */
+bool routing_can_leave(const struct session *s);
 
 /* ---- hinted.c: texts for which hints_may_begin() is true ---- */
 /* By the configuration, at first and after each reload. */
@@ -478,6 +481,7 @@ bool answer_is_farewell(const struct frame *f);
 /* link_lost.c: see struct link_user_ops. */
 void answer_lost(struct link *link, int error);
 void answer_expelled(struct link *link);
+bool answer_stranded(struct link *link);
 /* The server has refused a BEGIN that the client was told is done, and skips all that was sent behind it. */
 void answer_begin_refused(struct session *s, struct slice sqlstate, const uint8_t *error, size_t len);
 /* Gives out local answers that are at the head. */

@@ -68,7 +68,10 @@ def test_passthrough(make_proxy, closing, user, mode):
     for _ in range(3):
         client = closing(login(proxy, user, PASSWORD))
         assert client.value("SELECT session_user") == user
+    assert proxy.metric("link_login_failures_total") == 0, "finding out that the server asks for a password is none"
+    assert "cannot log in to a server" not in proxy.log()
     assert refused(proxy, user, "wrong").code == "28P01"
+    assert proxy.metric("link_login_failures_total") == 1
     assert closing(login(proxy, user, PASSWORD)).value("SELECT 1") == "1"
 
 

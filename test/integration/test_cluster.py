@@ -76,6 +76,8 @@ def test_the_topology_follows_a_promotion(make_proxy, make_postgres):
     wait_standings(proxy, a="old_timeline", b="primary")
     proxy.wait_log("error.*node must not be used.*node=a.*standing=old_timeline")
     assert proxy.metric("node_refused", node="a") == 1
+    proxy.wait_log("warning queries do not go to this node any more node=a")
+    assert "those for the primary wait until there is one" not in proxy.log(), "there is one, and they go there"
     standby.stop()
     wait_standings(proxy, a="old_timeline", b="down")
     assert proxy.json("/topology")["currentPrimary"] is None, "never used, also when there is no other"
@@ -317,6 +319,8 @@ def test_a_killed_node_is_noticed_by_the_first_client(make_proxy, make_postgres,
     with pytest.raises(ServerError, match="08001"):
         closing(proxy.wire()).value("SELECT 1")
     wait_until(lambda: node(proxy, "a")["healthy"] is False)
+    proxy.wait_log("node is unhealthy.*node=a.*reason=.*Connection refused")
+    assert "Connection refused" in node(proxy, "a")["last_error"]
 
 
 def test_without_a_user_the_configuration_is_believed(make_proxy, make_postgres):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from harness import ServerError, Wire, wait_until
-from harness.wire import DEADLINE, Closed, Deadline, errors, flush, query, rows, run, startup_packet
+from harness.wire import DEADLINE, Closed, Deadline, errors, flush, query, rows, run, startup_packet, terminate
 
 HURRIED = 3  # the exit code of an end that had to close clients in their transactions
 APP = {"user": "app", "database": "app"}
@@ -196,6 +196,17 @@ def stream(proxy):
     client.send(query(f"START_REPLICATION PHYSICAL {position} TIMELINE {timeline}"))
     assert client.read().kind == "W"
     return client
+
+
+def test_replication_that_its_client_ends(make_proxy):
+    """Terminate passes like all else, so the server is the first to close: that is no lost connection."""
+    proxy = make_proxy()
+    client = proxy.wire(user="postgres", replication="true")
+    assert client.rows("IDENTIFY_SYSTEM")
+    client.send(terminate())
+    assert errors(client.until_closed()) == []
+    proxy.wait_log("client disconnected.*state=replication.*closed by the client")
+    assert proxy.metric("links_lost_total") == 0 and "server connection lost" not in proxy.log()
 
 
 def test_replication_ends_with_the_proxy(make_proxy, postgres):

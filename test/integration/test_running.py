@@ -304,7 +304,10 @@ def test_admin_beyond_loopback_needs_a_token(make_proxy, closing):
 def test_version_tells_the_same_as_the_command_line(make_proxy):
     proxy = make_proxy()
     said = subprocess.run([proxy.binary, "--version"], text=True, stdout=subprocess.PIPE, check=True, timeout=60).stdout
-    assert re.search("features: (.*)", said)[1].split() == proxy.json("/version")["features"]
+    features = proxy.json("/version")["features"]
+    assert re.search("features: (.*)", said)[1].split() == features
+    assert {"pool-modes", "routing-hints", "lag-routing", "circuit-breaker", "query-analytics",
+            "observability", "postgres-topology"} <= set(features), "what is there has the reference's names, too"
 
 
 def kernel_has_io_uring():

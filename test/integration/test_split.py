@@ -335,6 +335,39 @@ def test_a_standby_dies(make_proxy, new_cluster):
     assert not failures, f"{failures}\n{proxy.log()[-3000:]}"
 
 
+def test_a_standby_hangs(make_proxy, new_cluster):
+    """Its connections stand, so no read that is under way there would ever end: each runs on the primary, once that is
+    known to be down. Not so within a transaction, which waits."""
+    primary, standby = new_cluster(1)
+    proxy = split_proxy(make_proxy, (primary, standby), {"health": {"check_timeout": "2s"}})
+    wait_split(proxy, "b")
+    read, locked = "SELECT 'read', count(*) FROM items", "locktype = 'relation' AND relation = 'items'::regclass AND"
+    with primary.admin(database="app") as locker, proxy.wire() as simple, proxy.wire() as extended, proxy.wire() as within:
+        within.query("BEGIN READ ONLY")
+        within.query("SELECT 1")
+        locker.execute("BEGIN; LOCK TABLE items")
+        primary.sql("SELECT pg_logical_emit_message(true, '', '')")  # a commit, with which the lock is flushed and sent
+        wait_until(lambda: standby.value(f"SELECT count(*) FROM pg_locks WHERE {locked} granted", database="app"))
+        simple.send(query(read))
+        extended.send(parse("s", read) + bind("", "s") + describe("P", "") + execute() + sync())
+        within.send(query(read))
+        held = f"SELECT count(*) FROM pg_locks WHERE {locked} NOT granted"
+        wait_until(lambda: standby.value(held, database="app") == 3)
+        standby.pause()
+        try:
+            wait_until(lambda: primary.value(held, database="app") == 2, 60, lambda: proxy.log()[-2500:])
+            locker.execute("ROLLBACK")
+            for client in (simple, extended):
+                answer = client.until_ready()
+                assert not errors(answer) and [row[0] for row in rows(answer)] == ["read"]
+                assert client.value(WHO) == "a"
+        finally:
+            standby.resume()
+        assert [row[0] for row in rows(within.until_ready())] == ["read"] and within.status == "T"
+    assert proxy.metric("batches_repeated_total") == 2
+    proxy.wait_log("its standby is down: a read that has no answer yet is run again")
+
+
 def test_no_standby_is_left(make_proxy, new_cluster):
     servers = new_cluster(1)
     proxy = split_proxy(make_proxy, servers)
