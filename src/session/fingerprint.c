@@ -4,7 +4,6 @@
 #include "sql/normalize.h"
 #include "sql/shape.h"
 
-#define SLOTS      4096u
 #define SHAPED_MAX 2048u
 
 void fingerprints_free(struct fingerprints *f)
@@ -17,9 +16,9 @@ void fingerprints_free(struct fingerprints *f)
 static bool have_slots(struct fingerprints *f)
 {
 	if (!f->texts)
-		f->texts = calloc(SLOTS, sizeof(*f->texts));
+		f->texts = calloc(FINGERPRINT_SLOTS, sizeof(*f->texts));
 	if (!f->shapes)
-		f->shapes = calloc(SLOTS, sizeof(*f->shapes));
+		f->shapes = calloc(FINGERPRINT_SLOTS, sizeof(*f->shapes));
 	return f->texts && f->shapes;
 }
 
@@ -46,7 +45,7 @@ static NEVER_INLINE uint64_t shape_of(struct slice text)
 static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice text, uint64_t shape)
 {
 	uint64_t hash = shape ? shape : shape_of(text);
-	struct fingerprint_slot *slot = &f->shapes[hash & (SLOTS - 1)];
+	struct fingerprint_slot *slot = &f->shapes[hash & (FINGERPRINT_SLOTS - 1)];
 
 	if (unlikely(!hash))
 		return compute(text);
@@ -55,18 +54,20 @@ static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice 
 	return slot->fingerprint;
 }
 
+static uint64_t find(struct fingerprints *f, struct slice text, uint64_t hash, uint64_t shape)
+{
+	struct fingerprint_slot *slot = &f->texts[hash & (FINGERPRINT_SLOTS - 1)];
+
+	if (slot->hash != hash || unlikely(!hash))
+		*slot = (struct fingerprint_slot){.hash = hash, .fingerprint = find_by_shape(f, text, shape)};
+	return slot->fingerprint;
+}
+
 uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q)
 {
-	bool was_found = q && q->found.text == text.bytes;
-	struct fingerprint_slot *slot;
-	uint64_t hash;
-
-	if (unlikely(!f->texts) && !have_slots(f))
+	if (unlikely(!f->texts || !f->shapes) && !have_slots(f))
 		return compute(text);
-	hash = was_found ? q->found.hash : hash_bytes(text.bytes, text.len);
-	slot = &f->texts[hash & (SLOTS - 1)];
-	if (slot->hash != hash || unlikely(!hash))
-		*slot = (struct fingerprint_slot){
-			.hash = hash, .fingerprint = find_by_shape(f, text, was_found ? q->found.shape : 0)};
-	return slot->fingerprint;
+	if (!q || q->found.text != text.bytes)
+		return find(f, text, hash_bytes(text.bytes, text.len), /* shape= */ 0);
+	return q->found.slot->fingerprint = find(f, text, q->found.slot->hash, q->found.shape);
 }

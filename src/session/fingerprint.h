@@ -10,6 +10,8 @@
 /* What stands behind so many bytes of a text makes no difference. */
 #define FINGERPRINT_BYTES_MAX (256u << 10)
 
+#define FINGERPRINT_SLOTS 4096u
+
 struct fingerprint_slot {
 	uint64_t hash, fingerprint; /* hash 0: free */
 };
@@ -22,6 +24,24 @@ void fingerprints_free(struct fingerprints *f);
 /* Not 0, whatever the text is. q: was asked for this very text, and for none since then, so that its hashes need not be
  * made twice; or NULL. */
 uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q);
+
+/* The same, if it can be told at once of a text that q was asked for; else 0. */
+static inline uint64_t fingerprint_known(const struct fingerprints *f, struct slice text, const struct query_infos *q)
+{
+	uint64_t shape = q->found.shape;
+	const struct fingerprint_slot *slot;
+
+	if (unlikely(q->found.text != text.bytes))
+		return 0;
+	if (!shape)
+		return q->found.slot->fingerprint;
+	if (unlikely(!f->shapes))
+		return 0;
+	slot = &f->shapes[shape & (FINGERPRINT_SLOTS - 1)];
+	if (unlikely(slot->hash != shape))
+		return 0;
+	return q->found.slot->fingerprint = slot->fingerprint;
+}
 
 static inline uint64_t fingerprint_of_statement(struct fingerprints *f, struct statement_text *statement)
 {

@@ -181,6 +181,7 @@ static inline void know(struct query_info_slot *slot, struct slice text, uint64_
 	slot->len = (uint32_t)text.len;
 	slot->known = true;
 	slot->reads_as_of = reads_as_of;
+	slot->fingerprint = 0;
 }
 
 bool query_info_shape_reads(struct query_infos *q, uint64_t as_of)
@@ -231,10 +232,10 @@ struct query_info *query_info_find(struct query_infos *q, struct slice text, boo
 		return make(text, complete);
 	is_known = is_memo(q, text);
 	hash = is_known ? q->memo.hash : hash_bytes(text.bytes, text.len);
-	q->found.text = text.bytes;
-	q->found.hash = hash;
-	q->found.shape = 0;
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
+	q->found.text = text.bytes;
+	q->found.slot = slot;
+	q->found.shape = 0;
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
 	shape = is_known && q->memo.has_shape ? q->memo.shape : shape_hash(text);
@@ -273,18 +274,10 @@ void statement_table_free(struct statement_table *t)
 	free(t);
 }
 
-struct statement_text *statement_text_ref(struct statement_text *s)
-{
-	s->references++;
-	return s;
-}
-
-void statement_text_unref(struct statement_table *t, struct statement_text *s)
+void statement_text_free(struct statement_table *t, struct statement_text *s)
 {
 	struct statement_text **at;
 
-	if (!s || --s->references > 0)
-		return;
 	for (at = &t->buckets[s->id.low & (STATEMENT_BUCKETS - 1)]; *at != s; at = &(*at)->next)
 		;
 	*at = s->next;

@@ -28,6 +28,7 @@ struct query_info_slot {
 	bool known;
 	struct query_info *info; /* NULL: plain */
 	uint64_t reads_as_of;    /* see query_info_reads() */
+	uint64_t fingerprint;    /* 0: not known; see fingerprint.h */
 };
 
 #define QUERY_INFO_SLOTS 8192u
@@ -48,9 +49,10 @@ struct query_infos {
 		bool has_shape;               /* that was looked for */
 	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
 	struct {
-		const uint8_t *text;  /* NULL: nothing */
-		uint64_t hash, shape; /* shape 0: not known */
-	} found;                      /* of the text that was looked up last, for who looks it up elsewhere at once */
+		const uint8_t *text; /* NULL: nothing */
+		struct query_info_slot *slot;
+		uint64_t shape; /* 0: not known */
+	} found;                /* of the text that was looked up last, for who looks it up elsewhere at once */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -90,11 +92,13 @@ struct query_info *query_info_find(struct query_infos *q, struct slice text, boo
  * caller; out of memory: a static one that says opaque. */
 static inline struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
 {
-	const struct query_info_slot *slot = q->memo.slot;
+	struct query_info_slot *slot = q->memo.slot;
 
 	if (unlikely(q->memo.text.bytes == text.bytes) && q->memo.text.len == text.len && slot &&
 	    slot->hash == q->memo.hash) {
-		q->found.text = NULL;
+		q->found.text = text.bytes;
+		q->found.slot = slot;
+		q->found.shape = 0;
 		return query_info_ref(slot->info);
 	}
 	return query_info_find(q, text, complete);
@@ -129,7 +133,16 @@ struct statement_text *statement_table_get(struct statement_table *t, struct que
 					   uint64_t salt);
 /* The one of this identity, not referenced; NULL: none. */
 struct statement_text *statement_table_find(const struct statement_table *t, struct statement_id id);
-struct statement_text *statement_text_ref(struct statement_text *s);
-void statement_text_unref(struct statement_table *t, struct statement_text *s); /* NULL is fine */
+void statement_text_free(struct statement_table *t, struct statement_text *s); /* nobody holds it any more */
+static inline struct statement_text *statement_text_ref(struct statement_text *s)
+{
+	s->references++;
+	return s;
+}
+static inline void statement_text_unref(struct statement_table *t, struct statement_text *s) /* NULL is fine */
+{
+	if (s && unlikely(--s->references == 0))
+		statement_text_free(t, s);
+}
 
 #endif
