@@ -79,6 +79,10 @@ static inline void query_infos_forget_memo(struct query_infos *q)
 {
 	q->memo.text.bytes = NULL;
 }
+static inline void query_infos_forget_found(struct query_infos *q)
+{
+	q->found.text = NULL;
+}
 static inline struct query_info *query_info_ref(struct query_info *info) /* NULL is fine */
 {
 	if (info)

@@ -433,8 +433,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
 		return 0;
 	if (unlikely(s->limits_simple) &&
-	    is_refused_by_protocol(s, slice_make(f->body, text_len - complete), complete, &error))
+	    is_refused_by_protocol(s, slice_make(f->body, text_len - complete), complete, &error)) {
+		query_infos_forget_found(&s->worker->queries); /* it was of another text */
 		return refuse_query(s, f, available, error, NULL);
+	}
 	if (text_len > 0 && unlikely(hinted_may_begin(s, *f->body)) && !hinted_begin(s, text_there(f, available)))
 		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
