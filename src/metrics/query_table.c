@@ -51,6 +51,7 @@ struct query_table *query_table_new(uint32_t most)
 	t->references = 1;
 	t->most = MAX(most, 1u);
 	t->bits = bits_for(most);
+	t->shift = 64 - t->bits;
 	t->since = clock_now();
 	t->mix = hash_bytes(&t, sizeof(t)) | 1;
 	list_init(&t->line);
@@ -170,6 +171,7 @@ int query_table_limit(struct query_table *t, uint32_t most)
 		free(t->buckets);
 		t->buckets = fresh;
 		t->bits = bits;
+		t->shift = 64 - bits;
 		t->serial++;
 		list_for_each (node, &t->line)
 			put(t, list_entry(node, struct query_entry, node));

@@ -71,7 +71,8 @@ struct query_table {
 	uint64_t mix;                 /* of this table, so that nobody chooses texts that meet in one bucket */
 	uint64_t evicted;
 	usec_t since; /* clock_now(), when it began */
-	uint32_t references, count, most, bits;
+	uint32_t references, count, most;
+	uint32_t bits, shift;      /* of the number of buckets, and what of 64 is left */
 	uint32_t serial;           /* another one when the order of entries is another */
 	struct counters *counters; /* of who owns it; NULL: nobody counts */
 };
@@ -96,7 +97,7 @@ struct query_names {
 
 static inline uint64_t query_table_bucket(const struct query_table *t, uint64_t fingerprint, uint64_t owner)
 {
-	return ((fingerprint ^ owner) * t->mix) >> (64 - t->bits);
+	return ((fingerprint ^ owner) * t->mix) >> t->shift;
 }
 
 /* owner: a hash of the database and the user, of which no two are thought to be alike. NULL: there is none. */

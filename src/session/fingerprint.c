@@ -4,6 +4,7 @@
 #include "sql/normalize.h"
 #include "sql/shape.h"
 
+#define SLOTS      4096u
 #define SHAPED_MAX 2048u
 
 void fingerprints_free(struct fingerprints *f)
@@ -16,10 +17,13 @@ void fingerprints_free(struct fingerprints *f)
 static bool have_slots(struct fingerprints *f)
 {
 	if (!f->texts)
-		f->texts = calloc(FINGERPRINT_SLOTS, sizeof(*f->texts));
+		f->texts = calloc(SLOTS, sizeof(*f->texts));
 	if (!f->shapes)
-		f->shapes = calloc(FINGERPRINT_SLOTS, sizeof(*f->shapes));
-	return f->texts && f->shapes;
+		f->shapes = calloc(SLOTS, sizeof(*f->shapes));
+	if (f->texts && f->shapes)
+		return true;
+	fingerprints_free(f);
+	return false;
 }
 
 static uint64_t compute(struct slice text)
@@ -41,11 +45,11 @@ static NEVER_INLINE uint64_t shape_of(struct slice text)
 	return len ? hash_bytes(shape, len) : 0;
 }
 
-/* Texts of one shape have the same tokens, so they have the same fingerprint. shape 0: it is not known. */
-static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice text, uint64_t shape)
+/* Texts of one shape have the same tokens, so they have the same fingerprint. */
+static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice text)
 {
-	uint64_t hash = shape ? shape : shape_of(text);
-	struct fingerprint_slot *slot = &f->shapes[hash & (FINGERPRINT_SLOTS - 1)];
+	uint64_t hash = shape_of(text);
+	struct fingerprint_slot *slot = &f->shapes[hash & (SLOTS - 1)];
 
 	if (unlikely(!hash))
 		return compute(text);
@@ -54,20 +58,21 @@ static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice 
 	return slot->fingerprint;
 }
 
-static uint64_t find(struct fingerprints *f, struct slice text, uint64_t hash, uint64_t shape)
+static uint64_t find(struct fingerprints *f, struct slice text)
 {
-	struct fingerprint_slot *slot = &f->texts[hash & (FINGERPRINT_SLOTS - 1)];
+	uint64_t hash = hash_bytes(text.bytes, text.len);
+	struct fingerprint_slot *slot = &f->texts[hash & (SLOTS - 1)];
 
 	if (slot->hash != hash || unlikely(!hash))
-		*slot = (struct fingerprint_slot){.hash = hash, .fingerprint = find_by_shape(f, text, shape)};
+		*slot = (struct fingerprint_slot){.hash = hash, .fingerprint = find_by_shape(f, text)};
 	return slot->fingerprint;
 }
 
-uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q)
+uint64_t fingerprint_find(struct fingerprints *f, struct slice text, struct query_infos *q)
 {
-	if (unlikely(!f->texts || !f->shapes) && !have_slots(f))
-		return compute(text);
-	if (!q || q->found.text != text.bytes)
-		return find(f, text, hash_bytes(text.bytes, text.len), /* shape= */ 0);
-	return q->found.slot->fingerprint = find(f, text, q->found.slot->hash, q->found.shape);
+	uint64_t fingerprint = likely(f->texts) || have_slots(f) ? find(f, text) : compute(text);
+
+	if (q && q->found.text == text.bytes)
+		*q->found.fingerprint = fingerprint;
+	return fingerprint;
 }

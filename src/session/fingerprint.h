@@ -10,8 +10,6 @@
 /* What stands behind so many bytes of a text makes no difference. */
 #define FINGERPRINT_BYTES_MAX (256u << 10)
 
-#define FINGERPRINT_SLOTS 4096u
-
 struct fingerprint_slot {
 	uint64_t hash, fingerprint; /* hash 0: free */
 };
@@ -21,26 +19,14 @@ struct fingerprints {
 };
 
 void fingerprints_free(struct fingerprints *f);
-/* Not 0, whatever the text is. q: was asked for this very text, and for none since then, so that its hashes need not be
- * made twice; or NULL. */
-uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q);
+/* Not 0, whatever the text is. q: may have been asked for this very text, and for none since then: then it stands
+ * there, too, from now on; or NULL. */
+uint64_t fingerprint_find(struct fingerprints *f, struct slice text, struct query_infos *q);
 
-/* The same, if it can be told at once of a text that q was asked for; else 0. */
-static inline uint64_t fingerprint_known(const struct fingerprints *f, struct slice text, const struct query_infos *q)
+/* The same of a text that q was asked for, if it can be told at once; else 0. */
+static inline uint64_t fingerprint_known(struct slice text, const struct query_infos *q)
 {
-	uint64_t shape = q->found.shape;
-	const struct fingerprint_slot *slot;
-
-	if (unlikely(q->found.text != text.bytes))
-		return 0;
-	if (!shape)
-		return q->found.slot->fingerprint;
-	if (unlikely(!f->shapes))
-		return 0;
-	slot = &f->shapes[shape & (FINGERPRINT_SLOTS - 1)];
-	if (unlikely(slot->hash != shape))
-		return 0;
-	return q->found.slot->fingerprint = slot->fingerprint;
+	return likely(q->found.text == text.bytes) ? *q->found.fingerprint : 0;
 }
 
 static inline uint64_t fingerprint_of_statement(struct fingerprints *f, struct statement_text *statement)

@@ -167,8 +167,7 @@ void observe_sent(struct session *s, struct expect *x, struct slice text)
 	struct request *r = p->spares;
 	uint64_t fingerprint;
 
-	if (unlikely(!r || !is_kept(s->link, x, text) ||
-		     !(fingerprint = fingerprint_known(&w->fingerprints, text, &w->queries)))) {
+	if (unlikely(!r || !is_kept(s->link, x, text) || !(fingerprint = fingerprint_known(text, &w->queries)))) {
 		send_text(s, x, text);
 		return;
 	}

@@ -37,10 +37,14 @@ struct query_shape_slot { /* texts of this shape only read, whatever their liter
 	uint64_t shape, reads_as_of;
 };
 
+struct query_plain_slot { /* texts of this shape are all plain, and have one fingerprint */
+	uint64_t shape, fingerprint;
+};
+
 struct query_infos {
 	struct query_info_slot *slots;
 	struct query_shape_slot *read_shapes;
-	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
+	struct query_plain_slot *plain_shapes; /* by hashes of shapes (sql/shape.h); 0: none */
 	struct {
 		struct slice text; /* without bytes: nothing */
 		uint64_t hash;
@@ -50,9 +54,8 @@ struct query_infos {
 	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
 	struct {
 		const uint8_t *text; /* NULL: nothing */
-		struct query_info_slot *slot;
-		uint64_t shape; /* 0: not known */
-	} found;                /* of the text that was looked up last, for who looks it up elsewhere at once */
+		uint64_t *fingerprint;
+	} found; /* of the text that was looked up last: where its fingerprint stands; 0: it is not known */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -101,8 +104,7 @@ static inline struct query_info *query_info_get(struct query_infos *q, struct sl
 	if (unlikely(q->memo.text.bytes == text.bytes) && q->memo.text.len == text.len && slot &&
 	    slot->hash == q->memo.hash) {
 		q->found.text = text.bytes;
-		q->found.slot = slot;
-		q->found.shape = 0;
+		q->found.fingerprint = &slot->fingerprint;
 		return query_info_ref(slot->info);
 	}
 	return query_info_find(q, text, complete);

@@ -340,14 +340,6 @@ static struct slice text_there(const struct frame *f, size_t available)
 					 : slice_make(f->body, f->body_len - 1);
 }
 
-static inline void observe_text(struct session *s, struct expect *x, const struct frame *f, size_t available)
-{
-	if (likely(available >= frame_size(f)))
-		observe_sent(s, x, slice_make(f->body, f->body_len - 1));
-	else
-		observe_sent_part(s, x, text_there(f, available));
-}
-
 static size_t refuse_query(struct session *s, const struct frame *f, size_t available, enum proxy_error error,
 			   const char *what)
 {
@@ -358,7 +350,8 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		else if (unlikely(s->worker->pipeline))
-			observe_text(s, expects_last(&s->link->expects), f, available);
+			observe_query(s, expects_last(&s->link->expects), text_there(f, available),
+				      available >= frame_size(f));
 	} else {
 		begin_fail(s);
 		latency_answered_here(s);
@@ -472,7 +465,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	underway_query(s, x, f->body, complete ? text_len - 1 : text_len);
 	s->unnamed_kept = false;
 	if (unlikely(s->worker->pipeline))
-		observe_text(s, x, f, available);
+		observe_query(s, x, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */

@@ -490,6 +490,13 @@ void observe_waits(struct session *s); /* for a link */
  * so many rows (0: all). */
 void observe_sent(struct session *s, struct expect *x, struct slice text);
 void observe_sent_part(struct session *s, struct expect *x, struct slice text);
+static inline void observe_query(struct session *s, struct expect *x, struct slice text, bool complete)
+{
+	if (likely(complete))
+		observe_sent(s, x, text);
+	else
+		observe_sent_part(s, x, text);
+}
 void observe_executed(struct session *s, struct expect *x, struct statement_text *statement, uint32_t row_most);
 /* It was answered without a server, and not with an error. statement NULL: a simple query. */
 void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement);

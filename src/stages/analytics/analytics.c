@@ -134,7 +134,7 @@ static inline void count(struct query_entry *e, const struct request *r, struct 
 
 static NEVER_INLINE void count_first(struct request *r, struct policy *p)
 {
-	struct query_entry *e = add(r, p);
+	struct query_entry *e = r->fingerprint ? add(r, p) : NULL;
 
 	if (!e)
 		return;
@@ -146,11 +146,8 @@ static NEVER_INLINE void count_first(struct request *r, struct policy *p)
 static void answered(struct request *r, void *policy)
 {
 	struct policy *p = policy;
-	struct query_entry *e;
+	struct query_entry *e = query_table_find(p->table, r->fingerprint, r->asker->owner);
 
-	if (unlikely(!r->fingerprint))
-		return;
-	e = query_table_find(p->table, r->fingerprint, r->asker->owner);
 	if (likely(e != NULL))
 		count(e, r, p);
 	else
