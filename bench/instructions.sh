@@ -2,7 +2,8 @@
 # Instructions that one worker executes for each query, counted by callgrind: a repeatable number on a busy machine.
 #
 #   bench/instructions.sh [BINARY] [PROTOCOL]...     simple, extended and prepared, or those that are named
-#   bench/instructions.sh --check [BINARY]           fails when one is 3 % above bench/results/instructions.txt
+#   bench/instructions.sh --check [BINARY]           fails when one is 3 % above bench/results/instructions.txt, or 4 % more
+#                                                    with query statistics
 #   bench/instructions.sh --record [BINARY]          writes that file anew, after a change that is worth its price
 #
 # BINARY is a release build; without it build-release is made and brought up to date. pgbench's select-only with a
@@ -10,7 +11,7 @@
 # start, login and end. KEEP=FOLDER keeps callgrind's files there (callgrind_annotate); MORE=FILE is added to proxy.toml.
 set -eu
 
-allowed=3
+allowed=3 statistics_allowed=4
 tool=instructions.sh
 repo=$(realpath "$(dirname "$0")/..")
 recorded=$repo/bench/results/instructions.txt
@@ -22,7 +23,7 @@ case ${1:-} in
 	shift
 	;;
 -*)
-	sed -n '2,10s/^# \{0,1\}//p' "$0"
+	sed -n '2,11s/^# \{0,1\}//p' "$0"
 	exit 2
 	;;
 esac
@@ -97,6 +98,28 @@ check()
 	fi
 }
 
+# check_statistics PROTOCOL: the same with [analytics], against what was just measured without.
+check_statistics()
+{
+	without=$measured
+	printf '[analytics]\nenabled = true\n' | configure "$port" "$listen" ""
+	measure "$1"
+	if [ $((measured * 100)) -gt $((without * (100 + statistics_allowed))) ]; then
+		again=$measured
+		measure "$1"
+		[ "$measured" -lt "$again" ] || measured=$again
+	fi
+	configure "$port" "$listen" "" < /dev/null
+	change=$(awk "BEGIN { printf \"%+.1f\", ($measured / $without - 1) * 100 }")
+	if [ $((measured * 100)) -gt $((without * (100 + statistics_allowed))) ]; then
+		echo "FAILED $1 with query statistics $measured instructions a query ($change %, at most +$statistics_allowed %)"
+		failed=$((failed + 1))
+	else
+		echo "$1 with query statistics $measured instructions a query ($change %)"
+		passed=$((passed + 1))
+	fi
+}
+
 case $action in
 print)
 	for protocol; do
@@ -116,9 +139,10 @@ check)
 	passed=0 failed=0
 	for protocol; do
 		check "$protocol"
+		check_statistics "$protocol"
 	done
 	if [ $failed -gt 0 ]; then
-		echo "More than $allowed % above what is recorded. If that is worth it: bench/instructions.sh --record"
+		echo "More than $allowed % above what is recorded, or query statistics cost more than they may. If that is worth it: bench/instructions.sh --record"
 		[ "$(tools)" = "$(grep '^#' "$recorded")" ] ||
 			printf 'The record was made with other tools:\n%s\nand these are\n%s\n' "$(grep '^#' "$recorded")" "$(tools)"
 	fi

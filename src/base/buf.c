@@ -69,17 +69,27 @@ uint8_t *buf_reserve(struct buf *b, size_t more)
 	return b->bytes + b->len;
 }
 
-void buf_add(struct buf *b, const void *bytes, size_t len)
+static NEVER_INLINE void add_grown(struct buf *b, const void *bytes, size_t len)
 {
-	uint8_t *to;
+	uint8_t *to = len ? buf_reserve(b, len) : NULL;
 
-	if (len == 0)
-		return;
-	to = buf_reserve(b, len);
 	if (!to)
 		return;
 	memcpy(to, bytes, len);
 	b->len += len;
+}
+
+/* Mostly there is room. Without any bytes it isn't asked for: there may be no memory yet. */
+void buf_add(struct buf *b, const void *bytes, size_t len)
+{
+	size_t at = b->len;
+
+	if (unlikely(len - 1 >= b->cap - at || b->failed)) {
+		add_grown(b, bytes, len);
+		return;
+	}
+	b->len = at + len;
+	memcpy(b->bytes + at, bytes, len);
 }
 
 void buf_add_str(struct buf *b, const char *s)

@@ -26,6 +26,12 @@ static inline usec_t clock_now(void)
 	return likely(clock_cached != 0) ? clock_cached : clock_update();
 }
 
+/* The same, on a thread that has read it: any that has a loop. */
+static inline usec_t clock_of_turn(void)
+{
+	return clock_cached;
+}
+
 /* How long ago it was, by times that different threads may have read: at is maybe a turn later than now. */
 static inline usec_t clock_since(usec_t at, usec_t now)
 {

@@ -32,8 +32,7 @@ enum expect_kind {
 /* Why the proxy itself asked (with SWALLOW). */
 enum expect_purpose { PURPOSE_CLIENT, PURPOSE_SETTINGS, PURPOSE_STATEMENT, PURPOSE_LEARN, PURPOSE_BEGIN };
 
-#define EXPECT_CANCEL  BIT(7) /* a cancel was sent, or is to be, that is for this one; see cancel.c */
-#define EXPECT_REQUEST BIT(6) /* stages hear of it: it is the next in the session's line of requests */
+#define EXPECT_CANCEL BIT(7) /* a cancel was sent, or is to be, that is for this one; see cancel.c */
 
 struct expect {
 	uint8_t kind, flags, purpose;
@@ -42,7 +41,7 @@ struct expect {
 	uint16_t statements; /* of a QUERY: CommandCompletes seen, saturating */
 	void *object;        /* counted by whoever put it there; see free_object of expect_clear */
 	uint64_t began;      /* of what ends with ReadyForQuery: clock_now() when the client's request was received */
-	uint64_t unused;     /* a size that is a power of two is found faster */
+	void *request;       /* what stages will hear of, see observe.c; NULL: of this they don't */
 };
 
 struct expects {

@@ -80,8 +80,9 @@ double latency_quantile(const struct latency_totals *t, double share)
 uint64_t latency_within(const struct latency_totals *t, uint32_t bound)
 {
 	uint64_t count = 0;
+	uint32_t last = latency_bucket(bound);
 
-	for (uint32_t i = 0; i < LATENCY_BOUNDS && latency_bounds[i] <= bound; i++)
+	for (uint32_t i = 0; i <= last; i++)
 		count += t->buckets[i];
 	return count;
 }

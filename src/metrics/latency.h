@@ -58,15 +58,22 @@ struct latency_totals {
 	uint64_t sum, count, buckets[LATENCY_BOUNDS + 1];
 };
 
-/* As a floating-point number a time says in its upper bits which power of two it belongs to, and which part of it. */
-static inline uint32_t latency_bucket(usec_t took)
+/* As a floating-point number a time says in its upper bits which power of two it belongs to, and which part of it.
+ * LATENCY_CELLS or more: to none of them. */
+static inline uint64_t latency_cell(usec_t took)
 {
 	double number = (double)(int64_t)took;
-	uint64_t bits, cell;
-	uint32_t i;
+	uint64_t bits;
 
 	memcpy(&bits, &number, sizeof(bits));
-	cell = (bits >> 48) - (1025u << 4);
+	return (bits >> 48) - (1025u << 4);
+}
+
+static inline uint32_t latency_bucket(usec_t took)
+{
+	uint64_t cell = latency_cell(took);
+	uint32_t i;
+
 	if (unlikely(cell >= LATENCY_CELLS))
 		return took < 4 ? 0 : LATENCY_BOUNDS;
 	i = latency_cells[cell];

@@ -20,12 +20,34 @@
 #define QUERY_BUCKET_WIDTH 3u
 #define QUERY_BUCKETS      (LATENCY_BOUNDS / QUERY_BUCKET_WIDTH + 1)
 
+/* latency_cells[] / QUERY_BUCKET_WIDTH, of those that are not above all bounds of these buckets. */
+#define QUERY_CELLS 556u
+extern const uint8_t query_cells[QUERY_CELLS];
+
+/* latency_bucket() / QUERY_BUCKET_WIDTH: no two of these bounds are in one cell. */
+static inline uint32_t query_bucket(usec_t took)
+{
+	uint64_t cell = latency_cell(took);
+	uint32_t bucket;
+
+	if (unlikely(cell >= QUERY_CELLS))
+		return took < 4 ? 0 : QUERY_BUCKETS - 1;
+	bucket = query_cells[cell];
+	return bucket + (took > latency_bounds[bucket * QUERY_BUCKET_WIDTH + QUERY_BUCKET_WIDTH - 1]);
+}
+
+/* What a call adds to is apart: where two neighbours are written, compilers do it with vectors, which takes longer. */
 struct query_numbers {
-	uint64_t calls, errors, rows;
-	uint64_t repeated;               /* of the calls, those in a loop of a client: see struct query_run */
-	usec_t total, server;            /* of all together: as clients wait for it, and at the server */
-	usec_t least, most;              /* of one, as clients wait for it */
-	usec_t first_seen, last_seen;    /* clock_now(), of the end of it */
+	uint64_t calls;
+	usec_t least; /* of one, as clients wait for it */
+	uint64_t rows;
+	usec_t most;
+	usec_t total; /* of all together, as clients wait for it */
+	uint64_t errors;
+	usec_t server;     /* of that, at the server */
+	uint64_t repeated; /* of the calls, those in a loop of a client: see struct query_run */
+	usec_t last_seen;  /* clock_now(), of the end of it */
+	usec_t first_seen;
 	uint32_t buckets[QUERY_BUCKETS]; /* by latency_bucket(); the last: above all bounds, too */
 };
 
@@ -49,7 +71,8 @@ struct query_table {
 	uint64_t mix;                 /* of this table, so that nobody chooses texts that meet in one bucket */
 	uint64_t evicted;
 	usec_t since; /* clock_now(), when it began */
-	uint32_t references, count, most, bits;
+	uint32_t references, count, most;
+	uint32_t bits, shift;      /* of the number of buckets, and what of 64 is left */
 	uint32_t serial;           /* another one when the order of entries is another */
 	struct counters *counters; /* of who owns it; NULL: nobody counts */
 };
@@ -72,9 +95,9 @@ struct query_names {
 	uint8_t kind;
 };
 
-static inline uint32_t query_table_bucket(const struct query_table *t, uint64_t fingerprint, uint64_t owner)
+static inline uint64_t query_table_bucket(const struct query_table *t, uint64_t fingerprint, uint64_t owner)
 {
-	return (uint32_t)(((fingerprint ^ owner) * t->mix) >> (64 - t->bits));
+	return ((fingerprint ^ owner) * t->mix) >> t->shift;
 }
 
 /* owner: a hash of the database and the user, of which no two are thought to be alike. NULL: there is none. */
@@ -92,22 +115,33 @@ struct query_entry *query_table_add(struct query_table *t, uint64_t fingerprint,
 				    const struct query_names *names);
 
 void query_numbers_halve(struct query_numbers *n);
-/* One call was over: it took so long, so long of it at the server. */
-static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec_t server, usec_t now)
+/* The first call is about to be added. */
+static inline void query_numbers_first(struct query_numbers *n, usec_t took, usec_t now)
 {
-	uint32_t bucket = latency_bucket(took) / QUERY_BUCKET_WIDTH;
+	n->least = took;
+	n->first_seen = now;
+}
 
-	if (unlikely(n->calls++ == 0)) {
-		n->least = took;
-		n->first_seen = now;
-	}
+/* One call was over: it took so long, so long of it at the server. true: query_numbers_halve() must follow. */
+static inline MUST_USE bool query_numbers_add(struct query_numbers *n, usec_t took, usec_t server, usec_t now)
+{
+	n->calls++;
 	n->last_seen = now;
 	n->total += took;
 	n->server += server;
-	n->least = MIN(n->least, took);
-	n->most = MAX(n->most, took);
-	if (unlikely(++n->buckets[bucket] == UINT32_MAX))
-		query_numbers_halve(n); /* percentiles are of what was lately, then */
+	if (unlikely(took < n->least))
+		n->least = took;
+	if (unlikely(took > n->most))
+		n->most = took;
+	return ++n->buckets[query_bucket(took)] > INT32_MAX; /* percentiles are of what was lately, then */
+}
+
+static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec_t server, usec_t now)
+{
+	if (unlikely(n->calls == 0))
+		query_numbers_first(n, took, now);
+	if (unlikely(query_numbers_add(n, took, server, now)))
+		query_numbers_halve(n);
 }
 
 /*
@@ -116,8 +150,8 @@ static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec
  */
 struct query_run {
 	uint64_t fingerprint;
-	usec_t ended; /* its last call */
 	uint32_t count;
+	usec_t ended; /* its last call */
 };
 
 #define QUERY_RUN_LEAST 5u

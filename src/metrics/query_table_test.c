@@ -85,6 +85,18 @@ static void test_many_calls(void **state)
 	query_table_unref(t);
 }
 
+/* Found by a table of their own, they are those of the histograms, some of which are one here. */
+static void test_buckets(void **state)
+{
+	for (usec_t took = 0; took < 20; took++)
+		assert_int_equal(query_bucket(took), latency_bucket(took) / QUERY_BUCKET_WIDTH);
+	for (uint32_t i = 0; i < LATENCY_BOUNDS; i++)
+		for (usec_t took = latency_bounds[i] - 1; took <= latency_bounds[i] + 1; took++)
+			assert_int_equal(query_bucket(took), latency_bucket(took) / QUERY_BUCKET_WIDTH);
+	for (uint32_t power = 0; power < 63; power++)
+		assert_int_equal(query_bucket(1ull << power), latency_bucket(1ull << power) / QUERY_BUCKET_WIDTH);
+}
+
 /* 100,000 texts that come once each, and some that are in use meanwhile. */
 static void test_a_flood(void **state)
 {
@@ -240,7 +252,7 @@ int main(void)
 		cmocka_unit_test(test_many_calls),     cmocka_unit_test(test_a_flood),
 		cmocka_unit_test(test_all_are_in_use), cmocka_unit_test(test_other_limits),
 		cmocka_unit_test(test_walk),           cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_texts),          cmocka_unit_test(test_buckets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,7 @@
  * From the server to the client. Runs of messages that need no look are one span, sent by reference. What a message
  * answers is the oldest entry of link->expects: that says if it is for the client, and what it means.
  */
-#include "session/session_priv.h"
+#include "session/observe.h"
 
 #include "base/log.h"
 
@@ -20,7 +20,7 @@ enum answer {
 
 /* ---- entries ---- */
 
-void expect_drop_object(struct session *s, struct expect *x)
+static void expect_drop_object(struct session *s, struct expect *x)
 {
 	if (!x->object)
 		return;
@@ -37,13 +37,21 @@ void expect_drop_object(struct session *s, struct expect *x)
 	x->object = NULL;
 }
 
+void expect_drop(struct session *s, struct expect *x)
+{
+	if (x->request)
+		observe_dropped(x->request);
+	x->request = NULL;
+	expect_drop_object(s, x);
+}
+
 void answer_pop(struct session *s, bool skipped)
 {
 	struct expects *e = &s->link->expects;
 	struct expect *x = expects_first(e);
 
-	if (unlikely(x->flags & EXPECT_REQUEST))
-		observe_settled(s, skipped);
+	if (unlikely(x->request))
+		observe_settled(s, x->request, skipped);
 	prepared_settled(s, x);
 	expect_drop_object(s, x);
 	expects_pop(e);
@@ -345,8 +353,8 @@ static enum answer command_complete(struct session *s, const struct frame *f)
 	if (!x || (x->kind != EXPECT_QUERY && x->kind != EXPECT_EXECUTE))
 		return ANSWER_BROKEN;
 	swallow = x->flags & EXPECT_SWALLOW;
-	if (unlikely(x->flags & EXPECT_REQUEST))
-		observe_completed(s, tag);
+	if (unlikely(x->request))
+		observe_completed(x->request, tag);
 	if (unlikely(x->object && !(x->flags & EXPECT_REPLACE)))
 		effects_completed(s, x->object, x->statements, tag);
 	else if (unlikely(s->mode == POOL_MODE_SESSION && x->kind == EXPECT_EXECUTE))
@@ -410,9 +418,7 @@ static enum answer copy_in(struct session *s)
 		if (in_copy && i > 0 && simple && x.kind != EXPECT_COPY_END) {
 			prepared_undo(s, expects_at(e, i), /* failed= */ false);
 			prepared_settled(s, &x);
-			if (x.flags & EXPECT_REQUEST)
-				observe_dropped(s);
-			expect_drop_object(s, &x);
+			expect_drop(s, &x);
 			in_copy = false;
 			continue;
 		}
@@ -504,8 +510,8 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 		return within(s, EXPECT_EXECUTE);
 	case 's':
 		x = expects_first(&s->link->expects);
-		if (unlikely(x && x->flags & EXPECT_REQUEST))
-			observe_suspended(s);
+		if (unlikely(x && x->request))
+			observe_suspended(x->request);
 		return completes(s, EXPECT_EXECUTE);
 	case 'E':
 		return error(s, f, whole);

@@ -352,6 +352,7 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 	uint32_t most = read_u32(&r);
 	struct statement_text *text;
 	struct query_info *info;
+	struct expect *x;
 
 	if (!reader_done(&r))
 		return malformed(s, "malformed Execute", available);
@@ -363,14 +364,15 @@ static size_t execute(struct session *s, const struct frame *f, uint8_t *whole, 
 		return s->waits_for_name ? 0 : available;
 	if (!push(s, EXPECT_EXECUTE, 0, PURPOSE_CLIENT, query_info_ref(info)))
 		return available;
+	x = expects_last(&s->link->expects);
 	if (likely(portal.len == 0))
-		expects_last(&s->link->expects)->name_hash = s->bound_mark;
+		x->name_hash = s->bound_mark;
 	if (unlikely(info && info->deallocates))
 		prepared_pushed_deallocate(s);
 	if (unlikely(info))
 		prepared_note_changes(s, info);
 	if (unlikely(s->worker->pipeline))
-		observe_executed(s, text, most);
+		observe_executed(s, x, text, most);
 	s->link->begin_sent = s->link->begin_sent || info;
 	count_add(&session_stats(s)->queries, 1);
 	return session_pass_on(s, f, whole, available);
@@ -466,7 +468,7 @@ static void observe_execute(struct session *s, const struct frame *f)
 	struct reader r = reader_make(f->body, f->body_len);
 	struct statement_text *text = prepared_portal(s, read_cstring(&r));
 
-	observe_executed(s, text, read_u32(&r));
+	observe_executed(s, expects_last(&s->link->expects), text, read_u32(&r));
 }
 
 static bool parse_begins(struct session *s, const struct frame *f, size_t available)

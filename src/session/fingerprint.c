@@ -20,7 +20,10 @@ static bool have_slots(struct fingerprints *f)
 		f->texts = calloc(SLOTS, sizeof(*f->texts));
 	if (!f->shapes)
 		f->shapes = calloc(SLOTS, sizeof(*f->shapes));
-	return f->texts && f->shapes;
+	if (f->texts && f->shapes)
+		return true;
+	fingerprints_free(f);
+	return false;
 }
 
 static uint64_t compute(struct slice text)
@@ -42,10 +45,10 @@ static NEVER_INLINE uint64_t shape_of(struct slice text)
 	return len ? hash_bytes(shape, len) : 0;
 }
 
-/* Texts of one shape have the same tokens, so they have the same fingerprint. shape 0: it is not known. */
-static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice text, uint64_t shape)
+/* Texts of one shape have the same tokens, so they have the same fingerprint. */
+static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice text)
 {
-	uint64_t hash = shape ? shape : shape_of(text);
+	uint64_t hash = shape_of(text);
 	struct fingerprint_slot *slot = &f->shapes[hash & (SLOTS - 1)];
 
 	if (unlikely(!hash))
@@ -55,18 +58,21 @@ static NEVER_INLINE uint64_t find_by_shape(struct fingerprints *f, struct slice 
 	return slot->fingerprint;
 }
 
-uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q)
+static uint64_t find(struct fingerprints *f, struct slice text)
 {
-	bool was_found = q && q->found.text == text.bytes;
-	struct fingerprint_slot *slot;
-	uint64_t hash;
+	uint64_t hash = hash_bytes(text.bytes, text.len);
+	struct fingerprint_slot *slot = &f->texts[hash & (SLOTS - 1)];
 
-	if (unlikely(!f->texts) && !have_slots(f))
-		return compute(text);
-	hash = was_found ? q->found.hash : hash_bytes(text.bytes, text.len);
-	slot = &f->texts[hash & (SLOTS - 1)];
 	if (slot->hash != hash || unlikely(!hash))
-		*slot = (struct fingerprint_slot){
-			.hash = hash, .fingerprint = find_by_shape(f, text, was_found ? q->found.shape : 0)};
+		*slot = (struct fingerprint_slot){.hash = hash, .fingerprint = find_by_shape(f, text)};
 	return slot->fingerprint;
+}
+
+uint64_t fingerprint_find(struct fingerprints *f, struct slice text, struct query_infos *q)
+{
+	uint64_t fingerprint = likely(f->texts) || have_slots(f) ? find(f, text) : compute(text);
+
+	if (q && q->found.text == text.bytes)
+		*q->found.fingerprint = fingerprint;
+	return fingerprint;
 }

@@ -19,9 +19,15 @@ struct fingerprints {
 };
 
 void fingerprints_free(struct fingerprints *f);
-/* Not 0, whatever the text is. q: was asked for this very text, and for none since then, so that its hashes need not be
- * made twice; or NULL. */
-uint64_t fingerprint_find(struct fingerprints *f, struct slice text, const struct query_infos *q);
+/* Not 0, whatever the text is. q: may have been asked for this very text, and for none since then: then it stands
+ * there, too, from now on; or NULL. */
+uint64_t fingerprint_find(struct fingerprints *f, struct slice text, struct query_infos *q);
+
+/* The same of a text that q was asked for, if it can be told at once; else 0. */
+static inline uint64_t fingerprint_known(struct slice text, const struct query_infos *q)
+{
+	return likely(q->found.text == text.bytes) ? *q->found.fingerprint : 0;
+}
 
 static inline uint64_t fingerprint_of_statement(struct fingerprints *f, struct statement_text *statement)
 {

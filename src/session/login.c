@@ -398,6 +398,7 @@ bool login_find_pool(struct session *s)
 	if (r == 0) {
 		s->shard = s->source = pool_shard(pool, &s->worker->pool_thread);
 		if (s->shard) {
+			s->asker.owner = pool_names(pool);
 			session_set_limits(s);
 			return true;
 		}

@@ -3,15 +3,19 @@
  * pipeline, no entry is marked, and nothing here is called but for a test of w->pipeline.
  */
 #include "cluster/node.h"
-#include "session/session_priv.h"
+#include "session/observe.h"
 #include "session/share_priv.h"
-
-#include "stage/stage.h"
+#include "session/underway.h"
 
 void observe_waits(struct session *s)
 {
 	if (unlikely(s->worker->pipeline) && !s->asked)
 		s->asked = clock_now();
+}
+
+static inline struct session *session_of(const struct request *r)
+{
+	return container_of(r->asker, struct session, asker);
 }
 
 /* Where it went, as far as a server was asked. */
@@ -29,13 +33,13 @@ static void tell_where(struct request *r, const struct link *link)
 	r->host = node->host;
 	r->port = node->port;
 	r->role = roles[atomic_load_explicit(&node->role, memory_order_relaxed)];
-	if (r->why < ROUTE_REASON_COUNT)
+	if (session_of(r)->worker->routing && r->why < ROUTE_REASON_COUNT)
 		r->reason = route_reason_word((enum route_reason)r->why);
 }
 
-static void tell(struct request *r)
+void observe_tell(struct request *r)
 {
-	const struct session *s = r->session;
+	const struct session *s = session_of(r);
 
 	r->database = pool_database(session_pool(s));
 	r->user = pool_user(session_pool(s));
@@ -44,12 +48,41 @@ static void tell(struct request *r)
 	tell_where(r, r->link);
 }
 
-/* It is over. link: that it was sent on, or NULL. */
-static void answer(const struct session *s, struct request *r, const struct link *link)
+static NEVER_INLINE void free_statement(const struct request *r)
 {
-	r->session = s;
+	statement_text_free(session_of(r)->worker->statements, r->statement);
+}
+
+static inline void leave(struct request *r)
+{
+	struct statement_text *statement = r->statement;
+
+	if (statement && unlikely(--statement->references == 0))
+		free_statement(r);
+	request_free(r);
+}
+
+/* It is over, and freed. link: that it was sent on, or NULL. */
+static inline void answer(struct request *r, const struct link *link, usec_t now)
+{
 	r->link = link;
-	request_answered(r, clock_now());
+	request_tell_stages(r, now);
+	leave(r);
+}
+
+/* ---- what is asked ---- */
+
+/* All but its fingerprint. */
+static inline void begin(struct session *s, struct request *r, bool extended, usec_t sent)
+{
+	r->asker = &s->asker;
+	r->why = s->route_reason;
+	r->extended = extended;
+	r->sent = r->began = sent;
+	if (unlikely(s->asked)) {
+		r->began = s->asked;
+		s->asked = 0;
+	}
 }
 
 /* What was asked. statement NULL: a simple query, or one that is not known. */
@@ -75,7 +108,7 @@ static uint64_t fingerprint_of(struct session *s, const struct asked *asked)
 {
 	struct fingerprints *f = &s->worker->fingerprints;
 
-	if (!asked->text.bytes || !pipeline_wants_fingerprint(s->worker->pipeline))
+	if (!asked->text.bytes || !s->worker->pipeline->wants_fingerprint)
 		return 0;
 	if (asked->statement)
 		return fingerprint_of_statement(f, asked->statement);
@@ -87,45 +120,80 @@ static uint64_t fingerprint_of(struct session *s, const struct asked *asked)
 /* NULL: no memory; nobody hears of this one, it runs all the same. */
 static struct request *make(struct session *s, struct asked asked, usec_t sent)
 {
-	struct request *r = request_new(s->worker->pipeline, asked.text);
+	struct pipeline *p = s->worker->pipeline;
+	struct request *r = asked.statement ? request_new_of(p, asked.text) : request_new(p, asked.text);
 
 	if (!r)
 		return NULL;
+	begin(s, r, asked.extended, sent);
+	r->served = sent;
+	if (asked.statement)
+		r->statement = statement_text_ref(asked.statement);
 	r->fingerprint = fingerprint_of(s, &asked);
-	r->owner = pool_names(session_pool(s));
-	r->run = &s->run;
-	r->counters = session_counters(s);
-	r->tell = tell;
-	r->why = s->worker->routing ? s->route_reason : ROUTE_REASON_COUNT;
-	r->extended = asked.extended;
-	r->sent = r->served = sent;
-	r->began = s->asked ? s->asked : sent;
-	s->asked = 0;
 	return r;
 }
 
-static struct request *sent(struct session *s, struct asked asked)
+/* What needs more than observe_sent() and observe_executed() do by themselves, which call no function otherwise. */
+static NEVER_INLINE void send_text(struct session *s, struct expect *x, struct slice text)
 {
-	struct request *r = make(s, asked, clock_now());
-
-	if (!r)
-		return NULL;
-	list_push_back(&s->requests, &r->node);
-	expects_last(&s->link->expects)->flags |= EXPECT_REQUEST;
-	return r;
+	x->request = make(s, (struct asked){.text = text, .is_found = true}, clock_now());
 }
 
-void observe_sent(struct session *s, struct slice text, bool complete)
+void observe_sent_part(struct session *s, struct expect *x, struct slice text)
 {
-	(void)sent(s, (struct asked){.text = text, .is_found = complete, .is_part = !complete});
+	x->request = make(s, (struct asked){.text = text, .is_part = true}, clock_now());
 }
 
-void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most)
+static NEVER_INLINE void send_statement(struct session *s, struct expect *x, struct statement_text *statement,
+					uint32_t row_most)
 {
-	struct request *r = sent(s, asked_statement(statement));
+	struct request *r = make(s, asked_statement(statement), clock_now());
 
 	if (r)
 		r->row_most = row_most;
+	x->request = r;
+}
+
+/* Is it the copy that is kept for people, and the whole of it? While it is under way it's that of no other. */
+static inline bool is_kept(const struct link *link, const struct expect *x, struct slice text)
+{
+	return x->name_hash == UNDERWAY_KEPT && link->text_len == text.len;
+}
+
+void observe_sent(struct session *s, struct expect *x, struct slice text)
+{
+	struct worker *w = s->worker;
+	struct pipeline *p = w->pipeline;
+	struct request *r = p->spares;
+	uint64_t fingerprint;
+
+	if (unlikely(!r || !is_kept(s->link, x, text) || !(fingerprint = fingerprint_known(text, &w->queries)))) {
+		send_text(s, x, text);
+		return;
+	}
+	p->spares = r->next;
+	request_begin(r, slice_make(s->link->text, text.len));
+	begin(s, r, /* extended= */ false, clock_of_turn());
+	r->fingerprint = fingerprint;
+	x->request = r;
+}
+
+void observe_executed(struct session *s, struct expect *x, struct statement_text *statement, uint32_t row_most)
+{
+	struct pipeline *p = s->worker->pipeline;
+	struct request *r = p->spares;
+
+	if (unlikely(!r || !statement || !statement->fingerprint)) {
+		send_statement(s, x, statement, row_most);
+		return;
+	}
+	p->spares = r->next;
+	request_begin(r, statement_text_sql(statement));
+	begin(s, r, /* extended= */ true, clock_of_turn());
+	r->statement = statement_text_ref(statement);
+	r->row_most = row_most;
+	r->fingerprint = statement->fingerprint;
+	x->request = r;
 }
 
 void observe_shared(struct session *s, const struct turn *turn, struct slice text)
@@ -135,8 +203,8 @@ void observe_shared(struct session *s, const struct turn *turn, struct slice tex
 	if (!r)
 		return;
 	r->rows = turn->rows;
-	memcpy(r->sqlstate, turn->sqlstate, sizeof(r->sqlstate));
-	answer(s, r, turn->lane ? turn->lane->link : NULL);
+	memcpy(r->sqlstate, turn->sqlstate, sizeof(turn->sqlstate));
+	answer(r, turn->lane ? turn->lane->link : NULL, clock_now());
 }
 
 void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement)
@@ -149,14 +217,10 @@ void observe_answered_here(struct session *s, struct slice text, struct statemen
 	if (!r)
 		return;
 	r->here = true;
-	answer(s, r, NULL);
+	answer(r, NULL, clock_now());
 }
 
-static struct request *oldest(const struct session *s)
-{
-	assert(!list_is_empty(&s->requests));
-	return list_entry(list_first(&s->requests), struct request, node);
-}
+/* ---- how it ends ---- */
 
 static void note_failure(struct request *r, struct slice sqlstate)
 {
@@ -171,7 +235,7 @@ void observe_rejected(struct session *s, struct statement_text *statement, const
 	if (!r)
 		return;
 	note_failure(r, slice_str(sqlstate));
-	answer(s, r, s->link);
+	answer(r, s->link, clock_now());
 }
 
 /* The statement of a Parse, as far as it is known. */
@@ -184,30 +248,32 @@ static struct statement_text *parsed(const struct expect *x)
 	return x->flags & EXPECT_NOTE ? note->text : x->object;
 }
 
-/* Is the execution of what the entry x prepares, binds or describes under way behind it? Where another Parse (or what
- * stands for a refused one) is between them it is of that one, maybe. */
-static bool is_executed(const struct expects *e, const struct expect *x)
+/* The execution of what the entry x prepares, binds or describes, if it is under way behind it. Where another Parse (or
+ * what stands for a refused one) is between them it is of that one, maybe. */
+static struct request *execution_of(const struct expects *e, const struct expect *x)
 {
 	for (uint32_t i = expects_index(e, x) + 1; i < e->count; i++) {
 		const struct expect *behind = expects_at(e, i);
 
-		if (behind->flags & EXPECT_REQUEST)
-			return true;
+		if (behind->request)
+			return behind->request;
 		if (behind->kind == EXPECT_PARSE || behind->flags & EXPECT_REPLACE || expect_ends_with_ready(behind))
-			return false;
+			return NULL;
 	}
-	return false;
+	return NULL;
 }
 
 /* What is refused before it is executed has failed all the same. */
 static NEVER_INLINE void blame(struct session *s, const struct expect *x, struct slice sqlstate)
 {
+	struct request *execution;
 	char state[6] = "";
 
 	if (x->flags & (EXPECT_SWALLOW | EXPECT_REPLACE) || expect_ends_with_ready(x))
 		return;
-	if (is_executed(&s->link->expects, x)) {
-		note_failure(oldest(s), sqlstate);
+	execution = execution_of(&s->link->expects, x);
+	if (execution) {
+		note_failure(execution, sqlstate);
 		s->blamed = true;
 	} else if (s->worker->pipeline && parsed(x)) {
 		memcpy(state, sqlstate.bytes, MIN(sqlstate.len, sizeof(state) - 1));
@@ -217,28 +283,33 @@ static NEVER_INLINE void blame(struct session *s, const struct expect *x, struct
 
 void observe_failed(struct session *s, const struct expect *x, struct slice sqlstate)
 {
-	if (x && x->flags & EXPECT_REQUEST)
-		note_failure(oldest(s), sqlstate);
-	else if (x && (s->worker->pipeline || !list_is_empty(&s->requests)))
+	if (x && x->request)
+		note_failure(x->request, sqlstate);
+	else if (x)
 		blame(s, x, sqlstate);
 }
 
 /* A pipelined one is the server's business from the answer before it on. */
-void observe_settled(struct session *s, bool skipped)
+void observe_settled(struct session *s, struct request *r, bool skipped)
 {
-	struct request *r = oldest(s);
+	usec_t now = clock_of_turn();
 
-	if (skipped && !s->blamed) {
-		request_free(r);
+	if (unlikely(skipped) && !s->blamed) {
+		observe_dropped(r);
 		return;
 	}
 	s->blamed = false;
 	r->served = MAX(r->sent, s->heard);
-	s->heard = clock_now();
-	answer(s, r, s->link);
+	s->heard = now;
+	answer(r, s->link, now);
 }
 
-uint64_t observe_rows(struct slice tag)
+void observe_dropped(struct request *r)
+{
+	leave(r);
+}
+
+uint64_t observe_rows_at_end(struct slice tag)
 {
 	uint64_t rows = 0, power = 1;
 
@@ -249,28 +320,9 @@ uint64_t observe_rows(struct slice tag)
 	return rows;
 }
 
-void observe_completed(struct session *s, struct slice tag)
+void observe_suspended(struct request *r)
 {
-	oldest(s)->rows += observe_rows(tag);
-}
-
-void observe_suspended(struct session *s)
-{
-	struct request *r = oldest(s);
-
 	r->rows += r->row_most; /* it stops at no other number */
-}
-
-/* The entry behind the oldest marked one goes: a copy failed of it. */
-void observe_dropped(struct session *s)
-{
-	request_free(list_entry(list_first(&s->requests)->next, struct request, node));
-}
-
-void observe_end(struct session *s)
-{
-	while (!list_is_empty(&s->requests))
-		request_free(oldest(s));
 }
 
 /* ---- without a server ---- */
@@ -325,7 +377,7 @@ void observe_refused(struct session *s, const struct frame *f, size_t available)
 		r = make(s, asked, clock_now());
 	if (!r)
 		return;
-	memcpy(r->sqlstate, s->refused, sizeof(r->sqlstate));
+	memcpy(r->sqlstate, s->refused, sizeof(s->refused));
 	s->refused[0] = 0;
-	answer(s, r, NULL);
+	answer(r, NULL, clock_now());
 }

@@ -122,7 +122,7 @@ bool prepared_bind_portal(struct session *s, struct slice portal, struct stateme
 
 	if (text && !text->info && likely(!s->worker->pipeline))
 		text = NULL;
-	if (likely(!text && portal.len == 0 && !s->bound))
+	if (likely(portal.len == 0 && s->bound == text))
 		return true;
 	if (text)
 		statement_text_ref(text);

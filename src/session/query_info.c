@@ -175,12 +175,14 @@ static struct query_shape_slot *find_shape(struct query_infos *q, struct slice t
 }
 
 /* All but its info. */
-static inline void know(struct query_info_slot *slot, struct slice text, uint64_t hash, uint64_t reads_as_of)
+static inline void know(struct query_info_slot *slot, struct slice text, uint64_t hash, uint64_t reads_as_of,
+			uint64_t fingerprint)
 {
 	slot->hash = hash;
 	slot->len = (uint32_t)text.len;
 	slot->known = true;
 	slot->reads_as_of = reads_as_of;
+	slot->fingerprint = fingerprint;
 }
 
 bool query_info_shape_reads(struct query_infos *q, uint64_t as_of)
@@ -194,8 +196,8 @@ bool query_info_shape_reads(struct query_infos *q, uint64_t as_of)
 	if (q->read_shapes[at].shape != shape || q->read_shapes[at].reads_as_of != as_of || !shape)
 		return false;
 	slot = &q->slots[q->memo.hash & (QUERY_INFO_SLOTS - 1)];
-	if (q->plain_shapes[at] == shape && !slot->info) { /* as query_info_find() would */
-		know(slot, q->memo.text, q->memo.hash, as_of);
+	if (q->plain_shapes[at].shape == shape && !slot->info) { /* as query_info_find() would */
+		know(slot, q->memo.text, q->memo.hash, as_of, q->plain_shapes[at].fingerprint);
 		q->memo.slot = slot;
 	}
 	return true;
@@ -221,7 +223,8 @@ void query_info_mark_reads(struct query_infos *q, struct slice text, uint64_t as
 struct query_info *query_info_find(struct query_infos *q, struct slice text, bool complete)
 {
 	const struct query_shape_slot *reads;
-	uint64_t hash, shape, *place;
+	struct query_plain_slot *plain;
+	uint64_t hash, shape, fingerprint = 0;
 	struct query_info_slot *slot;
 	struct query_info *info;
 	bool is_known;
@@ -231,21 +234,23 @@ struct query_info *query_info_find(struct query_infos *q, struct slice text, boo
 		return make(text, complete);
 	is_known = is_memo(q, text);
 	hash = is_known ? q->memo.hash : hash_bytes(text.bytes, text.len);
-	q->found.text = text.bytes;
-	q->found.hash = hash;
-	q->found.shape = 0;
 	slot = &q->slots[hash & (QUERY_INFO_SLOTS - 1)];
+	q->found.text = text.bytes;
+	q->found.fingerprint = &slot->fingerprint;
 	if (likely(slot->known && slot->hash == hash && slot->len == text.len))
 		return query_info_ref(slot->info);
 	shape = is_known && q->memo.has_shape ? q->memo.shape : shape_hash(text);
-	q->found.shape = shape;
-	place = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
-	info = shape && *place == shape ? NULL : make(text, complete);
-	if (!info && shape)
-		*place = shape;
+	plain = &q->plain_shapes[shape & (QUERY_INFO_SLOTS - 1)];
+	info = shape && plain->shape == shape ? NULL : make(text, complete);
+	if (!info && shape) {
+		if (unlikely(plain->shape != shape))
+			*plain = (struct query_plain_slot){.shape = shape};
+		q->found.fingerprint = &plain->fingerprint;
+		fingerprint = plain->fingerprint;
+	}
 	reads = &q->read_shapes[shape & (QUERY_INFO_SLOTS - 1)];
 	query_info_unref(slot->info);
-	know(slot, text, hash, shape && reads->shape == shape ? reads->reads_as_of : 0);
+	know(slot, text, hash, shape && reads->shape == shape ? reads->reads_as_of : 0, fingerprint);
 	slot->info = info;
 	return query_info_ref(info);
 }
@@ -273,18 +278,10 @@ void statement_table_free(struct statement_table *t)
 	free(t);
 }
 
-struct statement_text *statement_text_ref(struct statement_text *s)
-{
-	s->references++;
-	return s;
-}
-
-void statement_text_unref(struct statement_table *t, struct statement_text *s)
+void statement_text_free(struct statement_table *t, struct statement_text *s)
 {
 	struct statement_text **at;
 
-	if (!s || --s->references > 0)
-		return;
 	for (at = &t->buckets[s->id.low & (STATEMENT_BUCKETS - 1)]; *at != s; at = &(*at)->next)
 		;
 	*at = s->next;

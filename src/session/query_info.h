@@ -28,6 +28,7 @@ struct query_info_slot {
 	bool known;
 	struct query_info *info; /* NULL: plain */
 	uint64_t reads_as_of;    /* see query_info_reads() */
+	uint64_t fingerprint;    /* 0: not known; see fingerprint.h */
 };
 
 #define QUERY_INFO_SLOTS 8192u
@@ -36,10 +37,14 @@ struct query_shape_slot { /* texts of this shape only read, whatever their liter
 	uint64_t shape, reads_as_of;
 };
 
+struct query_plain_slot { /* texts of this shape are all plain, and have one fingerprint */
+	uint64_t shape, fingerprint;
+};
+
 struct query_infos {
 	struct query_info_slot *slots;
 	struct query_shape_slot *read_shapes;
-	uint64_t *plain_shapes; /* hashes of shapes (sql/shape.h) whose texts are all plain; 0: none */
+	struct query_plain_slot *plain_shapes; /* by hashes of shapes (sql/shape.h); 0: none */
 	struct {
 		struct slice text; /* without bytes: nothing */
 		uint64_t hash;
@@ -48,9 +53,9 @@ struct query_infos {
 		bool has_shape;               /* that was looked for */
 	} memo; /* of the text that is about to be looked up; see query_infos_forget_memo() */
 	struct {
-		const uint8_t *text;  /* NULL: nothing */
-		uint64_t hash, shape; /* shape 0: not known */
-	} found;                      /* of the text that was looked up last, for who looks it up elsewhere at once */
+		const uint8_t *text; /* NULL: nothing */
+		uint64_t *fingerprint;
+	} found; /* of the text that was looked up last: where its fingerprint stands; 0: it is not known */
 };
 
 int query_infos_init(struct query_infos *q) MUST_USE;
@@ -77,6 +82,10 @@ static inline void query_infos_forget_memo(struct query_infos *q)
 {
 	q->memo.text.bytes = NULL;
 }
+static inline void query_infos_forget_found(struct query_infos *q)
+{
+	q->found.text = NULL;
+}
 static inline struct query_info *query_info_ref(struct query_info *info) /* NULL is fine */
 {
 	if (info)
@@ -90,11 +99,12 @@ struct query_info *query_info_find(struct query_infos *q, struct slice text, boo
  * caller; out of memory: a static one that says opaque. */
 static inline struct query_info *query_info_get(struct query_infos *q, struct slice text, bool complete)
 {
-	const struct query_info_slot *slot = q->memo.slot;
+	struct query_info_slot *slot = q->memo.slot;
 
 	if (unlikely(q->memo.text.bytes == text.bytes) && q->memo.text.len == text.len && slot &&
 	    slot->hash == q->memo.hash) {
-		q->found.text = NULL;
+		q->found.text = text.bytes;
+		q->found.fingerprint = &slot->fingerprint;
 		return query_info_ref(slot->info);
 	}
 	return query_info_find(q, text, complete);
@@ -129,7 +139,16 @@ struct statement_text *statement_table_get(struct statement_table *t, struct que
 					   uint64_t salt);
 /* The one of this identity, not referenced; NULL: none. */
 struct statement_text *statement_table_find(const struct statement_table *t, struct statement_id id);
-struct statement_text *statement_text_ref(struct statement_text *s);
-void statement_text_unref(struct statement_table *t, struct statement_text *s); /* NULL is fine */
+void statement_text_free(struct statement_table *t, struct statement_text *s); /* nobody holds it any more */
+static inline struct statement_text *statement_text_ref(struct statement_text *s)
+{
+	s->references++;
+	return s;
+}
+static inline void statement_text_unref(struct statement_table *t, struct statement_text *s) /* NULL is fine */
+{
+	if (s && unlikely(--s->references == 0))
+		statement_text_free(t, s);
+}
 
 #endif

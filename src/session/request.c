@@ -350,7 +350,8 @@ static size_t refuse_query(struct session *s, const struct frame *f, size_t avai
 		if (!send_refused(s, &out))
 			session_fatal(s, ERROR_OUT_OF_MEMORY, NULL);
 		else if (unlikely(s->worker->pipeline))
-			observe_sent(s, text_there(f, available), available >= frame_size(f));
+			observe_query(s, expects_last(&s->link->expects), text_there(f, available),
+				      available >= frame_size(f));
 	} else {
 		begin_fail(s);
 		latency_answered_here(s);
@@ -414,6 +415,7 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	enum proxy_error error;
 	const char *what = NULL;
 	struct query_info *info;
+	struct expect *x;
 
 	if (!complete && f->body_len <= s->worker->settings.config->limits.max_message_kept)
 		return 0;
@@ -424,8 +426,10 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 	if (!complete && text_len < HINT_BYTES_MAX) /* else hints may be cut */
 		return 0;
 	if (unlikely(s->limits_simple) &&
-	    is_refused_by_protocol(s, slice_make(f->body, text_len - complete), complete, &error))
+	    is_refused_by_protocol(s, slice_make(f->body, text_len - complete), complete, &error)) {
+		query_infos_forget_found(&s->worker->queries); /* it was of another text */
 		return refuse_query(s, f, available, error, NULL);
+	}
 	if (text_len > 0 && unlikely(hinted_may_begin(s, *f->body)) && !hinted_begin(s, text_there(f, available)))
 		return 0;
 	info = query_info_get(&s->worker->queries, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
@@ -457,10 +461,11 @@ static size_t simple_query(struct session *s, const struct frame *f, const uint8
 		prepared_pushed_deallocate(s);
 	if (unlikely(info))
 		prepared_note_changes(s, info);
-	underway_query(s, f->body, complete ? text_len - 1 : text_len);
+	x = expects_last(&s->link->expects);
+	underway_query(s, x, f->body, complete ? text_len - 1 : text_len);
 	s->unnamed_kept = false;
 	if (unlikely(s->worker->pipeline))
-		observe_sent(s, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
+		observe_query(s, x, slice_make(f->body, complete ? text_len - 1 : text_len), complete);
 	s->link->begin_sent = s->link->begin_sent || info;
 	if (s->mode == POOL_MODE_SESSION && (info || memchr(f->body, '(', text_len) || memchr(f->body, '$', text_len)))
 		s->link->changed = true; /* a function, or a DO, may do anything */

@@ -464,7 +464,6 @@ void session_new(struct worker *w, int fd, const struct sockaddr *address, bool 
 	s->serial = ++w->last_serial;
 	s->connected = s->since = clock_now();
 	list_init(&s->node);
-	list_init(&s->requests);
 	list_init(&s->replaying);
 	list_init(&s->waiter.node);
 	s->waiter.ops = &session_waiter_ops;
@@ -519,7 +518,7 @@ static void let_go_of_link(struct session *s)
 	if (s->pins)
 		pool_count_pinned(link, -1);
 	for (uint32_t i = 0; i < link->expects.count; i++)
-		expect_drop_object(s, expects_at(&link->expects, i));
+		expect_drop(s, expects_at(&link->expects, i));
 	if (link->expects.count && link->state == LINK_ACTIVE && s->state != SESSION_REPLICATION)
 		(void)!pool_cancel(link, NULL,
 				   NULL); /* nobody waits for it any more; closing alone would not stop it */
@@ -540,7 +539,6 @@ static void free_login_and_statements(struct session *s)
 	prepared_forget_all(s);
 	statement_text_unref(s->worker->statements, s->bound);
 	s->bound = NULL;
-	observe_end(s);
 	params_unref(s->settings);
 	params_unref(s->startup_settings);
 	params_unref(s->reported);

@@ -13,12 +13,12 @@
 #define SESSION_SESSION_PRIV_H
 
 #include "base/event.h"
-#include "metrics/query_table.h"
 #include "session/console.h"
 #include "session/prepared.h"
 #include "session/share.h"
 #include "session/worker.h"
 #include "sql/hints.h"
+#include "stage/request.h"
 #include "wire/errors.h"
 #include "wire/frame.h"
 #include "wire/message.h"
@@ -78,15 +78,14 @@ struct session {
 	struct list node;         /* in worker->sessions */
 	char *application;        /* application_name as it logged in; NULL */
 	usec_t connected, since;  /* since: in this state */
-	struct list requests;     /* under way that stages will hear of, oldest first */
 	usec_t timeout;           /* a hint's, of the batch that comes or is under way; 0: none. See hinted.c */
 	const struct params *told_settings; /* of these it was told which helios.* are ignored */
 	const struct node *last_standby;    /* with [load_balancer] sticky: where its reads go; NULL: not known yet */
 	uint64_t key;                       /* with the strategy hash; 0: not known yet */
 	uint32_t told_hints;                /* which hints do nothing, see wishes_tell_of() */
-	usec_t heard;                       /* the last of them that a server answered was over then */
-	struct query_run run;               /* of calls that a stage has seen end */
-	usec_t asked;                       /* the next of them could have been sent then, but for a link; 0 */
+	usec_t heard;                       /* the last request that a server answered was over then */
+	struct request_asker asker;         /* from login on; for stages */
+	usec_t asked;                       /* the next request could have been sent then, but for a link; 0 */
 	uint64_t left;                      /* bytes of a client message whose beginning was passed on or dropped */
 	uint32_t changes_pending;           /* to prepared statements, that the server has not confirmed yet */
 	uint32_t unnamed_pending;           /* of those, to the unnamed one */
@@ -490,37 +489,41 @@ void answer_locals(struct session *s);
 void session_maybe_release(struct session *s);
 void session_release(struct session *s);
 int session_expect(struct session *s, enum expect_kind kind, uint8_t flags, uint8_t purpose, void *object) MUST_USE;
-void expect_drop_object(struct session *s, struct expect *x);
+/* What hangs on an entry that goes without an answer. */
+void expect_drop(struct session *s, struct expect *x);
 /* The oldest entry goes: what it stood for was answered, or was skipped. */
 void answer_pop(struct session *s, bool skipped);
 
 /* ---- observe.c: what stages hear; only observe_waits() and observe_failed() may be called without a pipeline ---- */
 void observe_waits(struct session *s); /* for a link */
-/* The entry that was pushed last is a simple query with this text (complete: all of it; else at least its first
- * HINT_BYTES_MAX bytes), for which w->queries was asked just before; an Execute of this statement (NULL: it is not
- * known), of at most so many rows (0: all). */
-void observe_sent(struct session *s, struct slice text, bool complete);
-void observe_executed(struct session *s, struct statement_text *statement, uint32_t row_most);
+/* The entry x, which was pushed last, is a simple query with this text, for which w->queries was asked just before;
+ * with these bytes in front, at least HINT_BYTES_MAX; an Execute of this statement (NULL: it is not known), of at most
+ * so many rows (0: all). */
+void observe_sent(struct session *s, struct expect *x, struct slice text);
+void observe_sent_part(struct session *s, struct expect *x, struct slice text);
+static inline void observe_query(struct session *s, struct expect *x, struct slice text, bool complete)
+{
+	if (likely(complete))
+		observe_sent(s, x, text);
+	else
+		observe_sent_part(s, x, text);
+}
+void observe_executed(struct session *s, struct expect *x, struct statement_text *statement, uint32_t row_most);
 /* It was answered without a server, and not with an error. statement NULL: a simple query. */
 void observe_answered_here(struct session *s, struct slice text, struct statement_text *statement);
-/* The oldest entry, which is a request: a command of it is complete, or the portal has stopped at its limit. */
-void observe_completed(struct session *s, struct slice tag);
-void observe_suspended(struct session *s);
+void observe_suspended(struct request *r); /* the portal has stopped at its limit */
 /* Its Parse was not sent, and this error told. */
 void observe_rejected(struct session *s, struct statement_text *statement, const char *sqlstate);
 /* The oldest entry x, which may be none or no request, ends with an error. */
 void observe_failed(struct session *s, const struct expect *x, struct slice sqlstate);
-/* The oldest entry, which is a request, goes. */
-void observe_settled(struct session *s, bool skipped);
-void observe_dropped(struct session *s);
+/* Its entry goes; dropped: unheard of. */
+void observe_settled(struct session *s, struct request *r, bool skipped);
+void observe_dropped(struct request *r);
 /* A request on a shared link is over. sqlstate: "" or of its error. */
 void observe_shared(struct session *s, const struct turn *turn, struct slice text);
-/* The rows that a CommandComplete tells of: the last word of its tag, if that is a number. */
-uint64_t observe_rows(struct slice tag);
 /* The request at the head of the client's bytes fails without a server, with this ErrorResponse; then it is dropped. */
 void observe_refusal(struct session *s, const uint8_t *error, size_t len);
 void observe_refused(struct session *s, const struct frame *f, size_t available);
-void observe_end(struct session *s);
 
 /* ---- latency.c: how long requests take ---- */
 /* What is at the head of its bytes was not taken: it must wait, unless its rest is still to come. */

@@ -2,6 +2,7 @@
  * A lane: a link whose user is a line of requests. What the server sends belongs to the first of them until its
  * ReadyForQuery.
  */
+#include "session/observe.h"
 #include "session/share_priv.h"
 
 #include "base/log.h"

@@ -96,21 +96,12 @@ static const struct statement_text *statement_at(const struct session *s, uint32
 
 /* ---- what is on a link ---- */
 
-/* What stages were told of, for whom all texts are kept. number: of those before it in link->expects. */
-static struct slice text_of_request(const struct session *s, uint32_t number)
-{
-	list_for_each (node, &s->requests)
-		if (number-- == 0)
-			return request_text(list_entry(node, struct request, node));
-	return (struct slice){0};
-}
-
-static struct slice text_at(const struct session *s, uint32_t at, uint32_t requests)
+static struct slice text_at(const struct session *s, uint32_t at)
 {
 	const struct expect *x = expects_at(&s->link->expects, at);
 
-	if (x->flags & EXPECT_REQUEST)
-		return text_of_request(s, requests);
+	if (x->request) /* for whom all texts are kept */
+		return request_text(x->request);
 	if (x->name_hash == UNDERWAY_UNKNOWN)
 		return (struct slice){0};
 	if (x->name_hash == UNDERWAY_KEPT)
@@ -126,7 +117,6 @@ static struct slice text_on_link(const struct session *s)
 {
 	const struct expects *e = &s->link->expects;
 	struct slice text = {0};
-	uint32_t requests = 0;
 
 	for (uint32_t i = 0; i < e->count; i++) {
 		const struct expect *x = expects_at(e, i);
@@ -134,13 +124,12 @@ static struct slice text_on_link(const struct session *s)
 		if (x->flags & (EXPECT_SWALLOW | EXPECT_LOCAL))
 			continue;
 		if (x->kind == EXPECT_QUERY || x->kind == EXPECT_EXECUTE) {
-			struct slice found = text_at(s, i, requests);
+			struct slice found = text_at(s, i);
 
 			if (!found.bytes || (text.bytes && !slice_equal(found, text)))
 				return (struct slice){0};
 			text = found;
 		}
-		requests += (x->flags & EXPECT_REQUEST) != 0;
 		if (expect_ends_with_ready(x))
 			break;
 	}

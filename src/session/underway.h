@@ -33,14 +33,14 @@ static inline bool underway_copy(struct session *s, const uint8_t *text, size_t 
 	return true;
 }
 
-/* The entry that was pushed last is a simple query with this text. */
-static inline void underway_query(struct session *s, const uint8_t *text, size_t len)
+/* The entry x, which was pushed last, is a simple query with this text. */
+static inline void underway_query(struct session *s, struct expect *x, const uint8_t *text, size_t len)
 {
 	const struct expects *e = &s->link->expects;
 
 	/* else what is kept may be of one in front. In session mode that may be an Execute */
 	if (likely(e->count == 1 || (e->answers == 1 && s->mode != POOL_MODE_SESSION)) && underway_copy(s, text, len))
-		expects_last(e)->name_hash = UNDERWAY_KEPT;
+		x->name_hash = UNDERWAY_KEPT;
 }
 
 /* The mark of an Execute, by the hash of its statement's name. */

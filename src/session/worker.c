@@ -1,8 +1,8 @@
 /* See worker.h. */
+#include "session/observe.h"
 #include "session/underway.h"
 
 #include "base/log.h"
-#include "stage/stage.h"
 
 #define CLOSING_TICK (50 * USEC_PER_MSEC)
 
@@ -83,6 +83,7 @@ int worker_init(struct worker *w, struct sessions_shared *shared, struct pools *
 		statement_table_free(w->statements);
 		return -ENOMEM;
 	}
+	pipeline_set_worker(w->pipeline, &w->pool_thread.counters, observe_tell);
 	(void)routing_configure(w, w->settings.config);
 	hinted_configure(w, w->settings.config);
 	evidence_follow(w);
@@ -216,6 +217,7 @@ void worker_reload(struct worker *w, const struct worker_settings *fresh)
 		log_error("no memory to configure the stages anew: they go on as before");
 	} else {
 		pipeline_unref(w->pipeline); /* requests under way have a reference */
+		pipeline_set_worker(pipeline, &w->pool_thread.counters, observe_tell);
 		w->pipeline = pipeline;
 	}
 	if (routing_configure(w, fresh->config))

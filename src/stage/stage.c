@@ -1,20 +1,7 @@
 /* See stage.h. */
 #include "stage/stage.h"
 
-struct configured {
-	const struct stage *stage;
-	void *policy;
-};
-
-#define REQUEST_USUAL 512u /* bytes of a request with a text of the usual length */
-#define SPARES_MAX    64u
-
-struct pipeline {
-	struct list spares; /* requests that are over, for the next ones */
-	uint32_t references, count, spare_count;
-	bool wants_fingerprint;
-	struct configured stages[];
-};
+#define SPARES_MAX 64u
 
 static const void *policy_of(const struct pipeline *p, const struct stage *stage)
 {
@@ -22,6 +9,32 @@ static const void *policy_of(const struct pipeline *p, const struct stage *stage
 		if (p->stages[i].stage == stage)
 			return p->stages[i].policy;
 	return NULL;
+}
+
+static void hear_nothing(struct request *r UNUSED, void *policy UNUSED)
+{
+}
+
+static usec_t least_of(const struct configured *c)
+{
+	return !c->stage->answered ? USEC_NEVER : c->stage->least ? c->stage->least(c->policy) : 0;
+}
+
+/* Which way is the short one. */
+static void find_short_way(struct pipeline *p)
+{
+	p->answered = hear_nothing;
+	p->least = USEC_NEVER;
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct configured *c = &p->stages[i];
+
+		if (least_of(c) > 0 || p->answered != hear_nothing) {
+			p->least = MIN(p->least, least_of(c));
+		} else {
+			p->answered = c->stage->answered;
+			p->policy = c->policy;
+		}
+	}
 }
 
 int pipeline_new(const struct stage *const *stages, const struct config *config, const struct pipeline *before,
@@ -38,7 +51,6 @@ int pipeline_new(const struct stage *const *stages, const struct config *config,
 	if (!p)
 		return -ENOMEM;
 	p->references = 1;
-	list_init(&p->spares);
 	for (uint32_t i = 0; i < most && r == 0; i++) {
 		void *policy = NULL;
 
@@ -48,6 +60,7 @@ int pipeline_new(const struct stage *const *stages, const struct config *config,
 			p->wants_fingerprint = p->wants_fingerprint || stages[i]->wants_fingerprint;
 		}
 	}
+	find_short_way(p);
 	if (r < 0 || p->count == 0)
 		pipeline_unref(p);
 	else
@@ -55,30 +68,35 @@ int pipeline_new(const struct stage *const *stages, const struct config *config,
 	return r;
 }
 
-struct pipeline *pipeline_ref(struct pipeline *p)
+void pipeline_set_worker(struct pipeline *p, struct counters *counters, void (*tell)(struct request *r))
 {
-	p->references++;
-	return p;
+	if (!p)
+		return;
+	p->counters = counters;
+	p->tell = tell;
 }
 
-static NEVER_INLINE void pipeline_free(struct pipeline *p)
+void pipeline_drop(struct pipeline *p)
 {
+	if (--p->references > 0)
+		return;
 	for (uint32_t i = 0; i < p->count; i++)
 		p->stages[i].stage->release(p->stages[i].policy);
-	list_for_each (node, &p->spares)
-		free(list_entry(node, struct request, node));
 	free(p);
 }
 
 void pipeline_unref(struct pipeline *p)
 {
-	if (p && --p->references == 0)
-		pipeline_free(p);
-}
+	struct request *r;
 
-bool pipeline_wants_fingerprint(const struct pipeline *p)
-{
-	return p->wants_fingerprint;
+	if (!p)
+		return;
+	p->is_over = true;
+	while ((r = p->spares)) {
+		p->spares = r->next;
+		request_discard(r);
+	}
+	pipeline_drop(p);
 }
 
 struct query_table *pipeline_queries(const struct pipeline *p)
@@ -89,66 +107,52 @@ struct query_table *pipeline_queries(const struct pipeline *p)
 	return NULL;
 }
 
-static struct request *take(struct pipeline *p, size_t size)
-{
-	struct list *spare = list_first(&p->spares);
+/* ---- requests ---- */
 
-	if (unlikely(size > REQUEST_USUAL || !spare))
-		return malloc(MAX(size, (size_t)REQUEST_USUAL));
-	list_remove(spare);
-	p->spare_count--;
-	return list_entry(spare, struct request, node);
+struct request *request_allocate(struct pipeline *p, size_t size)
+{
+	struct request *r = malloc(MAX(size, (size_t)REQUEST_USUAL));
+
+	if (!r)
+		return NULL;
+	p->references++;
+	r->pipeline = p;
+	r->counters = p->counters;
+	r->tell = p->tell;
+	r->is_kept = size <= REQUEST_USUAL && p->kept < SPARES_MAX;
+	p->kept += r->is_kept;
+	return r;
+}
+
+void request_discard(struct request *r)
+{
+	struct pipeline *p = r->pipeline;
+
+	free(r);
+	pipeline_drop(p);
 }
 
 struct request *request_new(struct pipeline *p, struct slice text)
 {
 	size_t kept = MIN(text.len, REQUEST_TEXT_MAX), end = text.len > kept ? REQUEST_END_MAX : 0;
 	size_t size = sizeof(struct request) + kept + end;
-	struct request *r = take(p, size);
+	struct request *r = request_take(p, size);
 
 	if (!r)
 		return NULL;
-	p->references++;
-	/* Field by field: most of the others are written before they are read. */
-	r->pipeline = p;
-	r->is_usual = size <= REQUEST_USUAL;
-	r->text_len = (uint32_t)MIN(text.len, UINT32_MAX);
-	r->end_len = (uint32_t)end;
-	r->rows = 0;
-	r->row_most = 0;
-	r->sqlstate[0] = 0;
-	r->here = false;
+	request_begin(r, slice_make(r->own, text.len));
 	if (kept > 0)
-		memcpy(r->text, text.bytes, kept);
+		memcpy(r->own, text.bytes, kept);
 	if (end > 0)
-		memcpy(r->text + kept, text.bytes + text.len - end, end);
-	list_init(&r->node);
+		memcpy(r->own + kept, text.bytes + text.len - end, end);
 	return r;
 }
 
-void request_free(struct request *r)
-{
-	struct pipeline *p = r->pipeline;
-
-	list_remove(&r->node);
-	if (likely(r->is_usual && p->spare_count < SPARES_MAX)) {
-		list_push_front(&p->spares, &r->node);
-		p->spare_count++;
-	} else {
-		free(r);
-	}
-	if (unlikely(--p->references == 0))
-		pipeline_free(p);
-}
-
-/* The last stage before the server is the first behind it. */
-void request_answered(struct request *r, usec_t now)
+void request_tell_slowly(struct request *r)
 {
 	const struct pipeline *p = r->pipeline;
 
-	r->ended = now;
 	for (uint32_t i = p->count; i-- > 0;)
-		if (p->stages[i].stage->answered)
+		if (r->took >= least_of(&p->stages[i]) && p->stages[i].stage->answered)
 			p->stages[i].stage->answered(r, p->stages[i].policy);
-	request_free(r);
 }

@@ -212,6 +212,16 @@ def test_what_is_refused_before_it_is_executed(counted, closing):
     assert of(proxy, "q_inside") == (1, 1, 0)
 
 
+def test_what_the_proxy_does_not_look_into_is_counted_by_its_own_text(counted, closing):
+    """Refused for its protocol, inside of a transaction: nothing that was found out of the query before it is of it."""
+    proxy = counted(users={"app": {"simple_query": "single"}})
+    client = closing(proxy.wire())
+    client.query("BEGIN")
+    assert rows(client.query("SELECT 1 AS q_allowed")) == [["1"]]
+    assert errors(client.query("SELECT 1 AS q_several; SELECT 2")) == ["0A000"]
+    assert of(proxy, "q_several") == (1, 1, 0) and of(proxy, "q_allowed") == (1, 0, 1)
+
+
 # ---- how long
 
 

@@ -72,7 +72,7 @@ static NEVER_INLINE struct query_entry *add(struct request *r, struct policy *p)
 	sql_normalize(request_text(r), /* standard_conforming_strings= */ true, text, p->text_max + 1, &normalized);
 	p->table->counters = r->counters;
 	e = query_table_add(
-		p->table, r->fingerprint, r->owner,
+		p->table, r->fingerprint, r->asker->owner,
 		&(struct query_names){.text = slice_make(text, normalized.len),
 				      .is_cut = normalized.cut || r->text_len > REQUEST_TEXT_MAX,
 				      .database = r->database,
@@ -101,36 +101,57 @@ static NEVER_INLINE void tell(struct query_entry *e, const struct request *r, st
 		  kv_str("user", query_user(e)), kv_str("query", e->strings));
 }
 
-static void see_run(struct query_entry *e, const struct request *r, struct policy *p)
+/* What is seldom. */
+static NEVER_INLINE void see_seldom(struct query_entry *e, const struct request *r, struct policy *p, bool is_full)
 {
-	uint32_t repeated;
-
-	if (e->kind == INTENT_TRANSACTION) {
-		query_run_pass(r->run, r->began, r->ended);
-		return;
-	}
-	repeated = query_run_call(r->run, r->fingerprint, r->began, r->ended);
-	e->numbers.repeated += repeated;
-	if (unlikely(repeated > 1))
+	if (is_full)
+		query_numbers_halve(&e->numbers);
+	else
 		tell(e, r, p);
+}
+
+/* This is what is done for each: no function is called. */
+static inline void count(struct query_entry *e, const struct request *r, struct policy *p)
+{
+	struct query_numbers *n = &e->numbers;
+	struct query_run *run = &r->asker->run;
+	usec_t took = r->took, server = r->served == r->began ? took : clock_since(r->served, r->ended);
+	uint32_t repeated = 0;
+	bool is_full;
+
+	e->was_used = true;
+	n->rows += r->rows;
+	n->errors += *r->sqlstate != 0;
+	is_full = query_numbers_add(n, took, server, r->ended);
+	if (unlikely(e->kind == INTENT_TRANSACTION))
+		query_run_pass(run, r->began, r->ended);
+	else
+		repeated = query_run_call(run, e->fingerprint, r->began, r->ended);
+	n->repeated += repeated;
+	if (unlikely(is_full || repeated > 1))
+		see_seldom(e, r, p, is_full);
+}
+
+static NEVER_INLINE void count_first(struct request *r, struct policy *p)
+{
+	struct query_entry *e = r->fingerprint ? add(r, p) : NULL;
+
+	if (!e)
+		return;
+	query_numbers_first(&e->numbers, r->took, r->ended);
+	count(e, r, p);
+	e->was_used = false; /* one that came but once is the first to go */
 }
 
 static void answered(struct request *r, void *policy)
 {
 	struct policy *p = policy;
-	struct query_entry *e;
+	struct query_entry *e = query_table_find(p->table, r->fingerprint, r->asker->owner);
 
-	if (unlikely(!r->fingerprint))
-		return;
-	e = query_table_find(p->table, r->fingerprint, r->owner);
 	if (likely(e != NULL))
-		e->was_used = true; /* one that came but once is the first to go */
-	else if (!(e = add(r, p)))
-		return;
-	e->numbers.rows += r->rows;
-	e->numbers.errors += *r->sqlstate != 0;
-	see_run(e, r, p);
-	query_numbers_call(&e->numbers, clock_since(r->began, r->ended), clock_since(r->served, r->ended), r->ended);
+		count(e, r, p);
+	else
+		count_first(r, p);
 }
 
 const struct stage stage_analytics = {

@@ -61,8 +61,14 @@ static struct slice describe(const struct request *r, const struct policy *p, ch
 	return slice_make(whole.bytes, MIN(whole.len, p->text_max));
 }
 
-static NEVER_INLINE void tell(struct request *r, struct policy *p)
+static usec_t least(const void *policy)
 {
+	return ((const struct policy *)policy)->threshold;
+}
+
+static void answered(struct request *r, void *policy)
+{
+	struct policy *p = policy;
 	char text[REQUEST_TEXT_MAX + 1], fingerprint[17], duration[32], waited[32];
 	uint32_t left_out = 0;
 	struct slice query;
@@ -72,7 +78,7 @@ static NEVER_INLINE void tell(struct request *r, struct policy *p)
 	if (!log_limit_pass(&p->limit, LINES_AT_MOST, USEC_PER_SEC, &left_out))
 		return;
 	request_tell(r);
-	milliseconds(r->ended - r->began, duration);
+	milliseconds(r->took, duration);
 	milliseconds(r->sent - r->began, waited);
 	query = describe(r, p, text, fingerprint, &cut);
 	log_warn("slow query", kv_str("duration_ms", duration), kv_str("waited_ms", waited),
@@ -84,17 +90,10 @@ static NEVER_INLINE void tell(struct request *r, struct policy *p)
 		 kv_str("cut", cut || r->text_len > REQUEST_TEXT_MAX ? "yes" : NULL), kv_uint("not_logged", left_out));
 }
 
-static void answered(struct request *r, void *policy)
-{
-	struct policy *p = policy;
-
-	if (unlikely(r->ended - r->began >= p->threshold))
-		tell(r, p);
-}
-
 const struct stage stage_slow_log = {
 	.name = "slow_log",
 	.configure = configure,
 	.release = free,
+	.least = least,
 	.answered = answered,
 };

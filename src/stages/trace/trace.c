@@ -78,7 +78,7 @@ static bool draw(struct policy *p)
 
 static bool is_kept_anyway(const struct request *r, const struct policy *p)
 {
-	return (p->keeps_errors && *r->sqlstate) || r->ended - r->began >= p->slow;
+	return (p->keeps_errors && *r->sqlstate) || r->took >= p->slow;
 }
 
 static void record(const struct request *r, struct policy *p, const struct trace_context *parent)
