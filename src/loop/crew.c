@@ -113,6 +113,8 @@ static void give(struct crew_thread *t)
 			continue;
 		if (i != t->index)
 			loop_unfollow(place->loop);
+		else
+			loop_let_go(place->loop);
 		place->holder = NULL;
 		if (owner)
 			call(owner);

@@ -2,8 +2,6 @@
  * The threads that run a set of loops: as few as carry the load. Loop i has a thread of its own, thread i; with k
  * threads active, loop j is run by thread j % k, and the others are parked. What is in a loop stays there: only who
  * runs it changes, between two turns.
- *
- * A loop that is bound to its thread (io_uring) is always run by its own.
  */
 #ifndef LOOP_CREW_H
 #define LOOP_CREW_H

@@ -450,6 +450,12 @@ void loop_unfollow(struct loop *loop)
 	atomic_store_explicit(&loop->lead, loop, memory_order_relaxed);
 }
 
+void loop_let_go(struct loop *loop)
+{
+	if (loop->poll->let_go)
+		loop->poll->let_go(loop);
+}
+
 bool loop_shares_thread(const struct loop *loop, const struct loop *with)
 {
 	return atomic_load_explicit(&loop->lead, memory_order_relaxed) ==
@@ -464,6 +470,8 @@ bool loop_leads(const struct loop *loop)
 void loop_leave(struct loop *loop)
 {
 	flush(loop, 0);
+	list_for_each (node, &loop->followers)
+		flush(follower_of(node), 0);
 	atomic_store(&loop->stop, false);
 }
 

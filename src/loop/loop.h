@@ -128,7 +128,8 @@ struct loop_counters { /* since the start; written by the loop's thread, read by
 /* ---- the loop ---- */
 /* `thread` is handed to messages. backend: "epoll", "io_uring" or "auto"; what `auto` would take and can't have, it
  * leaves. 0 or -errno; loop_refusal() has a text for what io_uring may say. With io_uring the loop belongs to the
- * thread that runs its first turn; another one may still run turns for the end, when that one is gone. */
+ * thread that runs its first turn, or to those of its crew; another one may still run turns for the end, when they are
+ * gone. */
 int loop_new(const char *backend, void *thread, struct loop **ret_loop) MUST_USE;
 const char *loop_refusal(int error);
 const char *loop_backend(const struct loop *loop); /* "epoll" or "io_uring" */

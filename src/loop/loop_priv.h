@@ -2,8 +2,9 @@
  * What the files of loop/ share. Who does what:
  *   loop.c      the turn, messages, deferred calls
  *   epoll.c     what is asked of the kernel: one of the two back ends (struct poll_ops)
- *   uring.c     the other one; ring.c has the memory it shares with the kernel, uring_check.c
- *               what it needs to be true
+ *   uring.c     the other one; uring_thread.c has what the loops of a thread share, uring_buffers.c
+ *               what is lent to the kernel, ring.c the memory they share with it, uring_check.c
+ *               what must be true for it
  *   crew.c      which thread runs which loops; crew_judge.c how many threads there should be
  *   turn.c      turn memory and the recycled buffers
  *   listen.c    listeners
@@ -126,6 +127,8 @@ struct loop {
  * nobody. 0 or -errno; -ENOTSUP: not with this back end. */
 int loop_follow(struct loop *loop, struct loop *lead) MUST_USE;
 void loop_unfollow(struct loop *loop);
+/* Of one that leads, when its thread no longer runs it: another may, from now on. */
+void loop_let_go(struct loop *loop);
 /* Writes all that is queued. When nothing is left turn memory is free. */
 void loop_flush(struct loop *loop);
 static inline void loop_flush_if_much(struct loop *loop)
@@ -133,7 +136,7 @@ static inline void loop_flush_if_much(struct loop *loop)
 	if (unlikely(loop->turn.taken > LOOP_TURN_BYTES))
 		loop_flush(loop);
 }
-/* The end of loop_run(): nobody waits any more, so what the wait would have written is written. */
+/* The end of loop_run(): nobody waits any more, so what the wait would have written is written. Its followers', too. */
 void loop_leave(struct loop *loop);
 
 static inline void count(uint64_t *counter, uint64_t by)
@@ -160,6 +163,7 @@ struct poll_ops {
 	/* The lead's wait says of a follower that it may_be_ready. NULL where a loop is bound to its thread. */
 	int (*follow)(struct loop *loop, struct loop *lead);
 	void (*unfollow)(struct loop *loop, struct loop *lead);
+	void (*let_go)(struct loop *loop); /* its thread no longer runs it; NULL: that makes no difference */
 
 	/* The rest is NULL where the kernel doesn't receive or send by itself (epoll). */
 	/* From here on bytes stay in the socket. -EBUSY: some have been taken out (or an end, or an error). */

@@ -108,6 +108,11 @@ static uint32_t not_handed_over(const struct ring *ring)
 
 void ring_enter(struct ring *ring, usec_t wait)
 {
+	ring_enter_for(ring, wait > 0, wait);
+}
+
+void ring_enter_for(struct ring *ring, uint32_t completions, usec_t wait)
+{
 	struct __kernel_timespec time = {.tv_sec = (int64_t)(wait / USEC_PER_SEC),
 					 .tv_nsec = (long long)(wait % USEC_PER_SEC) * 1000};
 	struct io_uring_getevents_arg arg = {.ts = wait > 0 && wait != USEC_NEVER ? (uintptr_t)&time : 0};
@@ -115,7 +120,7 @@ void ring_enter(struct ring *ring, usec_t wait)
 
 	__atomic_store_n(ring->sq_tail, ring->filled, __ATOMIC_RELEASE);
 	do { /* again when memory is short for a moment */
-		long n = syscall(SYS_io_uring_enter, ring->fd, not_handed_over(ring), wait > 0, flags, &arg,
+		long n = syscall(SYS_io_uring_enter, ring->fd, not_handed_over(ring), completions, flags, &arg,
 				 sizeof(arg));
 
 		assert(n >= 0 || (errno != EBADF && errno != EEXIST && errno != EINVAL && errno != EFAULT));

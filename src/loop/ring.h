@@ -30,6 +30,8 @@ int ring_enable(struct ring *ring) MUST_USE;
 struct io_uring_sqe *ring_request(struct ring *ring);
 /* Hands all requests over, then waits for a completion, at most so long; with 0 it only looks. */
 void ring_enter(struct ring *ring, usec_t wait);
+/* The same, for so many of them. */
+void ring_enter_for(struct ring *ring, uint32_t completions, usec_t wait);
 
 static inline uint32_t ring_first(const struct ring *ring)
 {
@@ -43,10 +45,25 @@ static inline struct io_uring_cqe *ring_completion(const struct ring *ring, uint
 {
 	return &ring->completions[at & ring->cq_mask];
 }
-/* The first one is taken. */
-static inline void ring_advance(struct ring *ring)
+/* Those before it are taken. */
+static inline void ring_advance_to(struct ring *ring, uint32_t at)
 {
-	__atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(ring->cq_head, at, __ATOMIC_RELEASE);
+}
+static inline bool ring_says(const struct ring *ring, uint32_t flags)
+{
+	return __atomic_load_n(ring->sq_flags, __ATOMIC_RELAXED) & flags;
+}
+/* The kernel holds completions that found no room: those that come now are put behind them. */
+static inline bool ring_overflows(const struct ring *ring)
+{
+	return ring_says(ring, IORING_SQ_CQ_OVERFLOW);
+}
+/* Entering would do something: without a system call. */
+static inline bool ring_has_work(const struct ring *ring)
+{
+	return ring->filled != __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE) ||
+	       ring_says(ring, IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
 #endif

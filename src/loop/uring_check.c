@@ -2,8 +2,6 @@
  * Whether this kernel's sends do as uring.c needs it: silent when the socket takes everything, else a completion with
  * how much it took, at once. If some kernel did otherwise, bytes would be lost or sent twice: it isn't used then.
  */
-#include "loop/loop_priv.h"
-#include "loop/ring.h"
 #include "loop/uring_priv.h"
 
 #include <unistd.h>
@@ -25,7 +23,7 @@ static int32_t try_to_send(struct ring *ring, int fd, const uint8_t *bytes, uint
 	ring_enter(ring, 0);
 	while (ring_first(ring) != ring_end(ring)) {
 		result = ring_completion(ring, ring_first(ring))->res;
-		ring_advance(ring);
+		ring_advance_to(ring, ring_first(ring) + 1);
 	}
 	return result;
 }

@@ -10,8 +10,6 @@ import time
 import pytest
 from harness import Wire, wait_until
 
-pytestmark = pytest.mark.skipif(os.environ.get("HELIOS_TEST_IO") == "io_uring", reason="loops are bound to threads")
-
 
 @pytest.fixture
 def make_crew(make_proxy):

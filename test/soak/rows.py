@@ -3,7 +3,7 @@
 The wrong-row detector: hundreds of clients on a few links, and each knows every byte of its answers before it asks.
 
     test/soak/rows.py --binary build/src/server/heliosdb-proxy --seconds 30 [--workers 2] [--io epoll] [--links 8]
-        [--clients 200] [--seed S] [--set pool.reset=always ...]
+        [--clients 200] [--seed S] [--switch 20] [--set pool.reset=always ...]
     test/soak/rows.py --binary ... --prove     does it find what is wrong? See tamper.py.
 
 Meanwhile links are killed, the configuration is reloaded, clients die in the middle of everything, cancel, do not read.
@@ -209,6 +209,28 @@ class Faults(threading.Thread):
         self.reloads += 1
 
 
+class Switches(threading.Thread):
+    """Workers go from thread to thread (loop/crew.c)."""
+
+    def __init__(self, args, proxy):
+        super().__init__(daemon=True)
+        self.args, self.proxy = args, proxy
+        self.stop = threading.Event()
+        self.done = 0
+        self.problem = None
+
+    def run(self):
+        rng = random.Random(f"{self.args.seed}/switches")
+        try:
+            while not self.stop.wait(rng.random() * 2 / self.args.switch):
+                active = rng.randrange(self.args.workers + 1)
+                status, text = self.proxy.admin(f"/debug/threads?active={active}", "POST", body=b"")
+                assert status == 200, f"{status} {text}"
+                self.done += 1
+        except Exception:  # noqa: BLE001
+            self.problem = traceback.format_exc()
+
+
 def hogs(proxy, results):
     """Clients that ask for much and read nothing, and send more as long as it is taken from them."""
     before = proxy.rss()
@@ -268,7 +290,7 @@ def lost_per_kill(config):
 
 def soak(args, results, postgres):
     config = configuration(args)
-    proxy = Proxy(args.binary, postgres, config, clock=False).start()
+    proxy = Proxy(args.binary, postgres, config, clock=args.switch > 0).start()  # with it there is /debug/threads
     try:
         for _ in range(20):
             after.still_serves(proxy)
@@ -277,17 +299,24 @@ def soak(args, results, postgres):
         faults = Faults(args, proxy, postgres)
         if args.faults:
             faults.start()
+        switches = Switches(args, proxy)
+        if args.switch:
+            switches.start()
         loop.run(lambda: proxy.process.poll() is None)
+        switches.stop.set()
+        if args.switch:
+            switches.join(60)
         faults.stop.set()
         if args.faults:
             faults.join(60)
         print("; ".join(f"{n} {what}" for what, n in sorted(loop.counts.items())))
         print(f"{loop.queries} answers, {loop.queries / loop.took:.0f} a second; {faults.killed} links killed, "
-              f"{faults.reloads} reloads")
+              f"{faults.reloads} reloads, {switches.done} times other threads")
         results.check("every answer was the client's own", lambda: after.true(not loop.wrong, "\n".join(loop.wrong)))
         results.check("a killed link cost one client its answer", lambda: after.true(
             loop.lost <= faults.killed * lost_per_kill(config), f"{loop.lost} were lost to {faults.killed} killed links"))
         results.check("faults went on", lambda: after.true(not faults.problem, faults.problem))
+        results.check("threads were told", lambda: after.true(not switches.problem, switches.problem))
         each = args.clients // len(ACTIONS)  # so many clients begin with the same; less, where links are killed in logins
         results.check("everything was done", lambda: after.true(
             loop.counts["first lives"] <= args.clients - each or all(loop.counts[a.__name__] for a in ACTIONS),
@@ -355,6 +384,7 @@ def main():
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="any key of the configuration")
     parser.add_argument("--faults", type=float, default=4, help="killed links and reloads a second; 0: none")
+    parser.add_argument("--switch", type=float, default=0, help="how often a second other threads run the workers")
     parser.add_argument("--die", type=float, default=0.002, help="how likely a client dies with a request")
     parser.add_argument("--no-hogs", dest="hogs", action="store_false", help="without the clients that never read")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds after which a client is forgotten")
