@@ -204,6 +204,15 @@ def test_cancel_of_a_waiter_keeps_the_line(make_proxy, closing):
 
 # ---------------------------------------------------------------- in the moment when the wait is over
 
+def stand_still(pid):
+    """And it does: of two signals that wait for a busy machine the lower one, SIGINT, would be taken first."""
+    def state():
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state() == "T")
+
+
 def interrupt_is_pending(pid):
     with open(f"/proc/{pid}/status") as status:
         pending = next(line for line in status if line.startswith("ShdPnd:"))
@@ -256,12 +265,13 @@ def test_cancel_while_settings_are_tried(make_proxy, closing, postgres):
     for n, text in enumerate((query("SELECT pg_sleep(60)"), run("SELECT pg_sleep(60)") + sync())):
         client.query(f"SET statement_timeout = {100000 + n}")
         backend, forwarded = int(other.value("SELECT pg_backend_pid()")), proxy.metric("cancels_forwarded_total")
-        os.kill(backend, signal.SIGSTOP)
+        stand_still(backend)
         try:
             client.send(text, query("SELECT 'next'"))
             wait_until(lambda: any(s["link"] for s in proxy.sessions()))
             cancel = Later(client.cancel)
-            wait_until(lambda: proxy.metric("cancels_forwarded_total") > forwarded and interrupt_is_pending(backend))
+            wait_until(lambda: proxy.metric("cancels_forwarded_total") > forwarded)
+            wait_until(lambda: interrupt_is_pending(backend))
         finally:
             os.kill(backend, signal.SIGCONT)
         cancel.result()
