@@ -12,10 +12,11 @@ uint64_t observe_rows_at_end(struct slice tag);
 /* The rows that a CommandComplete tells of: the last word of its tag, if that is a number. */
 static inline uint64_t observe_rows(struct slice tag)
 {
-	const uint8_t *last = tag.bytes + tag.len - 1;
+	const uint8_t *at = tag.bytes;
+	size_t len = tag.len;
 
-	if (likely(tag.len > 1 && last[-1] == ' ' && *last >= '0' && *last <= '9'))
-		return *last - '0';
+	if (likely(len > 1 && at[len - 2] == ' ' && at[len - 1] >= '0' && at[len - 1] <= '9'))
+		return at[len - 1] - '0';
 	return observe_rows_at_end(tag);
 }
 
