@@ -48,7 +48,7 @@ static void tell_stranded(struct shard *shard)
 
 	if (likely(!atomic_load_explicit(&to->node->unhealthy, memory_order_relaxed)))
 		return;
-	while (left > 0 && strand(&shard->busy, to->node))
+	while (left > 0 && (strand(&shard->busy, to->node) || strand(&shard->apart, to->node)))
 		left--;
 }
 
