@@ -517,6 +517,7 @@ def test_cancel_of_what_the_proxy_asks_for(make_proxy, closing, postgres, by):
     proxy = make_proxy({"proxy": {"workers": 1}, "pool": {"max_connections": 1, "track_parameters": ["work_mem"]}})
     other, client = closing(proxy.wire()), closing(proxy.wire())
     client.query("SELECT 1")
+    wait_until(lambda: proxy.pools()[0]["idle"] == 1)  # else what is asked behind that meets the lock, on the only link
     with Held(postgres, "pg_settings") as held:
         client.send(query("SELECT 'answer'"))
         assert rows(client.until_ready()) == [["answer"]]
