@@ -8,6 +8,7 @@ import threading
 import psycopg
 import pytest
 
+from harness.signals import interrupt_is_pending, stand_still
 from harness.wait import wait_until
 from harness.wire import errors, query, rows
 
@@ -174,12 +175,6 @@ def test_cancel_ends_what_runs_and_nothing_else(make_proxy, postgres, closing):
     assert refused(proxy, f"/sessions/{pid}/cancel", "POST") == (409, "nothing_runs")
 
 
-def interrupt_is_pending(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        pending = next(line for line in f if line.startswith("ShdPnd"))
-    return int(pending.split()[1], 16) >> (signal.SIGINT - 1) & 1
-
-
 @pytest.mark.parametrize("mode, before", [("transaction", []), ("transaction", ["BEGIN"]), ("session", []),
                                           ("transaction", ["SELECT pg_advisory_lock_shared(5)"])])
 def test_cancel_of_what_the_server_has_not_begun(make_proxy, postgres, closing, mode, before):
@@ -190,7 +185,7 @@ def test_cancel_of_what_the_server_has_not_begun(make_proxy, postgres, closing, 
         assert not errors(client.query(text))
     backend = int(client.value("SELECT pg_backend_pid()"))
     pid = only(proxy, application="victim")["pid"]
-    os.kill(backend, signal.SIGSTOP)
+    stand_still(backend)
     try:
         client.send(query("SELECT pg_sleep(1000)"))
         wait_until(lambda: only(proxy, application="victim")["state"] == "active")

@@ -9,6 +9,7 @@ import threading
 import pytest
 from harness import ServerError, Wire, wait_until, wire
 from harness.later import Later
+from harness.signals import interrupt_is_pending, stand_still
 from harness.wire import (bind, cancel_packet, copy_data, copy_done, errors, execute, flush, parse, query, rows, run,
                           sync)
 
@@ -203,21 +204,6 @@ def test_cancel_of_a_waiter_keeps_the_line(make_proxy, closing):
 
 
 # ---------------------------------------------------------------- in the moment when the wait is over
-
-def stand_still(pid):
-    """And it does: of two signals that wait for a busy machine the lower one, SIGINT, would be taken first."""
-    def state():
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: state() == "T")
-
-
-def interrupt_is_pending(pid):
-    with open(f"/proc/{pid}/status") as status:
-        pending = next(line for line in status if line.startswith("ShdPnd:"))
-    return int(pending.split()[1], 16) >> (signal.SIGINT - 1) & 1
-
 
 def post(proxy, path):
     return proxy.admin(f"/api/v1/{path}", method="POST", body=b"")[0]
