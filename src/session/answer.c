@@ -2,21 +2,10 @@
  * From the server to the client. Runs of messages that need no look are one span, sent by reference. What a message
  * answers is the oldest entry of link->expects: that says if it is for the client, and what it means.
  */
+#include "session/answer_priv.h"
 #include "session/observe.h"
 
 #include "base/log.h"
-
-/* A message of a kind that is looked into is no longer than this: the loop keeps it until it is whole. */
-#define LOOK_MAX     ((1u << 20) - FRAME_HEADER)
-#define FAREWELL_MAX 2048u /* notices that may be one; longer ones are not looked at */
-
-enum answer {
-	ANSWER_PASS,    /* to the client */
-	ANSWER_SWALLOW, /* it answered something of the proxy's own */
-	ANSWER_LOOK,    /* what to do with it hangs on the next message */
-	ANSWER_BROKEN,  /* makes no sense here */
-	ANSWER_GONE,    /* the session has no link any more, or is closed */
-};
 
 /* ---- entries ---- */
 
@@ -68,7 +57,7 @@ static void pop(struct session *s)
 
 /* After an error the server skips everything up to Sync: what is under way, and what the client still sends. Undone
  * from the newest to the oldest, so that what was there at the beginning is what is there at the end. */
-static void skip_to_sync(struct session *s)
+void answer_skip_to_sync(struct session *s)
 {
 	struct expects *e = &s->link->expects;
 	uint32_t count = 0;
@@ -171,12 +160,6 @@ static enum answer repeat_elsewhere(struct session *s, const struct frame *f)
 	return ANSWER_GONE;
 }
 
-/* The error to something of the proxy's own, until its ReadyForQuery. */
-static bool keeps_error(uint8_t purpose)
-{
-	return purpose == PURPOSE_SETTINGS || purpose == PURPOSE_BEGIN;
-}
-
 /* The end of a copy may have been sent ahead of its beginning's answer: then it stands behind, and begins no batch. */
 static void drop_copy_ends(struct session *s)
 {
@@ -206,7 +189,7 @@ static enum answer ready(struct session *s, const struct frame *f)
 		struct buf error = link->error;
 
 		pop(s);
-		if (keeps_error(purpose)) {
+		if (answer_keeps_error(purpose)) {
 			link->error = BUF_INIT(LOOK_MAX);
 			if (purpose == PURPOSE_BEGIN)
 				begin_shown(s, error.len ? error.bytes : NULL, error.len);
@@ -251,97 +234,6 @@ static enum answer ready(struct session *s, const struct frame *f)
 		return ANSWER_GONE;
 	}
 	return ANSWER_PASS;
-}
-
-/* Servers know statements by our names, clients by their own. True: it was sent with those. */
-static bool send_with_client_names(struct session *s, const struct frame *f, const uint8_t *whole, uint16_t hash)
-{
-	size_t size = frame_size(f), name_len = STATEMENT_NAME_SIZE - 1;
-	const uint8_t *at = memmem(whole, size, "\"hp_", 4);
-	char name[STATEMENT_NAME_SIZE];
-	struct slice own;
-	struct buf out = BUF_INIT(LOOK_MAX + 1024);
-
-	if (!at || (size_t)(whole + size - at) < name_len + 2)
-		return false;
-	memcpy(name, at + 1, name_len);
-	name[name_len] = 0;
-	if (!prepared_client_name(s, name, hash, &own))
-		return false;
-	buf_add(&out, whole, (size_t)(at + 1 - whole));
-	buf_add(&out, own.bytes, own.len);
-	buf_add(&out, at + 1 + name_len, size - (size_t)(at + 1 + name_len - whole));
-	if (!out.failed)
-		put_be32(out.bytes + 1, (uint32_t)(out.len - 1));
-	session_send_buf(s, &out);
-	return true;
-}
-
-/* The client has all it asked for, and goes on with another link: what ends this one is not its business. */
-static bool is_done_with(const struct session *s)
-{
-	const struct link *link = s->link;
-
-	return link->expects.count == 0 && link->tx_status == 'I' && !link->open_batch && !s->pins &&
-	       s->mode != POOL_MODE_SESSION;
-}
-
-/* Of settings it is kept until they are settled (and of a transaction that is to fail). What else the proxy asks leaves
- * the link in doubt, and nobody is told.
- */
-static void swallow_error(struct link *link, const struct expect *x, const uint8_t *whole, size_t size)
-{
-	if (!keeps_error(x->purpose)) {
-		link->close_when_free = true;
-		return;
-	}
-	buf_clear(&link->error);
-	link->error.max = LOOK_MAX;
-	buf_add(&link->error, whole, size);
-}
-
-static enum answer error(struct session *s, const struct frame *f, const uint8_t *whole)
-{
-	struct link *link = s->link;
-	struct expect *x = expects_first(&link->expects);
-	bool extended = x && !expect_ends_with_ready(x), fatal, told = false;
-	struct error_fields e = {0};
-
-	if (!message_read_error(f->body, f->body_len, &e))
-		return ANSWER_BROKEN;
-	fatal = slice_equal(e.severity, SLICE_LITERAL("FATAL")) || slice_equal(e.severity, SLICE_LITERAL("PANIC"));
-	link->close_when_free = link->close_when_free || fatal;
-	pool_saw_error(link, e.sqlstate, fatal);
-	if (x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY) {
-		swallow_error(link, x, whole, frame_size(f));
-		return ANSWER_SWALLOW;
-	}
-	if (unlikely(fatal && is_done_with(s)))
-		return ANSWER_SWALLOW;
-	if (unlikely(x && x->purpose == PURPOSE_BEGIN && !fatal)) {
-		answer_begin_refused(s, e.sqlstate, whole, frame_size(f));
-		return ANSWER_GONE;
-	}
-	if (unlikely(repair_begin(s, &e)) || (unlikely(session_is_away(s)) && routing_failed(s, e.sqlstate)))
-		return ANSWER_SWALLOW;
-	link->fatal = fatal;
-	observe_failed(s, x, e.sqlstate);
-	s->error_in_batch = true;
-	s->copying_in = false;
-	count_add(&session_counters(s)->query_errors_total, 1);
-	if (unlikely(x && prepared_is_deallocate(x) && s->mode != POOL_MODE_SESSION))
-		link->close_when_free = true; /* what stood in for the client's statement may be left there */
-	if (x && x->flags & EXPECT_REPLACE) {
-		const struct buf *ours = x->object;
-
-		conn_send(&s->conn, ours->bytes, ours->len);
-		told = true;
-	} else if (extended && s->mode != POOL_MODE_SESSION) {
-		told = send_with_client_names(s, f, whole, x->name_hash);
-	}
-	if (extended)
-		skip_to_sync(s);
-	return told ? ANSWER_SWALLOW : ANSWER_PASS;
 }
 
 static enum answer command_complete(struct session *s, const struct frame *f)
@@ -444,24 +336,6 @@ static enum answer parameter_status(struct session *s, const struct frame *f)
 	return ANSWER_PASS;
 }
 
-bool answer_is_farewell(const struct frame *f)
-{
-	struct error_fields e;
-
-	return f->type == 'N' && f->body_len <= FAREWELL_MAX && message_read_error(f->body, f->body_len, &e) &&
-	       (slice_equal(e.sqlstate, SLICE_LITERAL("57P01")) || slice_equal(e.sqlstate, SLICE_LITERAL("57P02")));
-}
-
-static NEVER_INLINE enum answer notice(const struct session *s, const struct frame *f)
-{
-	const struct expect *x = expects_first(&s->link->expects);
-
-	/* a client whose connection goes on is not to be told that it ends */
-	if (s->mode != POOL_MODE_SESSION && answer_is_farewell(f))
-		return ANSWER_SWALLOW;
-	return x && x->flags & EXPECT_SWALLOW && x->kind == EXPECT_QUERY ? ANSWER_SWALLOW : ANSWER_PASS;
-}
-
 /* Kinds that must be whole before they are looked at. */
 static bool needs_whole(const struct session *s, const struct frame *f)
 {
@@ -514,11 +388,11 @@ static enum answer answer_message(struct session *s, const struct frame *f, cons
 			observe_suspended(x->request);
 		return completes(s, EXPECT_EXECUTE);
 	case 'E':
-		return error(s, f, whole);
+		return answer_server_error(s, f, whole);
 	case 'S':
 		return parameter_status(s, f);
 	case 'N':
-		return notice(s, f);
+		return answer_server_notice(s, f);
 	case 'A':
 		return ANSWER_PASS;
 	case 'G':
@@ -620,10 +494,130 @@ static NEVER_INLINE size_t skip_failed(struct session *s, const uint8_t *bytes, 
 	return skip == ROUTING_GO_ON ? 0 : skip;
 }
 
+/* What has come of the answers: it is looked at up to `at`, and passed on, or dropped, up to `from`. */
+struct stream {
+	uint8_t *bytes;
+	size_t len, at, from;
+};
+
+enum step {
+	STEP_NEXT,   /* the next message */
+	STEP_WAIT,   /* more of it is to come first */
+	STEP_GONE,   /* the link is not the session's any more */
+	STEP_BROKEN, /* the protocol does not allow it */
+};
+
+static inline void pass(struct session *s, struct stream *st)
+{
+	pass_span(s, st->bytes + st->from, st->bytes + st->at);
+	st->from = st->at;
+}
+
+/* What comes next is not for the client. */
+static inline void drop(struct session *s, struct stream *st, size_t len)
+{
+	pass(s, st);
+	st->from = st->at += len;
+}
+
+/* The rest of a message that was not whole. */
+static inline void take_rest(struct link *link, struct stream *st)
+{
+	st->at = MIN(link->left, st->len);
+	link->left -= st->at;
+	if (link->left_swallow)
+		st->from = st->at;
+}
+
+/* An error comes whose batch is run again: it is dropped, with what was looked at behind `from`. */
+static inline bool drop_failed(struct session *s, struct stream *st, size_t from)
+{
+	size_t skip = skip_failed(s, st->bytes + from, st->len - from);
+
+	if (skip == 0)
+		return false;
+	pass_span(s, st->bytes + st->from, st->bytes + from);
+	st->from = st->at = from + skip;
+	return true;
+}
+
+static inline enum step take_message(struct session *s, struct link *link, struct stream *st, const struct frame *f)
+{
+	size_t size = frame_size(f), have = MIN(size, st->len - st->at), both;
+	enum answer answer;
+
+	if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL && !s->repeated) {
+		if (unlikely(f->type == 'E') && drop_failed(s, st, st->at))
+			return STEP_NEXT;
+		/* answered here, and told in front of what answers the next: one packet, one wake-up */
+		pass(s, st);
+		answer_locals(s);
+	}
+	if (unlikely(f->type == 'E') && st->from < st->at && drop_failed(s, st, st->from))
+		return STEP_NEXT;
+	if (f->type == 'E' || f->type == 'Z') /* these may send more than themselves: keep the order */
+		pass(s, st);
+	answer = answer_message(s, f, st->bytes + st->at);
+	if (unlikely(answer >= ANSWER_LOOK)) {
+		if (answer == ANSWER_BROKEN)
+			return STEP_BROKEN;
+		if (answer == ANSWER_GONE) {
+			st->at += have;
+			return STEP_GONE;
+		}
+		both = look_behind(s, st->bytes + st->at, st->len - st->at, size);
+		if (both == 0)
+			return STEP_WAIT;
+		if (both > size) {
+			drop(s, st, both);
+			return STEP_NEXT;
+		}
+	}
+	if (answer == ANSWER_SWALLOW)
+		drop(s, st, have);
+	else
+		st->at += have;
+	link->left = size - have;
+	link->left_swallow = answer == ANSWER_SWALLOW;
+	if (link->expects.count && (expects_first(&link->expects)->flags & EXPECT_LOCAL ||
+				    expects_first(&link->expects)->kind == EXPECT_COPY_END)) {
+		pass(s, st);
+		answer_locals(s);
+	}
+	return STEP_NEXT;
+}
+
+/* may_be_repeated: elsewhere, as long as nothing of the answer is passed on. */
+static inline enum step next_message(struct session *s, struct link *link, struct stream *st, struct frame *f,
+				     bool *may_be_repeated)
+{
+	enum frame_result r = frame_read(st->bytes + st->at, st->len - st->at, f);
+	size_t skip;
+
+	if (r == FRAME_SHORT)
+		return STEP_WAIT;
+	if (r == FRAME_HEAD && needs_whole(s, f))
+		return f->body_len <= LOOK_MAX ? STEP_WAIT : STEP_BROKEN;
+	if (r == FRAME_BAD)
+		return STEP_BROKEN;
+	if (unlikely(*may_be_repeated) && !link->answering && routing_is_foreseen(f->type)) {
+		skip = routing_foresee(s, st->bytes + st->at, st->len - st->at);
+		if (skip == 0)
+			return STEP_WAIT;
+		*may_be_repeated = skip != ROUTING_GO_ON;
+		if (*may_be_repeated) {
+			drop(s, st, skip);
+			return STEP_NEXT;
+		}
+	}
+	return take_message(s, link, st, f);
+}
+
 static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 {
 	struct session *s = link->user;
-	size_t at = 0, from = 0;
+	struct stream st = {.bytes = bytes, .len = len};
+	enum step step = STEP_NEXT;
 	struct frame f = {0};
 	bool may_be_repeated = false;
 
@@ -631,102 +625,27 @@ static size_t answer_received(struct link *link, uint8_t *bytes, size_t len)
 		routing_note_write(s);
 	if (unlikely(s->state == SESSION_REPLICATION))
 		return replication_answer(s, bytes, len);
-	if (link->left) {
-		at = MIN(link->left, len);
-		link->left -= at;
-		if (link->left_swallow)
-			from = at;
-	}
+	if (link->left)
+		take_rest(link, &st);
 	if (unlikely(session_is_away(s)) && link->batch.len)
 		may_be_repeated = !(routing_ends_ready(bytes, len) &&
-				    (s->leaves_nothing || routing_is_answered(bytes + at, len - at)));
-	while (at < len) {
-		enum frame_result r = frame_read(bytes + at, len - at, &f);
-		enum answer answer;
-		size_t size, have, skip;
-
-		if (r == FRAME_SHORT || (r == FRAME_HEAD && needs_whole(s, &f) && f.body_len <= LOOK_MAX))
-			break;
-		if (r == FRAME_BAD || (r == FRAME_HEAD && needs_whole(s, &f))) {
-			pass_span(s, bytes + from, bytes + at);
-			broken(s, &f);
-			return len;
-		}
-		if (unlikely(may_be_repeated) && !link->answering && routing_is_foreseen(f.type)) {
-			skip = routing_foresee(s, bytes + at, len - at);
-			if (skip == 0)
-				break;
-			may_be_repeated = skip != ROUTING_GO_ON;
-			if (may_be_repeated) {
-				pass_span(s, bytes + from, bytes + at);
-				from = at += skip;
-				continue;
-			}
-		}
-		size = frame_size(&f);
-		have = MIN(size, len - at);
-		if (link->expects.count && expects_first(&link->expects)->flags & EXPECT_LOCAL && !s->repeated) {
-			if (unlikely(f.type == 'E') && (skip = skip_failed(s, bytes + at, len - at)) > 0) {
-				pass_span(s, bytes + from, bytes + at);
-				from = at += skip;
-				continue;
-			}
-			/* answered here, and told in front of what answers the next: one packet, one wake-up */
-			pass_span(s, bytes + from, bytes + at);
-			from = at;
-			answer_locals(s);
-		}
-		if (unlikely(f.type == 'E') && from < at && (skip = skip_failed(s, bytes + from, len - from)) > 0) {
-			from = at = from + skip;
-			continue;
-		}
-		if (f.type == 'E' || f.type == 'Z') { /* these may send more than themselves: keep the order */
-			pass_span(s, bytes + from, bytes + at);
-			from = at;
-		}
-		answer = answer_message(s, &f, bytes + at);
-		if (unlikely(answer >= ANSWER_LOOK)) {
-			if (answer == ANSWER_LOOK) {
-				size_t both = look_behind(s, bytes + at, len - at, size);
-
-				if (both == 0)
-					break;
-				if (both > size) {
-					pass_span(s, bytes + from, bytes + at);
-					from = at += both;
-					continue;
-				}
-			}
-			if (answer == ANSWER_GONE)
-				return at + have;
-			if (answer == ANSWER_BROKEN) {
-				pass_span(s, bytes + from, bytes + at);
-				broken(s, &f);
-				return len;
-			}
-		}
-		if (answer == ANSWER_SWALLOW) {
-			pass_span(s, bytes + from, bytes + at);
-			from = at + have;
-		}
-		at += have;
-		link->left = size - have;
-		link->left_swallow = answer == ANSWER_SWALLOW;
-		if (link->expects.count && (expects_first(&link->expects)->flags & EXPECT_LOCAL ||
-					    expects_first(&link->expects)->kind == EXPECT_COPY_END)) {
-			pass_span(s, bytes + from, bytes + at);
-			from = at;
-			answer_locals(s);
-		}
+				    (s->leaves_nothing || routing_is_answered(bytes + st.at, len - st.at)));
+	while (st.at < len && step == STEP_NEXT)
+		step = next_message(s, link, &st, &f, &may_be_repeated);
+	if (unlikely(step == STEP_GONE))
+		return st.at;
+	pass(s, &st);
+	if (unlikely(step == STEP_BROKEN)) {
+		broken(s, &f);
+		return len;
 	}
-	pass_span(s, bytes + from, bytes + at);
 	if (link->expects.count == 0)
 		link->answering = false;
-	if (at == len)
+	if (st.at == len)
 		after_messages(s);
 	if (unlikely(s->ended && !s->paused_for_link))
 		conn_resume(&s->conn); /* was this the last it waited for? */
-	return at;
+	return st.at;
 }
 
 /* ---- for the link ---- */
