@@ -132,6 +132,16 @@ void share_return(struct session *s)
 	conn_resume(&s->conn);
 }
 
+void share_send_home(struct session *s, const struct turn *turn)
+{
+	share_return(s);
+	s->repeated = true;
+	s->routed = false;
+	count_add(&session_counters(s)->batches_repeated_total, 1);
+	if (turn->cancelled)
+		cancel_waiting(s);
+}
+
 void share_leave(struct session *s)
 {
 	struct turn *turn = detach(s);
@@ -563,9 +573,13 @@ static void group_failed(struct waiter *waiter, const struct link_failure *failu
 		struct session *s = turn->session;
 
 		leave_backlog(turn);
-		detach(s);
-		turn_free(s->worker, turn);
-		session_fail_request(s, failure->error, failure->error_len);
+		if (session_is_away(s)) {
+			share_send_home(s, turn);
+		} else {
+			detach(s);
+			session_fail_request(s, failure->error, failure->error_len);
+		}
+		turn_free(group->worker, turn);
 	}
 	share_settle(group);
 }

@@ -215,9 +215,13 @@ static void stalled(struct timer *timer)
 
 /* ---- the end of the link ---- */
 
-/* The first one's answer will never be whole. */
+/* The first one's answer will never be whole. On a standby, nothing of it was passed on: it is the primary's turn. */
 static void fail_first(struct session *s, const struct turn *turn, const uint8_t *error, size_t len, bool inside)
 {
+	if (session_is_away(s) && !turn->told && !s->worker->closing) {
+		share_send_home(s, turn);
+		return;
+	}
 	s->turn = NULL;
 	session_set_state(s, SESSION_IDLE);
 	if (inside)

@@ -4,15 +4,18 @@ a node whose clock is wrong. Real servers.
 """
 
 import glob
+import os
+import signal
 import threading
 
 import pytest
 
-from harness.cluster import HEALTH, make_cluster, node, split_proxy, wait_split, wait_standings, who
+from harness.cluster import HEALTH, WHO, make_cluster, node, split_proxy, wait_split, wait_standings, who
 from harness.fake import Cutter
 from harness.later import Later
 from harness.postgres import Postgres
 from harness.proxy import Proxy
+from harness.signals import stand_still
 from harness.wait import wait_until
 from harness.wire import bind, describe, errors, execute, parse, query, rows, sync, tags
 
@@ -232,6 +235,72 @@ def test_a_cancel_goes_along_when_a_standby_dies(make_proxy, pair):
         assert errors(c.until_ready()) == ["57014"]
         assert rows(c.until_ready()) == [["7"]]
         cancel.result()
+
+
+SHARED = {"proxy": {"workers": 1}, "pool": {"max_connections": 1, "share": "autocommit", "share_connections": 1,
+                                            "share_max_cost": "1h", "share_stall": "1h"}}
+SHORT = "SELECT datname FROM pg_database WHERE datname = 'app'"  # of the kind that is shared
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_reads_on_a_shared_connection_go_home_when_their_standby_dies(make_proxy, pair, closing, cancelled):
+    """The first of its line, those behind it, and all in turn; each has one answer."""
+    standby = pair[1]
+    proxy = split_proxy(make_proxy, pair, SHARED)
+    clients = [closing(proxy.wire()) for _ in range(4)]
+
+    def learn():
+        for client in clients:
+            wait_split(proxy, "b")
+            client.query(SHORT)
+        return proxy.metric("shared_requests_total") > 8
+    wait_until(learn)
+    backend, = wait_until(lambda: standby.backends("query = %s", [SHORT]))
+    stand_still(backend)
+    for client in clients:
+        client.send(query(SHORT))
+    wait_until(lambda: sum(s["state"] == "shared" for s in proxy.sessions()) == len(clients))
+    for client in clients:
+        client.send(query("SELECT 7"))
+    if cancelled:
+        cancel = Later(clients[0].cancel)
+        wait_until(lambda: proxy.metric("cancels_forwarded_total") == 1)
+    os.kill(backend, signal.SIGKILL)
+    for i, client in enumerate(clients):
+        first = client.until_ready()
+        if cancelled and i == 0:
+            assert errors(first) == ["57014"]
+            cancel.result()
+        else:
+            assert rows(first) == [["app"]] and not errors(first), first
+        assert rows(client.until_ready()) == [["7"]]
+    assert proxy.metric("batches_repeated_total") > 0
+    wait_split(proxy, "b")
+
+
+def test_who_waits_for_a_shared_connection_goes_home_when_the_standby_dies(make_proxy, pair, closing):
+    standby = pair[1]
+    proxy = split_proxy(make_proxy, pair, SHARED)
+    holder, *clients = [closing(proxy.wire()) for _ in range(4)]
+    wait_split(proxy, "b")
+
+    def learn():
+        for client in clients:
+            client.query(SHORT)
+        return proxy.metric("shared_requests_total") > 8
+    wait_until(learn)
+    assert not errors(holder.query("BEGIN READ ONLY")) and holder.value(WHO) == "b"
+    for client in clients:
+        client.send(query(SHORT))
+    wait_until(lambda: sum(s["state"] == "shared" for s in proxy.sessions()) == len(clients))
+    standby.kill()
+    try:
+        for client in clients:
+            answer = client.until_ready()
+            assert rows(answer) == [["app"]] and not errors(answer), answer
+    finally:
+        standby.start()
+    assert not errors(clients[0].query("SELECT 1"))
 
 
 def test_a_notice_is_passed_on_at_once(cut_pair):
