@@ -9,7 +9,7 @@ import struct
 import threading
 
 from harness import Relay
-from harness.fake import read_exactly
+from harness.fake import read_exactly, shut
 from harness.wire import cancel_packet
 
 WAYS = ("swapped answers", "an answer given twice", "an answer left out", "answers in the wrong order",
@@ -56,11 +56,7 @@ class Tamperer(Relay):
         except EOFError:
             pass
         finally:
-            for each in (source, target):
-                try:
-                    each.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            shut(source, target)
 
     def login(self, answer):
         if self.way == "another's setting":

@@ -26,6 +26,15 @@ def read_message(connection):
     return kind.decode("latin-1"), read_exactly(connection, length - 4)
 
 
+def shut(*sockets):
+    """Both sides know that it is over."""
+    for each in sockets:
+        try:
+            each.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
 class _Server:
     def __init__(self):
         self.lease = lease_port()
@@ -196,11 +205,7 @@ class Relay(_Server):
                 if is_reply and self.budget is not None and self.budget <= 0:
                     break
         finally:
-            for each in (source, target):
-                try:
-                    each.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            shut(source, target)
 
 
 class Cutter(Relay):
@@ -226,11 +231,7 @@ class Cutter(Relay):
                 elif not self._reply(target, data):
                     break
         finally:
-            for each in (source, target):
-                try:
-                    each.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            shut(source, target)
 
     def _reply(self, target, data):
         """False: it is to be cut."""
