@@ -5,7 +5,7 @@
 #   bench/routed.sh [--check] [PROTOCOL]...     simple, extended and prepared, or those that are named
 #
 # --check: fails when it adds more than 3 %. KEEP=FOLDER keeps callgrind's files there. A connection that is opened amid one of
-# the runs adds some 50 instructions: what is above the limit is counted a second time.
+# the runs adds some 50 instructions: what is above the limit is counted again, up to three times in all.
 set -euo pipefail
 
 tool=routed.sh allowed=3
@@ -96,11 +96,9 @@ measure()
 failed=0
 for protocol; do
 	measure "$protocol"
-	if ((added > allowed * 100)); then
-		before=$added
+	for ((tries = 1; tries < 3 && added > allowed * 100; tries++)); do
 		measure "$protocol"
-		((added <= before)) || added=$before
-	fi
+	done
 	printf '%-9s %d instructions a query, routed %d (%+d.%02d %%)\n' "$protocol" "$alone" "$split" $((added / 100)) $((added % 100))
 	((added <= allowed * 100)) || failed=$((failed + 1))
 done
