@@ -324,7 +324,8 @@ static void error_text(const uint8_t *body, size_t len, char *text, size_t size)
 
 	if (!message_read_error(body, len, &e))
 		e.message = SLICE_LITERAL("malformed error");
-	snprintf(text, size, "%.*s (%.*s)", (int)MIN(e.message.len, 180u), (const char *)e.message.bytes,
+	snprintf(text, size, "%.*s%s%.*s (%.*s)", (int)MIN(e.message.len, 120u), (const char *)e.message.bytes,
+		 e.detail.len ? ": " : "", (int)MIN(e.detail.len, 60u), (const char *)e.detail.bytes,
 		 (int)e.sqlstate.len, (const char *)e.sqlstate.bytes);
 }
 
