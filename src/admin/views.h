@@ -75,7 +75,8 @@ json_t *milliseconds(bool known, int64_t us);
 json_t *lsn_json(uint64_t lsn); /* "0/3000148"; 0: null */
 json_t *system_json(uint64_t id);
 json_t *node_name_json(const struct node *node); /* NULL: null */
-/* Why its name has no address, else why a pool's last login failed. */
+/* Why its name has no address, else why its last check failed (found NULL: it is in no topology), else why a pool's
+ * last login did. */
 json_t *node_error_json(struct node *node, const struct topology_node *found, const struct pool_rows *pools);
 json_t *addresses_json(struct node *node);
 /* Nodes that are up and may be used, or those that are not or may not. */

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 
-#define TURN_MAX         USEC_PER_SEC
 #define SETTLE_TURNS_MAX 100
 
 /* ---- publishing ---- */

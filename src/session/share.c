@@ -123,23 +123,25 @@ static struct turn *detach(struct session *s)
 
 void share_return(struct session *s)
 {
+	const struct turn *turn;
+
 	if (!s->came)
 		s->came = s->since;
-	detach(s);
+	turn = detach(s);
 	s->share_refused = true;
 	count_add(&session_counters(s)->shared_returned_total, 1);
 	session_set_timer(s, TIMER_IDLE, session_settings(s)->client_idle_timeout);
 	conn_resume(&s->conn);
+	if (unlikely(turn->cancelled))
+		cancel_waiting(s);
 }
 
-void share_send_home(struct session *s, const struct turn *turn)
+void share_send_home(struct session *s)
 {
-	share_return(s);
 	s->repeated = true;
 	s->routed = false;
 	count_add(&session_counters(s)->batches_repeated_total, 1);
-	if (turn->cancelled)
-		cancel_waiting(s);
+	share_return(s);
 }
 
 void share_leave(struct session *s)
@@ -235,8 +237,6 @@ void share_answered(struct worker *w, struct turn *turn)
 	}
 	if (unlikely(turn->returns)) {
 		share_return(s);
-		if (turn->cancelled)
-			cancel_waiting(s);
 		turn_free(w, turn);
 		return;
 	}
@@ -574,7 +574,7 @@ static void group_failed(struct waiter *waiter, const struct link_failure *failu
 
 		leave_backlog(turn);
 		if (session_is_away(s)) {
-			share_send_home(s, turn);
+			share_send_home(s);
 		} else {
 			detach(s);
 			session_fail_request(s, failure->error, failure->error_len);

@@ -219,7 +219,7 @@ static void stalled(struct timer *timer)
 static void fail_first(struct session *s, const struct turn *turn, const uint8_t *error, size_t len, bool inside)
 {
 	if (session_is_away(s) && !turn->told && !s->worker->closing) {
-		share_send_home(s, turn);
+		share_send_home(s);
 		return;
 	}
 	s->turn = NULL;

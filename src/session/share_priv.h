@@ -41,7 +41,7 @@ void share_answered(struct worker *w, struct turn *turn);
 /* Its request takes the way of a link of its own; the turn is not its any more. */
 void share_return(struct session *s);
 /* The same, when its standby can't answer: it is run again, on the primary. */
-void share_send_home(struct session *s, const struct turn *turn);
+void share_send_home(struct session *s);
 /* There is room on the lane: for whoever has waited longest and fits. */
 void share_serve(struct lane *lane);
 /* Some lane was closed, opened or ended, or nobody waits any more: the group waits in the pool's line if it has to, and

@@ -133,11 +133,4 @@ static inline void request_tell_stages(struct request *r, usec_t now)
 		request_tell_slowly(r);
 }
 
-/* The same, and frees. */
-static inline void request_answered(struct request *r, usec_t now)
-{
-	request_tell_stages(r, now);
-	request_free(r);
-}
-
 #endif

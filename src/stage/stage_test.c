@@ -8,6 +8,12 @@
 
 #include "stage/stage.h"
 
+static void request_answered(struct request *r, usec_t now)
+{
+	request_tell_stages(r, now);
+	request_free(r);
+}
+
 static char heard[64];
 static int alive;
 
