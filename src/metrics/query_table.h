@@ -136,14 +136,6 @@ static inline MUST_USE bool query_numbers_add(struct query_numbers *n, usec_t to
 	return ++n->buckets[query_bucket(took)] > INT32_MAX; /* percentiles are of what was lately, then */
 }
 
-static inline void query_numbers_call(struct query_numbers *n, usec_t took, usec_t server, usec_t now)
-{
-	if (unlikely(n->calls == 0))
-		query_numbers_first(n, took, now);
-	if (unlikely(query_numbers_add(n, took, server, now)))
-		query_numbers_halve(n);
-}
-
 /*
  * A client that asks the same again as soon as it has the answer, over and over: a loop of the application, that could
  * be one query ("N+1"). What is sent without waiting for the answer, in a pipeline, is none.

@@ -5,8 +5,6 @@
  */
 #include "session/routing_priv.h"
 
-/* ---- when a standby fails ---- */
-
 /* An error that says nothing of the batch, but of the standby. */
 static bool is_standbys_own(struct slice sqlstate)
 {
